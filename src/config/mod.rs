@@ -1,0 +1,5 @@
+//! The experiment: schema, layered loading, diagnosis.
+
+pub mod schema;
+
+pub use schema::*;

@@ -1,0 +1,6 @@
+//! Graph and parameters to tensors: the frozen prefix, the trainable suffix, the feature cache.
+
+pub mod cache;
+pub mod params;
+pub mod prefix;
+pub mod suffix;

@@ -1,0 +1,9 @@
+//! The layer graph: a backbone and its head as one ordered list of named nodes.
+
+pub mod build;
+pub mod cutoff;
+pub mod node;
+pub mod summary;
+
+pub use build::{Graph, GraphBuilder, GraphError};
+pub use node::{Node, NodeId, Op, ParamKind, ParamSpec, Part, Shape};

@@ -1,0 +1,224 @@
+//! The nodes of the layer graph: kinds, shapes and parameters.
+
+use std::fmt;
+
+use crate::geometry::{Padding, Window};
+
+/// Position of a node in its graph; what `xp summary` prints and a config may cite.
+pub type NodeId = usize;
+
+/// Output shape of one picture, without the batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// A feature map: `[batch, channels, height, width]`, stored channels-last.
+    Map {
+        /// Channels.
+        channels: usize,
+        /// Height in pixels.
+        height: usize,
+        /// Width in pixels.
+        width: usize,
+    },
+    /// A vector: `[batch, features]`.
+    Vector(usize),
+}
+
+impl Shape {
+    /// Number of values per picture.
+    pub fn elements(self) -> usize {
+        match self {
+            Self::Map {
+                channels,
+                height,
+                width,
+            } => channels * height * width,
+            Self::Vector(features) => features,
+        }
+    }
+
+    /// Channels of a map, features of a vector: the axis that norms and biases run over.
+    pub fn channels(self) -> usize {
+        match self {
+            Self::Map { channels, .. } => channels,
+            Self::Vector(features) => features,
+        }
+    }
+
+    /// Dimensions as they lie in memory: `[batch, height, width, channels]` or `[batch, features]`.
+    pub fn batched(self, batch: usize) -> Vec<usize> {
+        match self {
+            Self::Map {
+                channels,
+                height,
+                width,
+            } => vec![batch, height, width, channels],
+            Self::Vector(features) => vec![batch, features],
+        }
+    }
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Map {
+                channels,
+                height,
+                width,
+            } => write!(f, "{height} x {width} x {channels}"),
+            Self::Vector(features) => write!(f, "{features}"),
+        }
+    }
+}
+
+/// What a node computes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Op {
+    /// The picture.
+    Input,
+    /// Zeros around a map.
+    Pad(Padding),
+    /// Convolution; kernel `[filters, in_channels, kernel_height, kernel_width]`.
+    Conv2d {
+        /// Output channels.
+        filters: usize,
+        /// Geometry.
+        window: Window,
+        /// Whether a bias is added.
+        bias: bool,
+    },
+    /// Depthwise convolution; kernel `[channels, 1, kernel_height, kernel_width]`.
+    DepthwiseConv2d {
+        /// Geometry.
+        window: Window,
+        /// Whether a bias is added.
+        bias: bool,
+    },
+    /// Batch normalisation over the channel axis (Ioffe and Szegedy, 2015).
+    BatchNorm {
+        /// Added to the variance.
+        epsilon: f64,
+        /// Share of the new statistics in the running ones per step (PyTorch's `momentum`,
+        /// one minus Keras').
+        momentum: f64,
+    },
+    /// max(x, 0).
+    Relu,
+    /// min(max(x, 0), 6).
+    Relu6,
+    /// Sum of two maps.
+    Add,
+    /// Mean over height and width.
+    GlobalAvgPool,
+    /// Maximum over height and width.
+    GlobalMaxPool,
+    /// Map to vector, in the order height, width, channel.
+    Flatten,
+    /// Fully connected; kernel `[units, features]`.
+    Dense {
+        /// Number of outputs.
+        units: usize,
+    },
+    /// Dropout, scaled up in training.
+    Dropout {
+        /// Share of values set to 0.
+        rate: f64,
+    },
+}
+
+impl Op {
+    /// Keras' class name, as `xp summary` prints it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Input => "InputLayer",
+            Self::Pad(_) => "ZeroPadding2D",
+            Self::Conv2d { .. } => "Conv2D",
+            Self::DepthwiseConv2d { .. } => "DepthwiseConv2D",
+            Self::BatchNorm { .. } => "BatchNormalization",
+            Self::Relu | Self::Relu6 => "ReLU",
+            Self::Add => "Add",
+            Self::GlobalAvgPool => "GlobalAveragePooling2D",
+            Self::GlobalMaxPool => "GlobalMaxPooling2D",
+            Self::Flatten => "Flatten",
+            Self::Dense { .. } => "Dense",
+            Self::Dropout { .. } => "Dropout",
+        }
+    }
+}
+
+/// Whether a node came with the backbone or with the head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// Pretrained; what `freeze` speaks of.
+    Backbone,
+    /// New; always trains.
+    Head,
+}
+
+/// A named layer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Node {
+    /// Unique name; Keras' where keras.applications has the architecture.
+    pub name: String,
+    /// What it computes.
+    pub op: Op,
+    /// Whose outputs it reads; all of them lie before it.
+    pub inputs: Vec<NodeId>,
+    /// Shape of its output.
+    pub shape: Shape,
+    /// Backbone or head.
+    pub part: Part,
+}
+
+/// What a parameter is for: decides initialisation, training and weight decay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ParamKind {
+    /// Kernel of a convolution or dense layer.
+    Kernel,
+    /// Added per channel.
+    Bias,
+    /// Scale of a norm.
+    Gamma,
+    /// Offset of a norm.
+    Beta,
+    /// Running mean of a batch norm; never trained.
+    MovingMean,
+    /// Running variance of a batch norm; never trained.
+    MovingVariance,
+}
+
+impl ParamKind {
+    /// Keras' name of the variable.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Kernel => "kernel",
+            Self::Bias => "bias",
+            Self::Gamma => "gamma",
+            Self::Beta => "beta",
+            Self::MovingMean => "moving_mean",
+            Self::MovingVariance => "moving_variance",
+        }
+    }
+
+    /// Whether the optimizer may move it.
+    pub fn trains(self) -> bool {
+        !matches!(self, Self::MovingMean | Self::MovingVariance)
+    }
+}
+
+/// A parameter or statistic of a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParamSpec {
+    /// `layer/kernel`: unique in the graph.
+    pub name: String,
+    /// What it is for.
+    pub kind: ParamKind,
+    /// PyTorch's dimensions: `[out, in, kernel_height, kernel_width]`, `[out, in]` or `[channels]`.
+    pub dims: Vec<usize>,
+}
+
+impl ParamSpec {
+    /// Number of values.
+    pub fn elements(&self) -> usize {
+        self.dims.iter().product()
+    }
+}

@@ -1,0 +1,35 @@
+//! xp: declarative transfer learning for image classification.
+//!
+//! One TOML file becomes one experiment. The line through the code is
+//! [`commands`]`/run.rs`; everything else is a value on that line.
+//!
+//! Layers, importing only downward (neighbours in a row do not see each other):
+//!
+//! | layer | holds |
+//! |---|---|
+//! | [`commands`], [`cli`], `main` | wires everything; the only place that prints and decides exit codes |
+//! | [`train`] | phases, loop, optimizers, schedules, metrics; never prints, opens no file |
+//! | [`data`], [`engine`], [`run`], [`report`] | pictures to batches; graph and parameters to tensors; the run directory; rows to PNG |
+//! | [`graph`] (with [`zoo`]), [`ops`], [`weights`] | architectures as data; operations with gradients; files to named tensors |
+//! | [`config`], [`records`], [`geometry`], [`rng`], [`fsx`] | no Candle here |
+//!
+//! Invariants: only [`run`] writes under a run directory; only the printer of [`commands`] writes
+//! to the terminal; only [`rng`] makes randomness; [`report`] works from CSV and JSON alone; the
+//! configuration is read once and never mutated; a module gets its own section of it.
+
+pub mod cli;
+pub mod commands;
+pub mod config;
+pub mod data;
+pub mod engine;
+pub mod fsx;
+pub mod geometry;
+pub mod graph;
+pub mod ops;
+pub mod records;
+pub mod report;
+pub mod rng;
+pub mod run;
+pub mod train;
+pub mod weights;
+pub mod zoo;

@@ -1,0 +1,27 @@
+//! Convolution with any kernel, stride, dilation and padding; 1x1 without a copy.
+
+use candle_core::{Result, Tensor};
+
+use super::{KernelGrads, Needs};
+use crate::geometry::Window;
+
+/// `x [batch, height, width, in]`, `kernel [out, in, kernel_height, kernel_width]`, `bias [out]`.
+pub fn forward(
+    _x: &Tensor,
+    _kernel: &Tensor,
+    _bias: Option<&Tensor>,
+    _window: &Window,
+) -> Result<Tensor> {
+    todo!()
+}
+
+/// Gradients from `dy [batch, out_height, out_width, out]`.
+pub fn backward(
+    _x: &Tensor,
+    _kernel: &Tensor,
+    _dy: &Tensor,
+    _window: &Window,
+    _needs: Needs,
+) -> Result<KernelGrads> {
+    todo!()
+}

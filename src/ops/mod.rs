@@ -1,0 +1,39 @@
+//! The operations of the graph. One file an op: its meaning in stock Candle ops (`portable`), its
+//! fast CPU path and its gradients side by side. Maps are channels-last in memory,
+//! `[batch, height, width, channels]`, contiguous f32; kernels have PyTorch's dimensions.
+//!
+//! Reductions run in a fixed order that does not depend on the number of threads: work is cut into
+//! chunks whose size depends on the shape alone.
+
+pub mod activation;
+pub mod conv;
+pub mod dense;
+pub mod depthwise;
+pub mod dropout;
+pub mod elementwise;
+pub mod kernel;
+pub mod loss;
+pub mod norm;
+pub mod pool;
+
+/// Gradients of an op with a kernel and an optional bias; `None` where not asked for.
+#[derive(Debug, Default)]
+pub struct KernelGrads {
+    /// To the input.
+    pub input: Option<candle_core::Tensor>,
+    /// To the kernel.
+    pub kernel: Option<candle_core::Tensor>,
+    /// To the bias.
+    pub bias: Option<candle_core::Tensor>,
+}
+
+/// Which gradients of an op with a kernel are needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Needs {
+    /// To the input.
+    pub input: bool,
+    /// To the kernel.
+    pub kernel: bool,
+    /// To the bias.
+    pub bias: bool,
+}
