@@ -1,1 +1,140 @@
-//! Command-line types.
+//! Command-line types: what the user wrote.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Declarative transfer learning for image classification.
+#[derive(Debug, Parser)]
+#[command(name = "xp", version, about, max_term_width = 100)]
+pub struct Cli {
+    /// Global flags.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags that every command takes.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Global {
+    /// Say only warnings and errors
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+    /// Answer in JSON on stdout
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Train one experiment and leave a run directory
+    Run(ConfigArgs),
+    /// Check configurations without touching data; print every problem
+    Check(CheckArgs),
+    /// Print the JSON Schema of the configuration
+    Schema,
+    /// Show what the data holds: counts, sizes, issues, and a contact sheet
+    Data(DataArgs),
+    /// Print the layers of a configuration's network or of a backbone
+    Summary(SummaryArgs),
+    /// Draw learning curves of one run again, or of several overlaid
+    Plot(PlotArgs),
+    /// Evaluate a run's model on its data
+    Evaluate(EvaluateArgs),
+    /// Classify pictures with a run's model
+    Predict(PredictArgs),
+    /// Print shell completions
+    Completions(CompletionsArgs),
+}
+
+/// A configuration and changes to it.
+#[derive(Debug, Clone, Args)]
+pub struct ConfigArgs {
+    /// TOML file of the experiment
+    pub config: PathBuf,
+    /// Override a value, for example `--set train.batch_size=16`; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub sets: Vec<String>,
+}
+
+/// Arguments of `xp check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// TOML files
+    #[arg(required = true)]
+    pub configs: Vec<PathBuf>,
+    /// Override a value; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub sets: Vec<String>,
+}
+
+/// Arguments of `xp data`.
+#[derive(Debug, Args)]
+pub struct DataArgs {
+    /// The configuration.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Where to write the contact sheet of augmented training pictures
+    #[arg(long, value_name = "PNG", default_value = "contact_sheet.png")]
+    pub sheet: PathBuf,
+}
+
+/// Arguments of `xp summary`.
+#[derive(Debug, Args)]
+pub struct SummaryArgs {
+    /// A TOML file, or the name of a backbone such as `mobilenet_v2`
+    pub target: String,
+    /// Override a value of the file; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub sets: Vec<String>,
+}
+
+/// Arguments of `xp plot`.
+#[derive(Debug, Args)]
+pub struct PlotArgs {
+    /// Run directories; several are overlaid
+    #[arg(required = true)]
+    pub runs: Vec<PathBuf>,
+    /// Where to write the picture [default: curves.png in the run, or compare.png]
+    #[arg(long, short, value_name = "PNG")]
+    pub output: Option<PathBuf>,
+}
+
+/// Arguments of `xp evaluate`.
+#[derive(Debug, Args)]
+pub struct EvaluateArgs {
+    /// A run directory or a `model.safetensors`
+    pub model: PathBuf,
+    /// Evaluate on this folder of class folders instead of the run's data
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Which split of the run's data
+    #[arg(long, default_value = "test", value_parser = ["train", "val", "test"])]
+    pub split: String,
+}
+
+/// Arguments of `xp predict`.
+#[derive(Debug, Args)]
+pub struct PredictArgs {
+    /// A run directory or a `model.safetensors`
+    pub model: PathBuf,
+    /// Pictures, or folders of pictures
+    #[arg(required = true)]
+    pub images: Vec<PathBuf>,
+    /// How many classes to name for each picture
+    #[arg(long, default_value_t = 1)]
+    pub top: usize,
+    /// Answer in CSV
+    #[arg(long, conflicts_with = "json")]
+    pub csv: bool,
+}
+
+/// Arguments of `xp completions`.
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// The shell
+    pub shell: clap_complete::Shell,
+}

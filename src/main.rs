@@ -1,1 +1,5 @@
-fn main() {}
+//! Entry point: everything happens in the library.
+
+fn main() -> std::process::ExitCode {
+    xp::commands::main()
+}

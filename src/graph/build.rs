@@ -3,22 +3,12 @@
 use thiserror::Error;
 
 use super::node::{Node, NodeId, Op, ParamSpec, Part, Shape};
-use crate::config::{Flavour, ModelConfig};
+use crate::config::{Flavour, ModelConfig, Problem};
 
-/// Why a graph cannot be built.
+/// Why a graph cannot be built: a key asks for something that the architecture does not have.
 #[derive(Debug, Error)]
-pub enum GraphError {
-    /// A key of the configuration asks for something that the architecture does not have.
-    #[error("{message}")]
-    Config {
-        /// Path of the key, for example `model.cut` or `model.head[2]`.
-        key: String,
-        /// What is wrong.
-        message: String,
-        /// What to do: the nearest names.
-        help: Option<String>,
-    },
-}
+#[error("{}: {}", .0.key, .0.message)]
+pub struct GraphError(pub Problem);
 
 /// A backbone and its head in topological order. Immutable once built.
 #[derive(Debug, Clone)]
