@@ -1,0 +1,139 @@
+//! Features of frozen layers, by layer and split: computed in one pass for every phase that can
+//! use them, dropped when a phase unfreezes what they depend on.
+
+use std::collections::BTreeMap;
+
+use super::feed::{Feed, FeedError};
+use super::observer::{FeatureProgress, Observer};
+use super::phase::PhasePlan;
+use crate::engine::cache::FeatureCache;
+use crate::engine::params::Params;
+use crate::engine::prefix::Prefix;
+use crate::graph::{Graph, NodeId};
+use crate::records::Split;
+
+/// Cached outputs of frozen layers.
+#[derive(Debug)]
+pub struct FeatureBank {
+    caches: BTreeMap<(Split, NodeId), FeatureCache>,
+    budget: usize,
+}
+
+impl FeatureBank {
+    /// An empty bank that will hold at most `budget` bytes.
+    pub fn new(budget: usize) -> Self {
+        Self { caches: BTreeMap::new(), budget }
+    }
+
+    /// Whether all of these layers are cached for the split.
+    pub fn holds(&self, split: Split, nodes: &[NodeId]) -> bool {
+        nodes.iter().all(|&node| self.caches.contains_key(&(split, node)))
+    }
+
+    /// Features of the pictures at these positions of the split, one tensor a layer.
+    pub fn gather(
+        &self,
+        split: Split,
+        nodes: &[NodeId],
+        positions: &[usize],
+    ) -> candle_core::Result<Vec<candle_core::Tensor>> {
+        let mut tensors = Vec::with_capacity(nodes.len());
+        for &node in nodes {
+            tensors.extend(self.caches[&(split, node)].gather(positions)?);
+        }
+        Ok(tensors)
+    }
+
+    /// Prepares for phase `index`: drops what it will change, then computes what it and, in the
+    /// same pass, later phases need of layers that stay frozen until then.
+    pub fn prepare(
+        &mut self,
+        graph: &Graph,
+        params: &Params,
+        phases: &[PhasePlan],
+        index: usize,
+        feed: &Feed,
+        observer: &mut dyn Observer,
+    ) -> Result<(), FeedError> {
+        let frozen = &phases[index].frontier.frozen;
+        self.caches.retain(|&(_, node), _| frozen[node]);
+        for split in [Split::Train, Split::Val] {
+            if feed.is_cacheable(split) {
+                let nodes = self.wanted(graph, phases, index, split, feed.items(split).len());
+                self.fill(graph, params, &nodes, split, feed, observer)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Layers to compute for a split within the budget: this phase's first, then those of the
+    /// phases that follow, as long as they stay frozen.
+    fn wanted(
+        &self,
+        graph: &Graph,
+        phases: &[PhasePlan],
+        index: usize,
+        split: Split,
+        pictures: usize,
+    ) -> Vec<NodeId> {
+        let bytes = |node: NodeId| FeatureCache::bytes(pictures, &[graph.nodes()[node].shape.elements()]);
+        let mut used: usize = self.caches.values().map(FeatureCache::size).sum();
+        let mut wanted: Vec<NodeId> = Vec::new();
+        for (offset, phase) in phases[index..].iter().enumerate() {
+            let stays_frozen = |&node: &NodeId| {
+                phases[index..index + offset].iter().all(|between| between.frontier.frozen[node])
+            };
+            let missing: Vec<NodeId> = phase
+                .frontier
+                .stored
+                .iter()
+                .copied()
+                .filter(|node| !self.caches.contains_key(&(split, *node)) && !wanted.contains(node))
+                .collect();
+            let cost: usize = missing.iter().map(|&node| bytes(node)).sum();
+            // The picture itself is no feature: the loader keeps decoded pictures.
+            let is_input = phase.frontier.stored.contains(&0);
+            if is_input || !missing.iter().all(stays_frozen) || used + cost > self.budget {
+                continue;
+            }
+            used += cost;
+            wanted.extend(missing);
+        }
+        wanted.sort_unstable();
+        wanted
+    }
+
+    fn fill(
+        &mut self,
+        graph: &Graph,
+        params: &Params,
+        nodes: &[NodeId],
+        split: Split,
+        feed: &Feed,
+        observer: &mut dyn Observer,
+    ) -> Result<(), FeedError> {
+        let total = feed.items(split).len();
+        if nodes.is_empty() || total == 0 {
+            return Ok(());
+        }
+        let prefix = Prefix::compile(graph, params, &[0], nodes)?;
+        let mut caches: Vec<FeatureCache> = nodes
+            .iter()
+            .map(|&node| {
+                FeatureCache::with_capacity(total, &[graph.nodes()[node].shape.batched(1)[1..].to_vec()])
+            })
+            .collect();
+        let mut done = 0;
+        let positions: Vec<usize> = (0..total).collect();
+        for batch in feed.batches(split, &positions, None) {
+            let batch = batch?;
+            for (cache, features) in caches.iter_mut().zip(prefix.run(&[batch.images])?) {
+                cache.store(done, &[features])?;
+            }
+            done += batch.labels.len();
+            observer.features(FeatureProgress { split, done, total });
+        }
+        self.caches.extend(nodes.iter().map(|&node| (split, node)).zip(caches));
+        Ok(())
+    }
+}

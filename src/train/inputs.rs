@@ -1,0 +1,69 @@
+//! What the trainable suffix reads: cached features where there are any, else pictures through the
+//! frozen prefix.
+
+use candle_core::Tensor;
+
+use super::features::FeatureBank;
+use super::feed::{Feed, FeedError};
+use super::phase::PhasePlan;
+use crate::engine::params::Params;
+use crate::engine::prefix::Prefix;
+use crate::graph::{Graph, NodeId};
+use crate::records::Split;
+
+/// Inputs of one phase's suffix. Frozen parameters stay as they are for the whole phase.
+#[derive(Debug)]
+pub struct Inputs<'a> {
+    bank: &'a FeatureBank,
+    feed: &'a Feed,
+    stored: &'a [NodeId],
+    /// `None` when nothing is frozen: the suffix reads the picture itself.
+    prefix: Option<Prefix>,
+}
+
+impl<'a> Inputs<'a> {
+    /// Compiles the frozen prefix of the phase, where it has one.
+    pub fn open(
+        bank: &'a FeatureBank,
+        feed: &'a Feed,
+        graph: &Graph,
+        params: &Params,
+        phase: &'a PhasePlan,
+    ) -> candle_core::Result<Self> {
+        let stored = phase.frontier.stored.as_slice();
+        let prefix = match stored {
+            [0] => None,
+            _ => Some(Prefix::compile(graph, params, &[0], stored)?),
+        };
+        Ok(Self { bank, feed, stored, prefix })
+    }
+
+    /// Whether a split's features are cached.
+    pub fn cached(&self, split: Split) -> bool {
+        self.bank.holds(split, self.stored)
+    }
+
+    /// The stored layers' tensors and the labels of each batch of positions, in order. `epoch` is
+    /// that of the augmentation's streams; `None` leaves the pictures as they are.
+    pub fn batches<'b>(
+        &'b self,
+        split: Split,
+        order: &'b [Vec<usize>],
+        epoch: Option<u64>,
+    ) -> Box<dyn Iterator<Item = Result<(Vec<Tensor>, Vec<u32>), FeedError>> + 'b> {
+        if self.cached(split) {
+            return Box::new(order.iter().map(move |positions| {
+                let features = self.bank.gather(split, self.stored, positions)?;
+                Ok((features, self.feed.labels(split, positions)))
+            }));
+        }
+        Box::new(self.feed.batches(split, order, epoch).map(move |batch| {
+            let batch = batch?;
+            let features = match &self.prefix {
+                None => vec![batch.images],
+                Some(prefix) => prefix.run(&[batch.images])?,
+            };
+            Ok((features, batch.labels))
+        }))
+    }
+}

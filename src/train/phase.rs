@@ -1,0 +1,187 @@
+//! The plan: every phase resolved against the graph before any data is read.
+
+use crate::config::{
+    BatchNormMode, ClassWeightRule, ClassWeights, EarlyStopping, Loss, Monitor, OptimizerConfig,
+    PhaseConfig, Problem, ScheduleConfig, TrainConfig,
+};
+use crate::graph::cutoff::{Frontier, Trainable};
+use crate::graph::{Graph, Op};
+
+/// One phase, resolved.
+#[derive(Debug, Clone)]
+pub struct PhasePlan {
+    /// Name in logs and plots.
+    pub name: String,
+    /// Which nodes train.
+    pub trainable: Trainable,
+    /// Where frozen prefix and trainable suffix meet.
+    pub frontier: Frontier,
+    /// Batch norm of trainable backbone layers.
+    pub bn: BatchNormMode,
+    /// Passes over the training pictures.
+    pub epochs: usize,
+    /// How parameters move.
+    pub optimizer: OptimizerConfig,
+    /// How the learning rate changes.
+    pub schedule: ScheduleConfig,
+}
+
+impl PhasePlan {
+    /// Whether a batch norm uses the batch's statistics, so that a batch of one picture has none.
+    pub fn normalizes_batches(&self, graph: &Graph) -> bool {
+        graph.nodes().iter().enumerate().any(|(id, node)| {
+            matches!(node.op, Op::BatchNorm { .. })
+                && self.trainable.node(id)
+                && (self.bn == BatchNormMode::Train || id >= graph.backbone_len())
+        })
+    }
+}
+
+/// Resolves all phases; reports all problems at once. `pretrained` decides the default of `bn`.
+pub fn plan_phases(
+    graph: &Graph,
+    phases: &[PhaseConfig],
+    pretrained: bool,
+) -> Result<Vec<PhasePlan>, Vec<Problem>> {
+    let mut plans = Vec::with_capacity(phases.len());
+    let mut problems = Vec::new();
+    for (index, phase) in phases.iter().enumerate() {
+        match Trainable::resolve(graph, phase, index) {
+            Ok(trainable) => plans.push(PhasePlan {
+                name: phase.name.clone(),
+                frontier: Frontier::find(graph, &trainable),
+                trainable,
+                bn: phase.bn.unwrap_or(default_bn(pretrained)),
+                epochs: phase.epochs,
+                optimizer: phase.optimizer,
+                schedule: phase.schedule,
+            }),
+            Err(error) => problems.push(error.0),
+        }
+    }
+    if problems.is_empty() { Ok(plans) } else { Err(problems) }
+}
+
+/// Random weights have no statistics worth keeping.
+fn default_bn(pretrained: bool) -> BatchNormMode {
+    if pretrained { BatchNormMode::Eval } else { BatchNormMode::Train }
+}
+
+/// How the logits become a loss.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LossPlan {
+    /// One sigmoid output instead of a softmax over all.
+    pub binary: bool,
+    /// Share of the target spread evenly over the classes.
+    pub smoothing: f64,
+    /// Weight of each class; `None` weighs all 1.
+    pub class_weights: Option<Vec<f32>>,
+}
+
+impl LossPlan {
+    /// Fits loss and head to the classes. `counts` are the training pictures of each class.
+    pub fn new(
+        train: &TrainConfig,
+        outputs: usize,
+        classes: &[String],
+        counts: &[usize],
+    ) -> Result<Self, Problem> {
+        let binary = match train.loss {
+            Loss::Auto => outputs == 1,
+            Loss::BinaryCrossEntropy => true,
+            Loss::CategoricalCrossEntropy => false,
+        };
+        let wanted = if binary { 2 } else { outputs };
+        if wanted != classes.len() {
+            return Err(Problem {
+                key: "model.head".into(),
+                message: format!(
+                    "the head has {outputs} output{}, but the data has {} classes: {}",
+                    if outputs == 1 { "" } else { "s" },
+                    classes.len(),
+                    abbreviate(classes)
+                ),
+                help: Some(format!("end the head with `{{ dense = {} }}`", classes.len())),
+            });
+        }
+        let class_weights = match &train.class_weights {
+            None => None,
+            Some(ClassWeights::Rule(ClassWeightRule::Balanced)) => Some(balanced(counts)),
+            Some(ClassWeights::ByName(weights)) => {
+                if let Some(unknown) = weights.keys().find(|name| !classes.contains(name)) {
+                    return Err(Problem {
+                        key: format!("train.class_weights.{unknown}"),
+                        message: format!("the data has no class `{unknown}`"),
+                        help: Some(format!("the classes are {}", abbreviate(classes))),
+                    });
+                }
+                Some(classes.iter().map(|c| weights.get(c).map_or(1.0, |w| *w as f32)).collect())
+            }
+        };
+        Ok(Self { binary, smoothing: train.label_smoothing, class_weights })
+    }
+}
+
+/// total / (classes * count): mean 1 over the pictures.
+fn balanced(counts: &[usize]) -> Vec<f32> {
+    let total: usize = counts.iter().sum();
+    let share = total as f64 / counts.len().max(1) as f64;
+    counts.iter().map(|&count| (share / count.max(1) as f64) as f32).collect()
+}
+
+fn abbreviate(classes: &[String]) -> String {
+    const SHOWN: usize = 8;
+    let mut text =
+        classes.iter().take(SHOWN).map(|c| format!("`{c}`")).collect::<Vec<_>>().join(", ");
+    if classes.len() > SHOWN {
+        text.push_str(&format!(" and {} more", classes.len() - SHOWN));
+    }
+    text
+}
+
+/// Everything that training needs to know besides graph, parameters and pictures.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The phases, in order.
+    pub phases: Vec<PhasePlan>,
+    /// From logits to loss.
+    pub loss: LossPlan,
+    /// Pictures per step.
+    pub batch_size: usize,
+    /// Evaluate before the first step.
+    pub evaluate_first: bool,
+    /// When to end a phase early.
+    pub early_stopping: Option<EarlyStopping>,
+    /// What makes a checkpoint the best.
+    pub best: Monitor,
+    /// Most bytes of cached features; 0 caches nothing.
+    pub cache_bytes: usize,
+    /// Seed of shuffling and dropout.
+    pub seed: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(count: usize) -> Vec<String> {
+        (0..count).map(|i| format!("class_{i}")).collect()
+    }
+
+    #[test]
+    fn one_output_is_binary_and_wants_two_classes() {
+        let train = TrainConfig::default();
+        assert!(LossPlan::new(&train, 1, &names(2), &[1, 1]).unwrap().binary);
+        assert!(!LossPlan::new(&train, 2, &names(2), &[1, 1]).unwrap().binary);
+        let problem = LossPlan::new(&train, 1, &names(5), &[1; 5]).unwrap_err();
+        assert_eq!(problem.help.as_deref(), Some("end the head with `{ dense = 5 }`"));
+    }
+
+    #[test]
+    fn balanced_weights_average_one_over_pictures() {
+        let weights = balanced(&[10, 30]);
+        assert_eq!(weights, [2.0, 2.0 / 3.0]);
+        let mean = (10.0 * weights[0] + 30.0 * weights[1]) / 40.0;
+        assert!((mean - 1.0).abs() < 1e-6);
+    }
+}
