@@ -1,0 +1,174 @@
+//! Progress of a training run: a bar with loss, accuracy, pictures a second and time left on a
+//! terminal, one plain line an epoch elsewhere.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::Printer;
+use crate::records::MetricsRow;
+use crate::train::observer::{FeatureProgress, PhaseStarted, StepTaken};
+
+/// Shows where training stands.
+#[derive(Debug)]
+pub struct Progress {
+    printer: Printer,
+    bar: Option<Bar>,
+    epochs: usize,
+}
+
+#[derive(Debug)]
+struct Bar {
+    bar: ProgressBar,
+    of: Task,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Task {
+    Features,
+    Epoch(usize),
+}
+
+impl Progress {
+    /// For a run of at most `epochs` epochs.
+    pub fn new(printer: Printer, epochs: usize) -> Self {
+        Self { printer, bar: None, epochs }
+    }
+
+    /// A phase begins.
+    pub fn phase_started(&mut self, event: PhaseStarted<'_>) {
+        self.clear();
+        let (values, tensors) = event.trainable;
+        let features = if event.cached { ", frozen features cached" } else { "" };
+        self.printer.note(format!(
+            "phase `{}`: {} trainable parameters in {tensors} tensors{features}",
+            event.name,
+            thousands(values)
+        ));
+    }
+
+    /// Features of frozen layers are being computed.
+    pub fn features(&mut self, event: FeatureProgress) {
+        let message = format!("features of {} pictures", event.split.name());
+        self.show(Task::Features, event.done, event.total, message);
+        if event.done == event.total {
+            self.clear();
+        }
+    }
+
+    /// A step was taken.
+    pub fn step(&mut self, event: StepTaken<'_>) {
+        let message = format!(
+            "epoch {}/{}  loss {:.4}  acc {:.3}  {:.0} img/s",
+            event.epoch, event.epochs, event.loss, event.accuracy, event.images_per_second
+        );
+        self.show(Task::Epoch(event.epoch), event.done, event.total, message);
+    }
+
+    /// An epoch is over: its line stays.
+    pub fn epoch_ended(&mut self, row: &MetricsRow, is_best: bool) {
+        self.clear();
+        self.printer.note(epoch_line(row, self.epochs, is_best));
+    }
+
+    /// Takes the bar away.
+    pub fn clear(&mut self) {
+        if let Some(Bar { bar, .. }) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn show(&mut self, of: Task, done: usize, total: usize, message: String) {
+        if !self.printer.interactive() {
+            return;
+        }
+        if self.bar.as_ref().is_none_or(|shown| shown.of != of) {
+            self.clear();
+            self.bar = Some(Bar { bar: new_bar(total), of });
+        }
+        if let Some(Bar { bar, .. }) = &self.bar {
+            bar.set_message(message);
+            bar.set_position(done as u64);
+        }
+    }
+}
+
+fn new_bar(total: usize) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(total as u64), ProgressDrawTarget::stderr_with_hz(10));
+    if let Ok(style) = ProgressStyle::with_template("{bar:24} {pos}/{len}  {msg}  eta {eta}") {
+        bar.set_style(style.progress_chars("=> "));
+    }
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}
+
+/// `epoch  3/20  loss 0.4121  acc 0.861  val_loss 0.3920  val_acc 0.880  412 img/s  1.9 s`
+fn epoch_line(row: &MetricsRow, epochs: usize, is_best: bool) -> String {
+    let width = epochs.to_string().len();
+    let mut line = format!("epoch {:>width$}/{epochs}", row.epoch);
+    let figures = [
+        ("loss", row.train_loss, 4),
+        ("acc", row.train_accuracy, 3),
+        ("val_loss", row.val_loss, 4),
+        ("val_acc", row.val_accuracy, 3),
+    ];
+    for (name, value, digits) in figures {
+        if let Some(value) = value {
+            line.push_str(&format!("  {name} {value:.digits$}"));
+        }
+    }
+    if row.images_per_second > 0.0 {
+        line.push_str(&format!("  {:.0} img/s", row.images_per_second));
+    }
+    line.push_str(&format!("  {:.1} s", row.seconds));
+    if is_best && row.val_loss.is_some() {
+        line.push_str("  best");
+    }
+    line
+}
+
+/// `1863873` as `1,863,873`.
+pub fn thousands(value: usize) -> String {
+    let digits = value.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_are_grouped() {
+        assert_eq!(thousands(0), "0");
+        assert_eq!(thousands(999), "999");
+        assert_eq!(thousands(1_863_873), "1,863,873");
+    }
+
+    #[test]
+    fn an_epoch_is_one_line() {
+        let row = MetricsRow {
+            phase: "head".into(),
+            phase_epoch: 3,
+            epoch: 3,
+            step: 75,
+            lr: 1e-3,
+            train_loss: Some(0.412_14),
+            train_accuracy: Some(0.861),
+            val_loss: Some(0.392),
+            val_accuracy: Some(0.88),
+            images_per_second: 412.4,
+            seconds: 1.94,
+        };
+        assert_eq!(
+            epoch_line(&row, 20, true),
+            "epoch  3/20  loss 0.4121  acc 0.861  val_loss 0.3920  val_acc 0.880  412 img/s  1.9 s  best"
+        );
+    }
+}

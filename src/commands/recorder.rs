@@ -1,0 +1,89 @@
+//! The observer of `xp run`: shows progress and keeps the run directory up to date.
+
+use super::progress::Progress;
+use crate::engine::params::Params;
+use crate::records::MetricsRow;
+use crate::report;
+use crate::run::{Checkpoint, MetricsWriter, RunDir, Slot, Tensors};
+use crate::train::observer::{
+    EpochEnded, FeatureProgress, Observer, ObserverError, PhaseStarted, StepTaken,
+};
+
+/// Writes rows, curves and checkpoints as they are earned.
+#[derive(Debug)]
+pub struct Recorder<'a> {
+    run: &'a RunDir,
+    progress: Progress,
+    metrics: MetricsWriter,
+    rows: Vec<MetricsRow>,
+    title: String,
+}
+
+impl<'a> Recorder<'a> {
+    /// For a new run.
+    pub fn new(
+        run: &'a RunDir,
+        progress: Progress,
+        title: &str,
+    ) -> Result<Self, crate::run::RunError> {
+        let metrics = run.metrics_writer()?;
+        Ok(Self { run, progress, metrics, rows: Vec::new(), title: title.to_owned() })
+    }
+
+    /// All rows so far.
+    pub fn rows(&self) -> &[MetricsRow] {
+        &self.rows
+    }
+}
+
+impl Observer for Recorder<'_> {
+    fn phase_started(&mut self, event: PhaseStarted<'_>) {
+        tracing::info!(phase = event.name, trainable = event.trainable.0, cached = event.cached, "phase");
+        self.progress.phase_started(event);
+    }
+
+    fn features(&mut self, event: FeatureProgress) {
+        self.progress.features(event);
+    }
+
+    fn step(&mut self, event: StepTaken<'_>) {
+        self.progress.step(event);
+    }
+
+    fn epoch_ended(&mut self, event: EpochEnded<'_>) -> Result<(), ObserverError> {
+        self.metrics.append(event.row)?;
+        self.rows.push(event.row.clone());
+        self.run.write_curves(&report::curves::curves(&self.rows, &self.title)?)?;
+        if let Some(optimizer) = event.optimizer {
+            let checkpoint = Checkpoint {
+                weights: tensors(event.params),
+                optimizer: optimizer.tensors,
+                state: serde_json::json!({ "progress": event.progress, "optimizer_step": optimizer.step }),
+            };
+            self.run.write_checkpoint(Slot::Last, &checkpoint)?;
+            if event.is_best {
+                self.run.write_checkpoint(Slot::Best, &checkpoint)?;
+            }
+        }
+        self.run.manifest().epoch(event.row, event.is_best)?;
+        tracing::info!(
+            epoch = event.row.epoch,
+            train_loss = event.row.train_loss,
+            val_loss = event.row.val_loss,
+            val_accuracy = event.row.val_accuracy,
+            "epoch"
+        );
+        self.progress.epoch_ended(event.row, event.is_best);
+        Ok(())
+    }
+
+    fn stopped_early(&mut self, phase: &str, phase_epoch: usize) {
+        tracing::info!(phase, phase_epoch, "stopped early");
+        self.progress.stopped_early(phase, phase_epoch);
+    }
+}
+
+/// All parameters and statistics by name.
+pub fn tensors(params: &Params) -> Tensors {
+    params.iter().map(|(name, param)| (name.to_owned(), param.value.clone())).collect()
+}

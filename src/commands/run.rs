@@ -1,0 +1,200 @@
+//! `xp run CONFIG`: one experiment, from TOML to a complete run directory.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::blueprint::{self, Blueprint};
+use super::progress::Progress;
+use super::recorder::Recorder;
+use super::{Failure, Printer, network, results};
+use crate::cli::ConfigArgs;
+use crate::data::Dataset;
+use crate::engine::params::Params;
+use crate::engine::prefix::Prefix;
+use crate::records::{MetricsRow, Split, TestReport};
+use crate::report;
+use crate::run::{Fingerprints, RunDir, Status};
+use crate::train::evaluate;
+use crate::train::feed::Feed;
+use crate::train::fit;
+use crate::train::phase::{LossPlan, Plan};
+
+/// Runs the command.
+pub fn run(args: &ConfigArgs, printer: &Printer) -> Result<(), Failure> {
+    let blueprint = Blueprint::load(&args.config, &args.sets)?;
+    let device = blueprint::device(&blueprint)?;
+    let threads = blueprint::set_threads(blueprint.loaded.experiment.threads)?;
+    let dataset = open_data(&blueprint, printer)?;
+    let plan = plan(&blueprint, &dataset)?;
+    let (params, weights) = network::initial(&blueprint, &device, printer)?;
+    let run = create_run(&blueprint, &dataset, &weights, threads)?;
+    printer.note(format!("run directory: {}", run.path().display()));
+
+    let outcome = train(&blueprint, &plan, params, &Arc::new(dataset), &run, printer);
+    // Whatever happened is in the manifest before the process ends.
+    match outcome {
+        Ok(outcome) => {
+            run.finish(Status::Done, None, outcome.test.as_ref().map(|test| test.accuracy))?;
+            outcome.print(&run, printer);
+            Ok(())
+        }
+        Err(failure) => {
+            run.finish(Status::Failed, Some(&failure.message), None)?;
+            printer.note(format!("the run directory `{}` keeps what was done", run.path().display()));
+            Err(failure)
+        }
+    }
+}
+
+fn open_data(blueprint: &Blueprint, printer: &Printer) -> Result<Dataset, Failure> {
+    let experiment = &blueprint.loaded.experiment;
+    let dataset = Dataset::open(&experiment.data, experiment.seed)?;
+    let [train, val, test] = Split::ALL.map(|split| dataset.split(split).len());
+    printer.note(format!(
+        "data: {} classes, {train} train, {val} val, {test} test pictures",
+        dataset.classes.len()
+    ));
+    if !dataset.issues.is_empty() {
+        printer.warning(format!(
+            "{} issues in the data, listed in `data_issues.csv`; the first: `{}` {}",
+            dataset.issues.len(),
+            dataset.issues[0].path,
+            dataset.issues[0].reason
+        ));
+    }
+    Ok(dataset)
+}
+
+fn plan(blueprint: &Blueprint, dataset: &Dataset) -> Result<Plan, Failure> {
+    let experiment = &blueprint.loaded.experiment;
+    let graph = &blueprint.graph;
+    let outputs = graph.nodes()[graph.output()].shape.elements();
+    let mut counts = vec![0; dataset.classes.len()];
+    for item in dataset.split(Split::Train) {
+        counts[dataset.items[item].label] += 1;
+    }
+    let loss = LossPlan::new(&experiment.train, outputs, &dataset.classes, &counts)
+        .map_err(|problem| blueprint.problem(problem))?;
+    let cache = &experiment.cache;
+    Ok(Plan {
+        phases: blueprint.phases.clone(),
+        loss,
+        batch_size: experiment.train.batch_size,
+        evaluate_first: experiment.train.evaluate_first,
+        early_stopping: experiment.train.early_stopping.clone(),
+        best: experiment.train.best,
+        cache_bytes: if cache.features { cache.memory_mib << 20 } else { 0 },
+        seed: experiment.seed,
+    })
+}
+
+fn create_run(
+    blueprint: &Blueprint,
+    dataset: &Dataset,
+    weights: &str,
+    threads: usize,
+) -> Result<RunDir, Failure> {
+    let experiment = &blueprint.loaded.experiment;
+    let runs = experiment.runs_dir.clone().unwrap_or_else(|| "runs".into());
+    let run = RunDir::create(&runs, &experiment.name, &blueprint.loaded.hash())?;
+    run.write_config(&blueprint.loaded.text, &blueprint.loaded.resolved())?;
+    run.write_split(&dataset.split_rows())?;
+    run.write_data_issues(&dataset.issues)?;
+    run.start(Fingerprints {
+        data: dataset.data_fingerprint.clone(),
+        split: dataset.split_fingerprint.clone(),
+        weights: weights.to_owned(),
+        config: blueprint.loaded.hash(),
+    }, experiment.seed, threads)?;
+    Ok(run)
+}
+
+/// What a finished run says.
+struct Outcome {
+    best: MetricsRow,
+    test: Option<TestReport>,
+    seconds: f64,
+}
+
+fn train(
+    blueprint: &Blueprint,
+    plan: &Plan,
+    params: Params,
+    dataset: &Arc<Dataset>,
+    run: &RunDir,
+    printer: &Printer,
+) -> Result<Outcome, Failure> {
+    let started = Instant::now();
+    let experiment = &blueprint.loaded.experiment;
+    let feed = Feed::new(
+        dataset.clone(),
+        &blueprint.preprocess,
+        experiment.data.augment,
+        experiment.train.batch_size,
+        experiment.seed,
+    );
+    let epochs = plan.phases.iter().map(|phase| phase.epochs).sum();
+    let mut recorder = Recorder::new(run, Progress::new(*printer, epochs), &experiment.name)?;
+    let fitted = fit::fit(&blueprint.graph, params, plan, &feed, &mut recorder)?;
+    let (best, row) = &fitted.best;
+    network::model_file(blueprint, best, &dataset.classes)?.write(&run.model_path())?;
+    let test = test(blueprint, plan, best, dataset, &feed, run)?;
+    Ok(Outcome { best: row.clone(), test, seconds: started.elapsed().as_secs_f64() })
+}
+
+/// The best checkpoint on the test split, where there is one.
+fn test(
+    blueprint: &Blueprint,
+    plan: &Plan,
+    best: &Params,
+    dataset: &Dataset,
+    feed: &Feed,
+    run: &RunDir,
+) -> Result<Option<TestReport>, Failure> {
+    if feed.items(Split::Test).is_empty() {
+        return Ok(None);
+    }
+    let graph = &blueprint.graph;
+    let network = Prefix::compile(graph, best, &[0], &[graph.output()])?;
+    let evaluation = evaluate::evaluate(&network, &plan.loss, feed, Split::Test)?;
+    let (report, predictions) = results::report(dataset, Split::Test, "best", &evaluation);
+    run.write_test(&report)?;
+    run.write_predictions(&predictions)?;
+    run.write_confusion(&report::confusion::confusion(&report, &blueprint.loaded.experiment.name)?)?;
+    Ok(Some(report))
+}
+
+impl Outcome {
+    fn print(&self, run: &RunDir, printer: &Printer) {
+        let path = run.path().display();
+        if printer.json {
+            printer.data(
+                serde_json::json!({
+                    "run": path.to_string(),
+                    "best_epoch": self.best.epoch,
+                    "val_accuracy": self.best.val_accuracy,
+                    "val_loss": self.best.val_loss,
+                    "test_accuracy": self.test.as_ref().map(|test| test.accuracy),
+                    "test_loss": self.test.as_ref().map(|test| test.loss),
+                    "seconds": self.seconds,
+                })
+                .to_string(),
+            );
+            return;
+        }
+        if let Some(accuracy) = self.best.val_accuracy {
+            printer.data(format!(
+                "best epoch {}: validation accuracy {:.1} %",
+                self.best.epoch,
+                100.0 * accuracy
+            ));
+        }
+        if let Some(test) = &self.test {
+            printer.data(results::headline(test));
+        }
+        printer.note(format!(
+            "done in {:.1} s; curves in {path}/curves.png\nnext: xp predict {path} PICTURE...",
+            self.seconds
+        ));
+    }
+}
