@@ -86,11 +86,7 @@ impl LossPlan {
         classes: &[String],
         counts: &[usize],
     ) -> Result<Self, Problem> {
-        let binary = match train.loss {
-            Loss::Auto => outputs == 1,
-            Loss::BinaryCrossEntropy => true,
-            Loss::CategoricalCrossEntropy => false,
-        };
+        let binary = is_binary(train.loss, outputs);
         let wanted = if binary { 2 } else { outputs };
         if wanted != classes.len() {
             return Err(Problem {
@@ -119,6 +115,21 @@ impl LossPlan {
             }
         };
         Ok(Self { binary, smoothing: train.label_smoothing, class_weights })
+    }
+}
+
+impl LossPlan {
+    /// The loss as judged: every picture counts the same.
+    pub fn unweighted(train: &TrainConfig, outputs: usize) -> Self {
+        Self { binary: is_binary(train.loss, outputs), smoothing: 0.0, class_weights: None }
+    }
+}
+
+fn is_binary(loss: Loss, outputs: usize) -> bool {
+    match loss {
+        Loss::Auto => outputs == 1,
+        Loss::BinaryCrossEntropy => true,
+        Loss::CategoricalCrossEntropy => false,
     }
 }
 
