@@ -9,7 +9,7 @@ trap 'rm -rf "$runs"' EXIT
 
 accuracy() { # runs one variant and prints its test accuracy in percent
     "$xp" run configs/quickstart.toml --quiet --json --set runs_dir="$runs" "$@" |
-        python3 -c 'import json, sys; print(round(100 * json.load(sys.stdin)["test_accuracy"]))'
+        grep -o '"test_accuracy":[0-9.]*' | awk -F: '{ printf "%.0f", 100 * $2 }'
 }
 
 started=$SECONDS

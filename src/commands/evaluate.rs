@@ -20,7 +20,7 @@ pub fn run(args: &EvaluateArgs, printer: &Printer) -> Result<(), Failure> {
         .find(|split| split.name() == args.split)
         .unwrap_or(Split::Test);
     let (dataset, split) = open_data(args, &model, split)?;
-    let plan = LossPlan::unweighted(&model.experiment.train, model.outputs);
+    let plan = LossPlan::plain(&model.experiment.train, model.outputs);
     let feed = Feed::new(
         Arc::new(dataset),
         &model.preprocess,

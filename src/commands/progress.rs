@@ -71,6 +71,14 @@ impl Progress {
         self.printer.note(epoch_line(row, self.epochs, is_best));
     }
 
+    /// Early stopping ends a phase.
+    pub fn stopped_early(&mut self, phase: &str, phase_epoch: usize) {
+        self.clear();
+        self.printer.note(format!(
+            "phase `{phase}` stopped early after {phase_epoch} epochs: no more improvement"
+        ));
+    }
+
     /// Takes the bar away.
     pub fn clear(&mut self) {
         if let Some(Bar { bar, .. }) = self.bar.take() {

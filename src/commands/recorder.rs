@@ -4,7 +4,9 @@ use super::progress::Progress;
 use crate::engine::params::Params;
 use crate::records::MetricsRow;
 use crate::report;
-use crate::run::{Checkpoint, MetricsWriter, RunDir, Slot, Tensors};
+use crate::run::{
+    BestMetrics, Checkpoint, ManifestWriter, MetricsWriter, RunDir, Slot, Tensors,
+};
 use crate::train::observer::{
     EpochEnded, FeatureProgress, Observer, ObserverError, PhaseStarted, StepTaken,
 };
@@ -14,6 +16,7 @@ use crate::train::observer::{
 pub struct Recorder<'a> {
     run: &'a RunDir,
     progress: Progress,
+    manifest: &'a ManifestWriter,
     metrics: MetricsWriter,
     rows: Vec<MetricsRow>,
     title: String,
@@ -23,11 +26,12 @@ impl<'a> Recorder<'a> {
     /// For a new run.
     pub fn new(
         run: &'a RunDir,
+        manifest: &'a ManifestWriter,
         progress: Progress,
         title: &str,
     ) -> Result<Self, crate::run::RunError> {
-        let metrics = run.metrics_writer()?;
-        Ok(Self { run, progress, metrics, rows: Vec::new(), title: title.to_owned() })
+        let metrics = run.start_metrics(&[])?;
+        Ok(Self { run, manifest, progress, metrics, rows: Vec::new(), title: title.to_owned() })
     }
 
     /// All rows so far.
@@ -65,7 +69,14 @@ impl Observer for Recorder<'_> {
                 self.run.write_checkpoint(Slot::Best, &checkpoint)?;
             }
         }
-        self.run.manifest().epoch(event.row, event.is_best)?;
+        if event.is_best {
+            let best = BestMetrics {
+                epoch: event.row.epoch,
+                val_accuracy: event.row.val_accuracy,
+                val_loss: event.row.val_loss,
+            };
+            self.manifest.update(|manifest| manifest.best = Some(best))?;
+        }
         tracing::info!(
             epoch = event.row.epoch,
             train_loss = event.row.train_loss,

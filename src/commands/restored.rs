@@ -32,7 +32,7 @@ pub struct Restored {
 impl Restored {
     /// Reads a model file, or the one of a run directory.
     pub fn open(path: &Path) -> Result<Self, Failure> {
-        let path = if path.is_dir() { RunDir::open(path)?.model_path() } else { path.to_owned() };
+        let path = if path.is_dir() { RunDir::open(path)?.model_safetensors() } else { path.to_owned() };
         if !path.exists() {
             return Err(Failure::new(Exit::Other, format!("there is no `{}`", path.display()))
                 .help("the run may not have finished; give one that did, or a model file"));

@@ -6,14 +6,14 @@ use std::time::Instant;
 use super::blueprint::{self, Blueprint};
 use super::progress::Progress;
 use super::recorder::Recorder;
-use super::{Failure, Printer, network, results};
+use super::{Failure, Printer, logging, network, results};
 use crate::cli::ConfigArgs;
 use crate::data::Dataset;
 use crate::engine::params::Params;
 use crate::engine::prefix::Prefix;
 use crate::records::{MetricsRow, Split, TestReport};
 use crate::report;
-use crate::run::{Fingerprints, RunDir, Status};
+use crate::run::{Fingerprints, Manifest, ManifestWriter, RunDir, Status};
 use crate::train::evaluate;
 use crate::train::feed::Feed;
 use crate::train::fit;
@@ -27,20 +27,20 @@ pub fn run(args: &ConfigArgs, printer: &Printer) -> Result<(), Failure> {
     let dataset = open_data(&blueprint, printer)?;
     let plan = plan(&blueprint, &dataset)?;
     let (params, weights) = network::initial(&blueprint, &device, printer)?;
-    let run = create_run(&blueprint, &dataset, &weights, threads)?;
+    let (run, manifest) = create_run(&blueprint, &dataset, weights, threads)?;
     printer.note(format!("run directory: {}", run.path().display()));
 
-    let outcome = train(&blueprint, &plan, params, &Arc::new(dataset), &run, printer);
+    let outcome = train(&blueprint, &plan, params, &Arc::new(dataset), &run, &manifest, printer);
     // Whatever happened is in the manifest before the process ends.
     match outcome {
         Ok(outcome) => {
-            run.finish(Status::Done, None, outcome.test.as_ref().map(|test| test.accuracy))?;
+            manifest.end(Status::Done, None)?;
             outcome.print(&run, printer);
             Ok(())
         }
         Err(failure) => {
-            run.finish(Status::Failed, Some(&failure.message), None)?;
-            printer.note(format!("the run directory `{}` keeps what was done", run.path().display()));
+            manifest.end(Status::Failed, Some(failure.message.clone()))?;
+            printer.note(format!("`{}` keeps what was done", run.path().display()));
             Err(failure)
         }
     }
@@ -79,6 +79,7 @@ fn plan(blueprint: &Blueprint, dataset: &Dataset) -> Result<Plan, Failure> {
     Ok(Plan {
         phases: blueprint.phases.clone(),
         loss,
+        plain_loss: LossPlan::plain(&experiment.train, outputs),
         batch_size: experiment.train.batch_size,
         evaluate_first: experiment.train.evaluate_first,
         early_stopping: experiment.train.early_stopping.clone(),
@@ -91,22 +92,26 @@ fn plan(blueprint: &Blueprint, dataset: &Dataset) -> Result<Plan, Failure> {
 fn create_run(
     blueprint: &Blueprint,
     dataset: &Dataset,
-    weights: &str,
+    weights: String,
     threads: usize,
-) -> Result<RunDir, Failure> {
-    let experiment = &blueprint.loaded.experiment;
+) -> Result<(RunDir, ManifestWriter), Failure> {
+    let (loaded, experiment) = (&blueprint.loaded, &blueprint.loaded.experiment);
     let runs = experiment.runs_dir.clone().unwrap_or_else(|| "runs".into());
-    let run = RunDir::create(&runs, &experiment.name, &blueprint.loaded.hash())?;
-    run.write_config(&blueprint.loaded.text, &blueprint.loaded.resolved())?;
+    let now = jiff::Zoned::now().datetime();
+    let run = RunDir::create(&runs, &experiment.name, &loaded.hash(), now)?;
+    logging::log_to(&run.log_jsonl())?;
+    run.write_config(&loaded.text, &loaded.resolved())?;
     run.write_split(&dataset.split_rows())?;
     run.write_data_issues(&dataset.issues)?;
-    run.start(Fingerprints {
+    let mut manifest = Manifest::begin("cpu", threads, experiment.seed);
+    manifest.fingerprints = Fingerprints {
         data: dataset.data_fingerprint.clone(),
         split: dataset.split_fingerprint.clone(),
-        weights: weights.to_owned(),
-        config: blueprint.loaded.hash(),
-    }, experiment.seed, threads)?;
-    Ok(run)
+        weights,
+        config: loaded.hash(),
+    };
+    let manifest = run.start_manifest(manifest)?;
+    Ok((run, manifest))
 }
 
 /// What a finished run says.
@@ -122,6 +127,7 @@ fn train(
     params: Params,
     dataset: &Arc<Dataset>,
     run: &RunDir,
+    manifest: &ManifestWriter,
     printer: &Printer,
 ) -> Result<Outcome, Failure> {
     let started = Instant::now();
@@ -134,11 +140,17 @@ fn train(
         experiment.seed,
     );
     let epochs = plan.phases.iter().map(|phase| phase.epochs).sum();
-    let mut recorder = Recorder::new(run, Progress::new(*printer, epochs), &experiment.name)?;
+    let mut recorder = Recorder::new(run, manifest, Progress::new(*printer, epochs), &experiment.name)?;
     let fitted = fit::fit(&blueprint.graph, params, plan, &feed, &mut recorder)?;
     let (best, row) = &fitted.best;
-    network::model_file(blueprint, best, &dataset.classes)?.write(&run.model_path())?;
+    network::model_file(blueprint, best, &dataset.classes)?.write(&run.model_safetensors())?;
+    let fitted_in = started.elapsed().as_secs_f64();
     let test = test(blueprint, plan, best, dataset, &feed, run)?;
+    manifest.update(|manifest| {
+        manifest.test_accuracy = test.as_ref().map(|test| test.accuracy);
+        manifest.timings.insert("train".into(), fitted_in);
+        manifest.timings.insert("test".into(), started.elapsed().as_secs_f64() - fitted_in);
+    })?;
     Ok(Outcome { best: row.clone(), test, seconds: started.elapsed().as_secs_f64() })
 }
 
@@ -156,7 +168,7 @@ fn test(
     }
     let graph = &blueprint.graph;
     let network = Prefix::compile(graph, best, &[0], &[graph.output()])?;
-    let evaluation = evaluate::evaluate(&network, &plan.loss, feed, Split::Test)?;
+    let evaluation = evaluate::evaluate(&network, &plan.plain_loss, feed, Split::Test)?;
     let (report, predictions) = results::report(dataset, Split::Test, "best", &evaluation);
     run.write_test(&report)?;
     run.write_predictions(&predictions)?;

@@ -3,26 +3,17 @@
 use candle_core::{Result, Tensor};
 
 use super::feed::{Feed, FeedError};
-use super::metrics::Accumulator;
+use super::metrics::{Accumulator, Scores};
 use super::phase::LossPlan;
 use crate::engine::prefix::Prefix;
 use crate::ops::loss::{self, LossOutput, Target};
 use crate::records::Split;
 
-/// Loss and accuracy over a set of pictures.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Scores {
-    /// Mean loss.
-    pub loss: f64,
-    /// Share of pictures classified correctly.
-    pub accuracy: f64,
-}
-
 /// Scores and the probabilities behind them.
 #[derive(Debug)]
 pub struct Evaluation {
-    /// Loss and accuracy.
-    pub scores: Scores,
+    /// Loss and accuracy; `None` for a split without pictures.
+    pub scores: Option<Scores>,
     /// Probability of each class for each picture, in split order.
     pub probabilities: Vec<Vec<f32>>,
 }
@@ -43,18 +34,15 @@ pub fn evaluate(
     plan: &LossPlan,
     feed: &Feed,
     split: Split,
-    batch_size: usize,
 ) -> std::result::Result<Evaluation, FeedError> {
-    let positions: Vec<usize> = (0..feed.items(split).len()).collect();
-    let order: Vec<Vec<usize>> = positions.chunks(batch_size).map(<[usize]>::to_vec).collect();
+    let order = feed.in_order(split);
     let mut totals = Accumulator::default();
-    let mut probabilities = Vec::with_capacity(positions.len());
+    let mut probabilities = Vec::with_capacity(feed.items(split).len());
     for batch in feed.batches(split, &order, None) {
         let batch = batch?;
         let logits = network.run(&[batch.images])?.swap_remove(0);
         totals.add(&loss(plan, &logits, &batch.labels)?, batch.labels.len());
         probabilities.extend(loss::probabilities(&logits)?);
     }
-    let scores = Scores { loss: totals.loss(), accuracy: totals.accuracy() };
-    Ok(Evaluation { scores, probabilities })
+    Ok(Evaluation { scores: totals.scores(), probabilities })
 }

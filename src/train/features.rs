@@ -76,8 +76,12 @@ impl FeatureBank {
         split: Split,
         pictures: usize,
     ) -> Vec<NodeId> {
-        let bytes = |node: NodeId| FeatureCache::bytes(pictures, &[graph.nodes()[node].shape.elements()]);
-        let mut used: usize = self.caches.values().map(FeatureCache::size).sum();
+        let elements = |node: NodeId| graph.nodes()[node].shape.elements();
+        let mut used: usize = self
+            .caches
+            .iter()
+            .map(|(&(_, node), cache)| FeatureCache::bytes(cache.pictures(), &[elements(node)]))
+            .sum();
         let mut wanted: Vec<NodeId> = Vec::new();
         for (offset, phase) in phases[index..].iter().enumerate() {
             let stays_frozen = |&node: &NodeId| {
@@ -90,7 +94,7 @@ impl FeatureBank {
                 .copied()
                 .filter(|node| !self.caches.contains_key(&(split, *node)) && !wanted.contains(node))
                 .collect();
-            let cost: usize = missing.iter().map(|&node| bytes(node)).sum();
+            let cost: usize = missing.iter().map(|&node| FeatureCache::bytes(pictures, &[elements(node)])).sum();
             // The picture itself is no feature: the loader keeps decoded pictures.
             let is_input = phase.frontier.stored.contains(&0);
             if is_input || !missing.iter().all(stays_frozen) || used + cost > self.budget {
@@ -124,8 +128,7 @@ impl FeatureBank {
             })
             .collect();
         let mut done = 0;
-        let positions: Vec<usize> = (0..total).collect();
-        for batch in feed.batches(split, &positions, None) {
+        for batch in feed.batches(split, &feed.in_order(split), None) {
             let batch = batch?;
             for (cache, features) in caches.iter_mut().zip(prefix.run(&[batch.images])?) {
                 cache.store(done, &[features])?;

@@ -7,11 +7,11 @@ use rand::seq::SliceRandom;
 use thiserror::Error;
 
 use super::early_stopping::{Best, Decision, EarlyStopping};
-use super::evaluate::{self, Scores};
+use super::evaluate;
 use super::features::FeatureBank;
 use super::feed::{Feed, FeedError};
 use super::inputs::Inputs;
-use super::metrics::Accumulator;
+use super::metrics::{Accumulator, Scores};
 use super::observer::{
     EpochEnded, Observer, ObserverError, PhaseStarted, Progress, StepTaken,
 };
@@ -19,6 +19,7 @@ use super::optimizer::Optimizer;
 use super::phase::{PhasePlan, Plan};
 use super::schedule::learning_rate;
 use super::selfcheck::{SelfCheck, SelfCheckError};
+use crate::config::Monitor;
 use crate::engine::params::Params;
 use crate::engine::prefix::Prefix;
 use crate::engine::suffix::Suffix;
@@ -46,13 +47,8 @@ pub enum FitError {
         loss: f64,
     },
     /// The self-check after a phase's first step failed.
-    #[error("self-check of phase `{phase}`: {source}")]
-    SelfCheck {
-        /// Name of the phase.
-        phase: String,
-        /// What it found.
-        source: SelfCheckError,
-    },
+    #[error(transparent)]
+    SelfCheck(#[from] SelfCheckError),
     /// A batch could not be made.
     #[error(transparent)]
     Feed(#[from] FeedError),
@@ -87,6 +83,7 @@ pub fn fit(
         feed,
         observer,
         params,
+        updated_statistics: Vec::new(),
         epoch: 0,
         step: 0,
         best: None,
@@ -107,6 +104,8 @@ struct Fit<'a> {
     feed: &'a Feed,
     observer: &'a mut dyn Observer,
     params: Params,
+    /// Running statistics that the current phase updates.
+    updated_statistics: Vec<String>,
     epoch: usize,
     step: u64,
     best: Option<(Best, Params, MetricsRow)>,
@@ -117,6 +116,7 @@ impl Fit<'_> {
         let (plan, graph) = (self.plan, self.graph);
         let phase = &plan.phases[index];
         let inputs = Inputs::open(bank, self.feed, graph, &self.params, phase)?;
+        self.updated_statistics = phase.updated_statistics(graph);
         let suffix = Suffix::new(graph.clone(), &phase.trainable, &phase.frontier, phase.bn);
         let mut optimizer = Optimizer::new(&phase.optimizer, suffix.trained());
         let values = suffix.trained().iter().map(|name| self.params.value(name).elem_count()).sum();
@@ -140,14 +140,17 @@ impl Fit<'_> {
                 epoch: self.epoch,
                 step: self.step,
                 lr: trained.lr,
-                train_loss: Some(trained.totals.loss()),
-                train_accuracy: Some(trained.totals.accuracy()),
-                val_loss: val.as_ref().map(|scores| scores.loss),
-                val_accuracy: val.as_ref().map(|scores| scores.accuracy),
+                train_loss: trained.totals.loss(),
+                train_accuracy: trained.totals.accuracy(),
+                val_loss: val.map(|scores| scores.loss),
+                val_accuracy: val.map(|scores| scores.accuracy),
                 images_per_second: trained.images_per_second,
                 seconds: started.elapsed().as_secs_f64(),
             };
-            let stop = stopping.as_mut().is_some_and(|s| s.update(&row) == Decision::Stop);
+            let stop = stopping.as_mut().is_some_and(|stopping| {
+                let value = monitored(stopping.monitor(), &row);
+                value.is_some_and(|value| stopping.update(value) == Decision::Stop)
+            });
             self.end_epoch(index, row, Some(&optimizer), stopping.as_ref())?;
             if stop {
                 self.observer.stopped_early(&phase.name, phase_epoch);
@@ -184,12 +187,14 @@ impl Fit<'_> {
         optimizer: Option<&Optimizer>,
         stopping: Option<&EarlyStopping>,
     ) -> Result<(), FitError> {
-        let mut best =
-            self.best.as_ref().map_or_else(|| Best::new(self.plan.best), |(best, ..)| best.clone());
-        // Without validation there is nothing to choose by, and the last epoch is the best.
-        let is_best = best.update(&row) || row.val_loss.is_none() || self.best.is_none();
+        let mut best = self.best.as_ref().map_or_else(Best::default, |(best, ..)| *best);
+        let is_best = match monitored(self.plan.best, &row) {
+            Some(value) => best.update(self.plan.best, value, row.val_loss) || self.best.is_none(),
+            // Without validation there is nothing to choose by, and the last epoch is the best.
+            None => true,
+        };
         if is_best {
-            self.best = Some((best.clone(), self.params.clone(), row.clone()));
+            self.best = Some((best, self.params.clone(), row.clone()));
         }
         let progress = Progress {
             phase,
@@ -203,7 +208,7 @@ impl Fit<'_> {
         self.observer.epoch_ended(EpochEnded {
             row: &row,
             params: &self.params,
-            optimizer: optimizer.map(Optimizer::state),
+            optimizer: optimizer.map(Optimizer::state).transpose()?,
             progress,
             is_best,
         })?;
@@ -221,7 +226,7 @@ impl Fit<'_> {
         let plan = self.plan;
         self.epoch += 1;
         let total = self.feed.items(Split::Train).len();
-        let order = self.batch_positions(phase, total);
+        let order = self.batch_positions(total);
         let steps_per_epoch = order.len() as u64;
         let total_steps = steps_per_epoch * phase.epochs as u64;
         let first_step = steps_per_epoch * (phase_epoch as u64 - 1);
@@ -237,7 +242,8 @@ impl Fit<'_> {
             let base = phase.optimizer.learning_rate();
             lr = learning_rate(base, &phase.schedule, in_phase, steps_per_epoch, total_steps);
             let check = (in_phase == 0)
-                .then(|| SelfCheck::before(&self.params, suffix.trained(), suffix.statistics()));
+                .then(|| SelfCheck::before(&self.params, suffix.trained(), &self.updated_statistics))
+                .transpose()?;
 
             let dropout = rng::derive(plan.seed, "dropout", &[self.step]);
             let tape = suffix.forward(&self.params, &features, dropout)?;
@@ -260,34 +266,31 @@ impl Fit<'_> {
             optimizer.step(&mut self.params, &gradients, lr)?;
             self.step += 1;
             if let Some(check) = check {
-                check.after(&self.params, &gradients).map_err(|source| FitError::SelfCheck {
-                    phase: phase.name.clone(),
-                    source,
-                })?;
+                check.after(&phase.name, &self.params, suffix.trained(), &gradients)?;
             }
             self.observer.step(StepTaken {
                 phase: &phase.name,
                 epoch: self.epoch,
                 epochs,
-                done: totals.seen(),
+                done: totals.seen,
                 total,
-                loss: totals.loss(),
-                accuracy: totals.accuracy(),
-                images_per_second: totals.seen() as f64 / started.elapsed().as_secs_f64(),
+                loss: totals.loss().unwrap_or(f64::NAN),
+                accuracy: totals.accuracy().unwrap_or(f64::NAN),
+                images_per_second: totals.seen as f64 / started.elapsed().as_secs_f64(),
             });
         }
-        let images_per_second = totals.seen() as f64 / started.elapsed().as_secs_f64();
+        let images_per_second = totals.seen as f64 / started.elapsed().as_secs_f64();
         Ok(EpochTotals { totals, lr, images_per_second })
     }
 
     /// This epoch's order of the training pictures, cut into batches.
-    fn batch_positions(&self, phase: &PhasePlan, total: usize) -> Vec<Vec<usize>> {
+    fn batch_positions(&self, total: usize) -> Vec<Vec<usize>> {
         let mut order: Vec<usize> = (0..total).collect();
         order.shuffle(&mut rng::stream(self.plan.seed, "shuffle", &[self.epoch as u64]));
         let mut batches: Vec<Vec<usize>> =
             order.chunks(self.plan.batch_size).map(<[usize]>::to_vec).collect();
         // One picture has no batch statistics; it joins the batch before it.
-        if phase.normalizes_batches(self.graph)
+        if !self.updated_statistics.is_empty()
             && batches.len() > 1
             && batches.last().is_some_and(|last| last.len() == 1)
         {
@@ -304,22 +307,19 @@ impl Fit<'_> {
         phase: &PhasePlan,
         inputs: &Inputs<'_>,
     ) -> Result<Option<Scores>, FitError> {
-        let total = self.feed.items(Split::Val).len();
-        if total == 0 {
+        if self.feed.items(Split::Val).is_empty() {
             return Ok(None);
         }
-        let positions: Vec<usize> = (0..total).collect();
-        let order: Vec<Vec<usize>> =
-            positions.chunks(self.plan.batch_size).map(<[usize]>::to_vec).collect();
+        let order = self.feed.in_order(Split::Val);
         let network =
             Prefix::compile(self.graph, &self.params, &phase.frontier.stored, &[self.graph.output()])?;
         let mut totals = Accumulator::default();
         for batch in inputs.batches(Split::Val, &order, None) {
             let (features, labels) = batch?;
             let logits = network.run(&features)?.swap_remove(0);
-            totals.add(&evaluate::loss(&self.plan.loss, &logits, &labels)?, labels.len());
+            totals.add(&evaluate::loss(&self.plan.plain_loss, &logits, &labels)?, labels.len());
         }
-        Ok(Some(Scores { loss: totals.loss(), accuracy: totals.accuracy() }))
+        Ok(totals.scores())
     }
 }
 
@@ -327,4 +327,12 @@ struct EpochTotals {
     totals: Accumulator,
     lr: f64,
     images_per_second: f64,
+}
+
+/// The value that a monitor watches; `None` without a validation split.
+fn monitored(monitor: Monitor, row: &MetricsRow) -> Option<f64> {
+    match monitor {
+        Monitor::ValAccuracy => row.val_accuracy,
+        Monitor::ValLoss => row.val_loss,
+    }
 }

@@ -5,7 +5,7 @@ use crate::config::{
     PhaseConfig, Problem, ScheduleConfig, TrainConfig,
 };
 use crate::graph::cutoff::{Frontier, Trainable};
-use crate::graph::{Graph, Op};
+use crate::graph::{Graph, Part};
 
 /// One phase, resolved.
 #[derive(Debug, Clone)]
@@ -27,13 +27,19 @@ pub struct PhasePlan {
 }
 
 impl PhasePlan {
-    /// Whether a batch norm uses the batch's statistics, so that a batch of one picture has none.
-    pub fn normalizes_batches(&self, graph: &Graph) -> bool {
-        graph.nodes().iter().enumerate().any(|(id, node)| {
-            matches!(node.op, Op::BatchNorm { .. })
-                && self.trainable.node(id)
-                && (self.bn == BatchNormMode::Train || id >= graph.backbone_len())
-        })
+    /// Names of the running batch-norm statistics that this phase updates: those of batch norms
+    /// that use the batch's statistics.
+    pub fn updated_statistics(&self, graph: &Graph) -> Vec<String> {
+        let uses_batch = |id: usize| {
+            self.trainable.node(id)
+                && (self.bn == BatchNormMode::Train || graph.nodes()[id].part == Part::Head)
+        };
+        (0..graph.nodes().len())
+            .filter(|&id| uses_batch(id))
+            .flat_map(|id| graph.params(id))
+            .filter(|spec| !spec.kind.trains())
+            .map(|spec| spec.name)
+            .collect()
     }
 }
 
@@ -119,8 +125,9 @@ impl LossPlan {
 }
 
 impl LossPlan {
-    /// The loss as judged: every picture counts the same.
-    pub fn unweighted(train: &TrainConfig, outputs: usize) -> Self {
+    /// The loss that validation and test report: every picture counts the same, and its target
+    /// is its class alone.
+    pub fn plain(train: &TrainConfig, outputs: usize) -> Self {
         Self { binary: is_binary(train.loss, outputs), smoothing: 0.0, class_weights: None }
     }
 }
@@ -155,8 +162,10 @@ fn abbreviate(classes: &[String]) -> String {
 pub struct Plan {
     /// The phases, in order.
     pub phases: Vec<PhasePlan>,
-    /// From logits to loss.
+    /// From logits to the loss that trains.
     pub loss: LossPlan,
+    /// From logits to the loss that validation and test report.
+    pub plain_loss: LossPlan,
     /// Pictures per step.
     pub batch_size: usize,
     /// Evaluate before the first step.
