@@ -369,3 +369,176 @@ fn after_vector(op: &Op) -> &'static str {
         _ => "put it before pooling",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn build(text: &str) -> Result<Graph, Problem> {
+        let text = match text.contains("backbone") {
+            true => text.to_string(),
+            false => format!("backbone = \"mobilenet_v2\"\n{text}"),
+        };
+        let model: ModelConfig = toml::from_str(&text).unwrap();
+        Graph::build(&model, [160, 160], Flavour::Torch).map_err(|error| error.0)
+    }
+
+    fn parameters(graph: &Graph) -> usize {
+        (0..graph.nodes().len())
+            .flat_map(|id| graph.params(id))
+            .map(|spec| spec.elements())
+            .sum()
+    }
+
+    #[test]
+    fn head_layers_carry_keras_names() {
+        let graph = build(
+            "cut = \"block_16_project_BN\"\npooling = \"none\"\nhead = [{ conv2d = 1280 }, \
+             \"batch_norm\", \"relu\", \"flatten\", { dense = 8, activation = \"relu\" }, \
+             { dropout = 0.2 }, { dense = 5 }]",
+        )
+        .unwrap();
+        let head: Vec<String> = graph.nodes()[graph.backbone_len()..]
+            .iter()
+            .map(|node| format!("{} {}", node.name, node.shape))
+            .collect();
+        assert_eq!(
+            head,
+            [
+                "conv2d 5 x 5 x 1280",
+                "batch_normalization 5 x 5 x 1280",
+                "re_lu 5 x 5 x 1280",
+                "flatten 32000",
+                "dense 8",
+                "dense_relu 8",
+                "dropout 8",
+                "dense_1 5"
+            ]
+        );
+        assert_eq!(graph.backbone_len(), 152);
+    }
+
+    #[test]
+    fn counts_parameters_of_the_tutorials() {
+        let tutorial = build("head = [{ dense = 1 }]").unwrap();
+        assert_eq!(tutorial.backbone_len(), 155);
+        assert_eq!(parameters(&tutorial), 2_259_265);
+        let narrow = build("width = 0.35\nhead = [{ dense = 1 }]").unwrap();
+        assert_eq!(parameters(&narrow), 410_208 + 1281);
+        let wide = build("width = 1.4\nhead = [{ dense = 1 }]").unwrap();
+        assert_eq!(parameters(&wide), 4_363_712 + 1793);
+    }
+
+    #[test]
+    fn flavours_pad_alike_in_shape_and_not_in_place() {
+        let shapes = |flavour, side| {
+            let graph = Graph::build_backbone("mobilenet_v2", 1.0, [side, side], flavour).unwrap();
+            let pad = graph.nodes()[1].op;
+            let last = graph.nodes()[graph.output()].shape;
+            (pad, last)
+        };
+        let padding = |before| Padding {
+            top: before,
+            bottom: 1,
+            left: before,
+            right: 1,
+        };
+        let map = |side| Shape::Map {
+            channels: 1280,
+            height: side,
+            width: side,
+        };
+        assert_eq!(shapes(Flavour::Torch, 160), (Op::Pad(padding(1)), map(5)));
+        assert_eq!(shapes(Flavour::Tf, 160), (Op::Pad(padding(0)), map(5)));
+        assert_eq!(shapes(Flavour::Tf, 161), (Op::Pad(padding(1)), map(6)));
+        assert_eq!(shapes(Flavour::Tf, 8), (Op::Pad(padding(0)), map(1)));
+    }
+
+    #[test]
+    fn impossible_models_are_problems() {
+        for (text, key, message, help) in [
+            (
+                "backbone = \"mobilenetv2\"\nhead = []",
+                "model.backbone",
+                "no backbone",
+                "`mobilenet_v2`",
+            ),
+            (
+                "backbone = \"zzz\"\nhead = []",
+                "model.backbone",
+                "no backbone",
+                "known backbones",
+            ),
+            (
+                "width = 2.0\nhead = []",
+                "model.width",
+                "no width 2",
+                "0.35 to 1.4",
+            ),
+            (
+                "cut = \"block_12_ad\"\nhead = []",
+                "model.cut",
+                "no layer `block_12_ad`",
+                "did you mean `block_12_add`",
+            ),
+            (
+                "head = []",
+                "model.head",
+                "no layer that trains",
+                "dense = N",
+            ),
+            (
+                "head = [{ dropout = 0.1 }]",
+                "model.head",
+                "no layer that trains",
+                "dense = N",
+            ),
+            (
+                "head = [\"flatten\", { dense = 1 }]",
+                "model.head[0]",
+                "is a vector of 1280",
+                "leave",
+            ),
+            (
+                "head = [\"avg_pool\", { dense = 1 }]",
+                "model.head[0]",
+                "feature map",
+                "pooled",
+            ),
+            (
+                "head = [{ conv2d = 8 }]",
+                "model.head[0]",
+                "feature map",
+                "none",
+            ),
+            (
+                "pooling = \"none\"\nhead = [\"relu\", { dense = 1 }]",
+                "model.head[1]",
+                "5 x 5 x 1280",
+                "flatten",
+            ),
+            (
+                "pooling = \"none\"\nhead = [{ conv2d = 8, kernel = 7 }]",
+                "model.head[0]",
+                "does not fit",
+                "smaller kernel",
+            ),
+            (
+                "pooling = \"none\"\nhead = [{ conv2d = 8 }]",
+                "model.head",
+                "ends in a feature map",
+                "avg_pool",
+            ),
+        ] {
+            let problem = build(text).unwrap_err();
+            assert_eq!(problem.key, key, "{text}");
+            assert!(
+                problem.message.contains(message),
+                "{text}: {}",
+                problem.message
+            );
+            let offered = problem.help.unwrap_or_default();
+            assert!(offered.contains(help), "{text}: {offered}");
+        }
+    }
+}

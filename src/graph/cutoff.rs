@@ -331,19 +331,22 @@ mod tests {
             ("freeze = \"all\"", vec!["global_average_pooling2d"]),
             ("freeze = \"none\"", vec!["input_1"]),
             ("", vec!["input_1"]),
-            ("freeze_before = 100", vec!["block_10_add"]),
+            ("freeze_before = 100", vec!["block_10_project_BN"]),
             (
                 "freeze_before = \"block_11_expand_BN\"",
-                vec!["block_10_add"],
+                vec!["block_10_project_BN"],
             ),
-            ("freeze_before = \"block_11_expand\"", vec!["block_10_add"]),
+            (
+                "freeze_before = \"block_11_expand\"",
+                vec!["block_10_project_BN"],
+            ),
             (
                 "freeze_before = \"block_11_depthwise\"",
-                vec!["block_10_add"],
+                vec!["block_10_project_BN"],
             ),
             (
                 "freeze_before = \"block_11_depthwise_BN\"",
-                vec!["block_10_add", "block_11_depthwise"],
+                vec!["block_10_project_BN", "block_11_depthwise"],
             ),
             (
                 "freeze_before = \"block_13_depthwise\"",
