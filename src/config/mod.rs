@@ -1,9 +1,15 @@
 //! The experiment: schema, layered loading, diagnosis.
 
 pub mod diagnose;
+mod layer;
 pub mod load;
+mod path;
 pub mod schema;
+mod shape;
+mod suggest;
+mod validate;
 
-pub use diagnose::{Problem, Report};
-pub use load::{Loaded, load};
+pub use diagnose::{Diagnostic, Problem, Report, Severity};
+pub use load::{Loaded, load, load_with};
 pub use schema::*;
+pub use shape::json_schema;

@@ -565,11 +565,11 @@ pub enum OptimizerConfig {
     /// Stochastic gradient descent.
     Sgd {
         /// Learning rate.
-        #[schemars(range(min = 0.0))]
+        #[schemars(extend("exclusiveMinimum" = 0))]
         lr: f64,
         /// Momentum.
         #[serde(default)]
-        #[schemars(range(min = 0.0, max = 1.0))]
+        #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1))]
         momentum: f64,
         /// Nesterov's form of momentum.
         #[serde(default)]
@@ -582,19 +582,19 @@ pub enum OptimizerConfig {
     /// RMSprop.
     Rmsprop {
         /// Learning rate.
-        #[schemars(range(min = 0.0))]
+        #[schemars(extend("exclusiveMinimum" = 0))]
         lr: f64,
         /// Decay of the mean square (PyTorch's `alpha`, Keras' `rho`).
         #[serde(default = "defaults::rho")]
-        #[schemars(range(min = 0.0, max = 1.0))]
+        #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1))]
         rho: f64,
         /// Momentum.
         #[serde(default)]
-        #[schemars(range(min = 0.0, max = 1.0))]
+        #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1))]
         momentum: f64,
         /// Added to the root of the mean square.
         #[serde(default = "defaults::epsilon")]
-        #[schemars(range(min = 0.0))]
+        #[schemars(extend("exclusiveMinimum" = 0))]
         epsilon: f64,
         /// Subtract the squared mean gradient.
         #[serde(default)]
@@ -607,19 +607,19 @@ pub enum OptimizerConfig {
     /// Adam (Kingma and Ba, 2014).
     Adam {
         /// Learning rate.
-        #[schemars(range(min = 0.0))]
+        #[schemars(extend("exclusiveMinimum" = 0))]
         lr: f64,
         /// Decay of the mean.
         #[serde(default = "defaults::beta1")]
-        #[schemars(range(min = 0.0, max = 1.0))]
+        #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1))]
         beta1: f64,
         /// Decay of the mean square.
         #[serde(default = "defaults::beta2")]
-        #[schemars(range(min = 0.0, max = 1.0))]
+        #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1))]
         beta2: f64,
         /// Added to the root of the mean square.
         #[serde(default = "defaults::epsilon")]
-        #[schemars(range(min = 0.0))]
+        #[schemars(extend("exclusiveMinimum" = 0))]
         epsilon: f64,
         /// L2 penalty added to the gradient.
         #[serde(default)]
@@ -629,19 +629,19 @@ pub enum OptimizerConfig {
     /// Adam with decoupled weight decay (Loshchilov and Hutter, 2017).
     Adamw {
         /// Learning rate.
-        #[schemars(range(min = 0.0))]
+        #[schemars(extend("exclusiveMinimum" = 0))]
         lr: f64,
         /// Decay of the mean.
         #[serde(default = "defaults::beta1")]
-        #[schemars(range(min = 0.0, max = 1.0))]
+        #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1))]
         beta1: f64,
         /// Decay of the mean square.
         #[serde(default = "defaults::beta2")]
-        #[schemars(range(min = 0.0, max = 1.0))]
+        #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1))]
         beta2: f64,
         /// Added to the root of the mean square.
         #[serde(default = "defaults::epsilon")]
-        #[schemars(range(min = 0.0))]
+        #[schemars(extend("exclusiveMinimum" = 0))]
         epsilon: f64,
         /// Decoupled weight decay.
         #[serde(default = "defaults::weight_decay")]

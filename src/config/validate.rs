@@ -1,0 +1,490 @@
+//! What the values of a configuration must mean together, beyond the shape of each.
+
+use super::diagnose::{Problem, Severity};
+use super::schema::*;
+use super::suggest;
+
+/// Sums of shares may be off by this much.
+const SHARE_TOLERANCE: f64 = 1e-6;
+/// Names become part of file names.
+const LONGEST_NAME: usize = 100;
+
+/// A problem and how bad it is.
+pub(super) struct Finding {
+    pub(super) severity: Severity,
+    pub(super) problem: Problem,
+}
+
+/// All contradictions; `given` tells whether the user set a key.
+pub(super) fn check(experiment: &Experiment, given: impl Fn(&str) -> bool) -> Vec<Finding> {
+    let mut found = Findings::default();
+    found.top(experiment);
+    found.data(&experiment.data, &given);
+    found.model(&experiment.model);
+    found.train(experiment, &given);
+    found.phases(experiment);
+    found.0
+}
+
+#[derive(Default)]
+struct Findings(Vec<Finding>);
+
+impl Findings {
+    fn error(&mut self, key: impl Into<String>, message: impl Into<String>, help: &str) {
+        self.push(Severity::Error, key.into(), message.into(), help);
+    }
+
+    fn warning(&mut self, key: impl Into<String>, message: impl Into<String>, help: &str) {
+        self.push(Severity::Warning, key.into(), message.into(), help);
+    }
+
+    fn push(&mut self, severity: Severity, key: String, message: String, help: &str) {
+        let problem = Problem::new(key, message).help(help);
+        self.0.push(Finding { severity, problem });
+    }
+
+    fn top(&mut self, experiment: &Experiment) {
+        self.name("name", &experiment.name);
+        let device = experiment.device.as_str();
+        let number = device.strip_prefix("cuda:").map(str::parse::<u16>);
+        let known = ["auto", "cpu", "cuda", "metal"];
+        if !known.contains(&device) && !matches!(number, Some(Ok(_))) {
+            let help = match suggest::nearest(device, &known) {
+                Some(near) => format!("did you mean `\"{near}\"`?"),
+                None => {
+                    "write `\"auto\"`, `\"cpu\"`, `\"cuda\"`, `\"cuda:0\"` or `\"metal\"`".into()
+                }
+            };
+            self.error("device", format!("there is no device `{device}`"), &help);
+        }
+        if experiment
+            .runs_dir
+            .as_ref()
+            .is_some_and(|dir| dir.as_os_str().is_empty())
+        {
+            let help = "leave it out for `runs` in the current directory";
+            self.error("runs_dir", "`runs_dir` is empty", help);
+        }
+    }
+
+    fn name(&mut self, key: impl Into<String>, name: &str) {
+        let key = key.into();
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+        if name.is_empty() {
+            self.error(&key, format!("`{key}` is empty"), "give it a name");
+        } else if let Some(c) = name.chars().find(|&c| !allowed(c)) {
+            let message = format!("`{key}` contains {c:?}");
+            self.error(&key, message, "use letters, digits, `_`, `-` and `.`");
+        } else if name.starts_with(['.', '-']) {
+            let message = format!("`{key}` starts with `{}`", &name[..1]);
+            self.error(&key, message, "start with a letter or a digit");
+        } else if name.len() > LONGEST_NAME {
+            let message = format!("`{key}` has {} characters", name.len());
+            self.error(&key, message, &format!("use at most {LONGEST_NAME}"));
+        }
+    }
+
+    fn data(&mut self, data: &DataConfig, given: &impl Fn(&str) -> bool) {
+        let read = data.root.is_some() || data.manifest.is_some();
+        match (&data.generate, read) {
+            (None, false) => {
+                let help = "set `data.root` to a folder of class folders, or `data.manifest` to a CSV file";
+                self.error("data", "there is no source of pictures in `data`", help);
+            }
+            (Some(_), true) => {
+                let help = "keep `root` or `manifest` to read pictures, or `generate` to draw them";
+                self.error("data.generate", "`data` has two sources of pictures", help);
+            }
+            _ => {}
+        }
+        for (key, path) in [("data.root", &data.root), ("data.manifest", &data.manifest)] {
+            if path
+                .as_ref()
+                .is_some_and(|path| path.as_os_str().is_empty())
+            {
+                self.error(
+                    key,
+                    format!("`{key}` is empty"),
+                    "name a path, relative to this file",
+                );
+            }
+        }
+        if given("data.class_from") && (data.manifest.is_some() || data.generate.is_some()) {
+            let help = "take it out: only folders have it";
+            self.error(
+                "data.class_from",
+                "`data.class_from` has no effect here",
+                help,
+            );
+        }
+        self.split(data, given);
+        self.sizes(data);
+        if let Some(Normalize::MeanStd(MeanStd { std, .. })) = data.normalize {
+            for (channel, std) in std.iter().enumerate() {
+                if *std <= 0.0 {
+                    let key = format!("data.normalize.std[{channel}]");
+                    let message = format!("`{key}` must be greater than 0, but it is {std}");
+                    self.error(key, message, "values are divided by it");
+                }
+            }
+        }
+    }
+
+    fn split(&mut self, data: &DataConfig, given: &impl Fn(&str) -> bool) {
+        let SplitConfig {
+            by,
+            train,
+            val,
+            test,
+        } = data.split;
+        if matches!(by, SplitBy::Ratio | SplitBy::Hash) {
+            let sum = train + val + test;
+            if (sum - 1.0).abs() > SHARE_TOLERANCE {
+                let message = format!(
+                    "the shares of `data.split` must sum to 1, but {train} + {val} + {test} = {}",
+                    (sum * 1e6).round() / 1e6
+                );
+                let help = "shares left out are train = 0.8, val = 0.1, test = 0.1";
+                self.error("data.split", message, help);
+            } else if train == 0.0 {
+                let help = "give training a share";
+                self.error("data.split.train", "there is nothing to train on", help);
+            }
+            return;
+        }
+        let name = if by == SplitBy::Folders {
+            "folders"
+        } else {
+            "column"
+        };
+        for share in ["train", "val", "test"] {
+            let key = format!("data.split.{share}");
+            if given(&key) {
+                let message = format!("`{key}` has no effect with `by = \"{name}\"`");
+                self.error(&key, message, "take it out, or set `by = \"ratio\"`");
+            }
+        }
+        let by_key = "data.split.by";
+        if by == SplitBy::Column && data.manifest.is_none() {
+            let help = "set `data.manifest`, or choose `by = \"ratio\"`";
+            self.error(by_key, "`by = \"column\"` needs a manifest", help);
+        }
+        if by == SplitBy::Folders && (data.manifest.is_some() || data.generate.is_some()) {
+            let help = "set `data.root` alone, or choose `by = \"ratio\"`";
+            self.error(by_key, "`by = \"folders\"` needs folders of pictures", help);
+        }
+    }
+
+    fn sizes(&mut self, data: &DataConfig) {
+        let resize = data.resize.map(ImageSize::height_width);
+        let seen = data.image_size.map(ImageSize::height_width);
+        match (resize, seen) {
+            (None, _) if data.augment.crop => {
+                let help = "set `data.resize` to more than `data.image_size`";
+                let message = "`crop` needs a `resize` to crop out of";
+                self.error("data.augment.crop", message, help);
+            }
+            (Some(resize), Some(seen)) if resize[0] < seen[0] || resize[1] < seen[1] => {
+                let message = format!(
+                    "`data.resize` ({}x{}) is smaller than `data.image_size` ({}x{})",
+                    resize[0], resize[1], seen[0], seen[1]
+                );
+                self.error(
+                    "data.resize",
+                    message,
+                    "`image_size` is cropped out of `resize`",
+                );
+            }
+            (Some(resize), Some(seen)) if data.augment.crop && resize == seen => {
+                let help = "set `data.resize` to more than `data.image_size`";
+                let message = "`crop` has no room: `resize` equals `image_size`";
+                self.error("data.augment.crop", message, help);
+            }
+            _ => {}
+        }
+    }
+
+    fn model(&mut self, model: &ModelConfig) {
+        let texts = [
+            ("model.backbone", Some(&model.backbone)),
+            ("model.weights", model.weights.as_ref()),
+            ("model.cut", model.cut.as_ref()),
+        ];
+        for (key, text) in texts {
+            if text.is_some_and(|text| text.trim().is_empty()) {
+                self.error(
+                    key,
+                    format!("`{key}` is empty"),
+                    "name one, or take the key out",
+                );
+            }
+        }
+        let Some(last) = model.head.len().checked_sub(1) else {
+            let help = "end it with one output a class, for example `head = [{ dense = 5 }]`";
+            return self.error("model.head", "`model.head` is empty", help);
+        };
+        self.maps_and_vectors(model);
+        let key = format!("model.head[{last}]");
+        let logits = logits(&model.head);
+        let activation = match logits.map(|at| (at, model.head[at])) {
+            Some((at, HeadLayer::Dense(layer))) => Some((at, layer.activation)),
+            Some((at, HeadLayer::Conv2d(layer))) => Some((at, layer.activation)),
+            _ => None,
+        };
+        match activation {
+            None => {
+                let help = "end it with one output a class, for example `{ dense = 5 }`";
+                self.error(
+                    key,
+                    "the head does not end with a layer that gives logits",
+                    help,
+                );
+            }
+            Some((at, activation)) if activation != Activation::Linear => {
+                let key = format!("model.head[{at}].activation");
+                let message = "the last layer of the head has an activation";
+                self.error(
+                    key,
+                    message,
+                    "take it out: the loss applies sigmoid or softmax",
+                );
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// Follows whether each head layer receives a feature map or a vector.
+    fn maps_and_vectors(&mut self, model: &ModelConfig) {
+        let mut is_map = model.pooling == Pooling::None;
+        for (index, layer) in model.head.iter().enumerate() {
+            let key = format!("model.head[{index}]");
+            let (wants_map, name) = match layer {
+                HeadLayer::Dense(_) => (false, "dense"),
+                HeadLayer::Conv2d(_) => (true, "conv2d"),
+                HeadLayer::Plain(PlainLayer::Flatten) => (true, "flatten"),
+                HeadLayer::Plain(PlainLayer::AvgPool) => (true, "avg_pool"),
+                HeadLayer::Plain(PlainLayer::MaxPool) => (true, "max_pool"),
+                HeadLayer::Plain(_) | HeadLayer::Dropout(_) => continue,
+            };
+            if wants_map && !is_map {
+                let message = format!("`{name}` needs a feature map, but receives a vector");
+                let help = "set `model.pooling = \"none\"` and pool or flatten after it";
+                return self.error(key, message, help);
+            }
+            if !wants_map && is_map {
+                let message = format!("`{name}` needs a vector, but receives a feature map");
+                let help = "put \"flatten\" or \"avg_pool\" before it, or set `model.pooling`";
+                return self.error(key, message, help);
+            }
+            is_map = matches!(layer, HeadLayer::Conv2d(_));
+        }
+        if is_map {
+            let key = format!("model.head[{}]", model.head.len() - 1);
+            let help = "end it with \"flatten\", \"avg_pool\" or \"max_pool\"";
+            self.error(key, "the head ends with a feature map", help);
+        }
+    }
+
+    fn train(&mut self, experiment: &Experiment, given: &impl Fn(&str) -> bool) {
+        let train = &experiment.train;
+        let outputs = logits(&experiment.model.head).map(|at| match experiment.model.head[at] {
+            HeadLayer::Dense(layer) => layer.dense,
+            HeadLayer::Conv2d(layer) => layer.conv2d,
+            _ => 0,
+        });
+        match (train.loss, outputs) {
+            (Loss::BinaryCrossEntropy, Some(outputs)) if outputs > 1 => {
+                let message =
+                    format!("binary cross entropy needs one output, but the head has {outputs}");
+                let help = "set `{ dense = 1 }`, or `loss = \"auto\"`";
+                self.error("train.loss", message, help);
+            }
+            (Loss::CategoricalCrossEntropy, Some(1)) => {
+                let message =
+                    "categorical cross entropy needs one output a class, but the head has 1";
+                self.error(
+                    "train.loss",
+                    message,
+                    "set `dense` to the number of classes, or `loss = \"auto\"`",
+                );
+            }
+            _ => {}
+        }
+        if let Some(ClassWeights::ByName(weights)) = &train.class_weights {
+            for (class, weight) in weights {
+                let key = super::path::show(&[
+                    super::path::Segment::key("train"),
+                    super::path::Segment::key("class_weights"),
+                    super::path::Segment::key(class),
+                ]);
+                if *weight < 0.0 {
+                    let message = format!("`{key}` must not be negative, but it is {weight}");
+                    self.error(key, message, "a class of weight 0 does not count at all");
+                }
+            }
+        }
+        let split = &experiment.data.split;
+        let no_validation = matches!(split.by, SplitBy::Ratio | SplitBy::Hash) && split.val == 0.0;
+        for key in ["train.early_stopping", "train.best"] {
+            if no_validation && given(key) {
+                let message =
+                    format!("`{key}` needs validation pictures, but `data.split.val` is 0");
+                self.error(
+                    key,
+                    message,
+                    "take it out, or give `data.split.val` a share",
+                );
+            }
+        }
+    }
+
+    fn phases(&mut self, experiment: &Experiment) {
+        let phases = &experiment.phase;
+        if phases.is_empty() {
+            let help = "add one: `[[phase]]` with `name`, `epochs` and `optimizer`";
+            self.error(
+                "phase",
+                "there is no phase, so nothing would be trained",
+                help,
+            );
+        }
+        for (index, phase) in phases.iter().enumerate() {
+            let at = format!("phase[{index}]");
+            self.name(format!("{at}.name"), &phase.name);
+            if let Some(first) = phases[..index].iter().position(|p| p.name == phase.name) {
+                let message = format!("`{at}` has the same name as `phase[{first}]`");
+                let help = "logs and plots tell phases by their names";
+                self.error(format!("{at}.name"), message, help);
+            }
+            self.freezing(&at, phase);
+            self.steps(&at, phase);
+        }
+        let random = experiment.model.weights.as_deref() == Some("none");
+        let frozen = |phase: &PhaseConfig| phase.freeze == Some(Freeze::One("all".into()));
+        if random && !phases.is_empty() && phases.iter().all(frozen) {
+            let message = "the backbone is random and never trained";
+            let help = "name pretrained weights, or add a phase that trains the backbone";
+            self.warning("model.weights", message, help);
+        }
+    }
+
+    fn freezing(&mut self, at: &str, phase: &PhaseConfig) {
+        let key = format!("{at}.freeze");
+        if phase.freeze.is_some() && phase.freeze_before.is_some() {
+            let message = format!("`{at}` has both `freeze` and `freeze_before`");
+            self.error(format!("{at}.freeze_before"), message, "keep one of them");
+        }
+        match &phase.freeze {
+            Some(Freeze::Many(patterns)) if patterns.is_empty() => {
+                self.error(
+                    &key,
+                    format!("`{key}` is empty"),
+                    "write `\"none\"` to freeze nothing",
+                );
+            }
+            Some(Freeze::Many(patterns)) => {
+                for (index, pattern) in patterns.iter().enumerate() {
+                    let key = format!("{key}[{index}]");
+                    if pattern == "all" || pattern == "none" {
+                        let message = format!("`\"{pattern}\"` stands alone");
+                        self.error(key, message, &format!("write `freeze = \"{pattern}\"`"));
+                    } else if pattern.is_empty() {
+                        self.error(
+                            &key,
+                            format!("`{key}` is empty"),
+                            "name a layer or a pattern",
+                        );
+                    }
+                }
+            }
+            Some(Freeze::One(pattern)) if pattern.is_empty() => {
+                self.error(
+                    &key,
+                    format!("`{key}` is empty"),
+                    "write `\"none\"` to freeze nothing",
+                );
+            }
+            _ => {}
+        }
+        match &phase.freeze_before {
+            Some(LayerRef::Name(name)) if name.is_empty() => {
+                let key = format!("{at}.freeze_before");
+                self.error(
+                    &key,
+                    format!("`{key}` is empty"),
+                    "name a layer of `xp summary`",
+                );
+            }
+            Some(LayerRef::Index(0)) => {
+                let key = format!("{at}.freeze_before");
+                let message = format!("`{key}` is 0, which freezes nothing");
+                self.error(
+                    &key,
+                    message,
+                    "write `freeze = \"none\"` to train all layers",
+                );
+            }
+            _ => {}
+        }
+        if phase.bn == Some(BatchNormMode::Train) && phase.freeze == Some(Freeze::One("all".into()))
+        {
+            let key = format!("{at}.bn");
+            let message = format!("`{key}` has no effect: no backbone layer trains in this phase");
+            self.warning(key, message, "take it out, or freeze less");
+        }
+    }
+
+    fn steps(&mut self, at: &str, phase: &PhaseConfig) {
+        if let OptimizerConfig::Sgd {
+            momentum,
+            nesterov: true,
+            ..
+        } = phase.optimizer
+            && momentum == 0.0
+        {
+            let key = format!("{at}.optimizer.nesterov");
+            self.error(
+                key,
+                "`nesterov` needs momentum",
+                "set `momentum`, for example 0.9",
+            );
+        }
+        let (ScheduleConfig::Constant { warmup_epochs }
+        | ScheduleConfig::Cosine { warmup_epochs, .. }
+        | ScheduleConfig::Linear { warmup_epochs, .. }
+        | ScheduleConfig::Step { warmup_epochs, .. }) = phase.schedule;
+        if warmup_epochs > phase.epochs as f64 {
+            let key = format!("{at}.schedule.warmup_epochs");
+            let message = format!(
+                "the warm-up ({warmup_epochs} epochs) is longer than the phase ({})",
+                phase.epochs
+            );
+            self.error(key, message, "shorten it, or give the phase more epochs");
+        }
+        if let ScheduleConfig::Step { every_epochs, .. } = phase.schedule
+            && every_epochs >= phase.epochs
+        {
+            let key = format!("{at}.schedule.every_epochs");
+            let message = format!(
+                "the rate never steps: the phase has {} epochs",
+                phase.epochs
+            );
+            self.warning(key, message, "step earlier, or take the schedule out");
+        }
+    }
+}
+
+/// Index of the layer that gives the logits: the last `dense`, or the last `conv2d` if only
+/// pooling or flattening follows.
+fn logits(head: &[HeadLayer]) -> Option<usize> {
+    let shapes_only = |layer: &HeadLayer| {
+        use PlainLayer::{AvgPool, Flatten, MaxPool};
+        matches!(layer, HeadLayer::Plain(AvgPool | Flatten | MaxPool))
+    };
+    let at = head.iter().rposition(|layer| !shapes_only(layer))?;
+    match head[at] {
+        HeadLayer::Dense(_) if at + 1 == head.len() => Some(at),
+        HeadLayer::Conv2d(_) => Some(at),
+        _ => None,
+    }
+}
