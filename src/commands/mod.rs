@@ -1,5 +1,6 @@
 //! One file a command, each a column of values. The only layer that prints and decides exit codes.
 
+pub mod data;
 pub mod failure;
 pub mod printer;
 

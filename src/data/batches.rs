@@ -1,0 +1,246 @@
+//! Batches in the background: threads decode ahead into bounded queues, in an order that does not
+//! depend on how many there are.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
+
+use super::augment::{Augment, View};
+use super::preprocess::{Preprocess, Resizer, Scale};
+use super::{DataError, Dataset};
+
+/// Batches that wait to be used, over all threads.
+const DEPTH: usize = 4;
+
+/// Pictures ready for the network.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Batch {
+    /// `[n, height, width, 3]`, scaled.
+    pub pixels: Vec<f32>,
+    /// Class indices, `[n]`.
+    pub labels: Vec<u32>,
+    /// Which items of the data set, `[n]`.
+    pub items: Vec<usize>,
+}
+
+/// Resized pictures before crop and mirroring, as bytes, as far as the memory reaches; shared by
+/// the loaders of one data set and one preprocessing.
+#[derive(Debug)]
+pub struct PictureCache {
+    slots: Vec<OnceLock<Arc<[u8]>>>,
+    free: AtomicUsize,
+}
+
+impl PictureCache {
+    /// Room for the pictures of `dataset`, up to `budget` bytes in all.
+    pub fn new(dataset: &Dataset, budget: usize) -> Self {
+        Self {
+            slots: dataset.items.iter().map(|_| OnceLock::new()).collect(),
+            free: AtomicUsize::new(budget),
+        }
+    }
+
+    fn get(&self, item: usize) -> Option<Arc<[u8]>> {
+        self.slots[item].get().cloned()
+    }
+
+    fn put(&self, item: usize, picture: &Arc<[u8]>) {
+        let take = |free: usize| free.checked_sub(picture.len());
+        let taken = self
+            .free
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
+        if taken.is_ok() && self.slots[item].set(Arc::clone(picture)).is_err() {
+            self.free.fetch_add(picture.len(), Ordering::Relaxed);
+        }
+    }
+}
+
+/// What the threads of a loader share.
+struct Work {
+    dataset: Arc<Dataset>,
+    items: Vec<usize>,
+    preprocess: Preprocess,
+    scale: Scale,
+    augment: Option<Augment>,
+    batch_size: usize,
+    cache: Option<Arc<PictureCache>>,
+    stop: AtomicBool,
+}
+
+impl Work {
+    /// Decodes batch `batch`, or `None` when told to stop.
+    fn batch(&self, batch: usize, resizer: &mut Resizer) -> Option<Result<Batch, DataError>> {
+        let start = batch * self.batch_size;
+        let items = &self.items[start..self.items.len().min(start + self.batch_size)];
+        let mut pixels = vec![0.0; items.len() * self.preprocess.values()];
+        for (&item, output) in items
+            .iter()
+            .zip(pixels.chunks_exact_mut(self.preprocess.values()))
+        {
+            if self.stop.load(Ordering::Relaxed) {
+                return None;
+            }
+            let resized = match self.resized(item, resizer) {
+                Ok(resized) => resized,
+                Err(error) => return Some(Err(error)),
+            };
+            let view = match &self.augment {
+                Some(augment) => View::random(&self.preprocess, augment, item),
+                None => View::centre(&self.preprocess),
+            };
+            self.scale
+                .apply(&view.take(&self.preprocess, &resized), output);
+        }
+        Some(Ok(Batch {
+            pixels,
+            labels: items
+                .iter()
+                .map(|&item| self.dataset.items[item].label as u32)
+                .collect(),
+            items: items.to_vec(),
+        }))
+    }
+
+    fn resized(&self, item: usize, resizer: &mut Resizer) -> Result<Arc<[u8]>, DataError> {
+        if let Some(picture) = self.cache.as_ref().and_then(|cache| cache.get(item)) {
+            return Ok(picture);
+        }
+        let picture = self.dataset.picture(item)?;
+        let Preprocess { interpolation, .. } = self.preprocess;
+        let resized = resizer.resize(picture, self.preprocess.resized(), interpolation);
+        let resized: Arc<[u8]> = resized.into();
+        if let Some(cache) = &self.cache {
+            cache.put(item, &resized);
+        }
+        Ok(resized)
+    }
+
+    fn batches(&self) -> usize {
+        self.items.len().div_ceil(self.batch_size)
+    }
+}
+
+/// How to load one pass over some items.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Items in the order of use.
+    pub items: Vec<usize>,
+    /// How pictures become input.
+    pub preprocess: Preprocess,
+    /// Random changes; `None` takes the centre unturned.
+    pub augment: Option<Augment>,
+    /// Pictures in a batch; the last one may have fewer.
+    pub batch_size: usize,
+    /// Decoding threads; 0 means one a core.
+    pub threads: usize,
+    /// Keeps resized pictures for later passes.
+    pub cache: Option<Arc<PictureCache>>,
+}
+
+/// An iterator over the batches of one pass. Ends after the first error. Dropping it half-way
+/// stops its threads.
+#[derive(Debug)]
+pub struct Loader {
+    queues: Vec<Receiver<Result<Batch, DataError>>>,
+    threads: Vec<JoinHandle<()>>,
+    work: Arc<Work>,
+    next: usize,
+}
+
+impl std::fmt::Debug for Work {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Work")
+            .field("batches", &self.batches())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Loader {
+    /// Starts decoding. Fails if the preprocessing contradicts itself or no thread can be started.
+    pub fn start(dataset: &Arc<Dataset>, plan: Plan) -> Result<Self, DataError> {
+        plan.preprocess.check()?;
+        let work = Arc::new(Work {
+            dataset: Arc::clone(dataset),
+            items: plan.items,
+            scale: Scale::new(&plan.preprocess),
+            preprocess: plan.preprocess,
+            augment: plan.augment.filter(|augment| augment.config.is_random()),
+            batch_size: plan.batch_size.max(1),
+            cache: plan.cache,
+            stop: AtomicBool::new(false),
+        });
+        let count = match plan.threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            threads => threads,
+        };
+        let count = count.min(work.batches()).max(1);
+        let mut loader = Self {
+            queues: Vec::with_capacity(count),
+            threads: Vec::with_capacity(count),
+            work,
+            next: 0,
+        };
+        for thread in 0..count {
+            let (sender, queue) = sync_channel(DEPTH.div_ceil(count));
+            let work = Arc::clone(&loader.work);
+            let handle = std::thread::Builder::new()
+                .name(format!("decode-{thread}"))
+                .spawn(move || decode(&work, thread, count, &sender))
+                .map_err(|_| DataError::Stopped)?;
+            loader.queues.push(queue);
+            loader.threads.push(handle);
+        }
+        Ok(loader)
+    }
+
+    /// Batches in the whole pass.
+    pub fn batches(&self) -> usize {
+        self.work.batches()
+    }
+}
+
+/// Thread `first` of `step` takes every `step`-th batch, so that taking turns between the queues
+/// gives them back in order.
+fn decode(work: &Work, first: usize, step: usize, queue: &SyncSender<Result<Batch, DataError>>) {
+    let mut resizer = Resizer::default();
+    for batch in (first..work.batches()).step_by(step) {
+        let Some(batch) = work.batch(batch, &mut resizer) else {
+            return;
+        };
+        let failed = batch.is_err();
+        // No receiver: the loader was dropped.
+        if queue.send(batch).is_err() || failed {
+            return;
+        }
+    }
+}
+
+impl Iterator for Loader {
+    type Item = Result<Batch, DataError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.next >= self.work.batches() {
+            return None;
+        }
+        let queue = &self.queues[self.next % self.queues.len()];
+        let batch = queue.recv().unwrap_or(Err(DataError::Stopped));
+        self.next = match batch {
+            Ok(_) => self.next + 1,
+            Err(_) => self.work.batches(),
+        };
+        Some(batch)
+    }
+}
+
+impl Drop for Loader {
+    fn drop(&mut self) {
+        self.work.stop.store(true, Ordering::Relaxed);
+        self.queues.clear();
+        for thread in self.threads.drain(..) {
+            // A panic there has already come through as an error of the queue.
+            let _ = thread.join();
+        }
+    }
+}

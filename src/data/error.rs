@@ -1,0 +1,264 @@
+//! What can be wrong with data: each message says what, where and, in [`DataError::help`], what to
+//! do.
+
+use std::io;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use crate::records::{DataIssueRow, Split};
+
+/// Data that cannot be used.
+#[derive(Debug, Error)]
+pub enum DataError {
+    /// Neither a folder, a manifest nor generated pictures.
+    #[error("`[data]` names no pictures")]
+    NoSource,
+    /// A folder or file that the configuration names is not there.
+    #[error("the data {what} `{}` does not exist", .path.display())]
+    Missing {
+        /// `root` or `manifest`.
+        what: &'static str,
+        /// Where it should be.
+        path: PathBuf,
+    },
+    /// A file where a folder is due, or the other way round.
+    #[error("the data {what} `{}` is not a {expected}", .path.display())]
+    WrongKind {
+        /// `root` or `manifest`.
+        what: &'static str,
+        /// Which one.
+        path: PathBuf,
+        /// `folder` or `file`.
+        expected: &'static str,
+    },
+    /// The operating system refused.
+    #[error("cannot read `{}`: {source}", .path.display())]
+    Unreadable {
+        /// What was read.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// No pictures at all.
+    #[error("`{}` holds no pictures", .path.display())]
+    Empty {
+        /// Root or manifest.
+        path: PathBuf,
+    },
+    /// A single class.
+    #[error("`{}` holds one class only, `{class}`", .path.display())]
+    OneClass {
+        /// Root or manifest.
+        path: PathBuf,
+        /// The class.
+        class: String,
+    },
+    /// A class folder without pictures.
+    #[error("class `{class}` has no pictures in `{}`", .root.display())]
+    EmptyClass {
+        /// The class.
+        class: String,
+        /// The root.
+        root: PathBuf,
+    },
+    /// Skipping broken pictures left a class empty.
+    #[error("class `{class}` has no usable pictures left; {skipped} of all classes were skipped")]
+    AllSkipped {
+        /// The class.
+        class: String,
+        /// Pictures dropped, over all classes.
+        skipped: usize,
+    },
+    /// Two class names that some file systems cannot tell apart.
+    #[error("classes `{first}` and `{second}` differ in case only")]
+    CaseClash {
+        /// One name.
+        first: String,
+        /// The other.
+        second: String,
+    },
+    /// Pictures that cannot be used, under `on_corrupt = "error"`.
+    #[error("{count} of {total} pictures cannot be used\n{list}")]
+    Broken {
+        /// How many.
+        count: usize,
+        /// Out of how many.
+        total: usize,
+        /// The first ten, one a line.
+        list: String,
+    },
+    /// The same bytes under two classes, under `on_corrupt = "error"`.
+    #[error("{count} pictures stand under two classes with the same bytes\n{list}")]
+    Conflicting {
+        /// How many files.
+        count: usize,
+        /// The first ten, one a line.
+        list: String,
+    },
+    /// Something about a line of the manifest.
+    #[error("`{}` line {line}: {what}", .manifest.display())]
+    Manifest {
+        /// The CSV file.
+        manifest: PathBuf,
+        /// Line, from 1.
+        line: u64,
+        /// What is wrong.
+        what: String,
+        /// What to do.
+        help: String,
+    },
+    /// `split.by` asks for something that the source does not have.
+    #[error("`split.by = \"{by}\"` needs {needs}")]
+    SplitSource {
+        /// The value.
+        by: &'static str,
+        /// What it needs.
+        needs: &'static str,
+    },
+    /// `split.by = "folders"` without training pictures.
+    #[error("`{}` has no folder `train`", .root.display())]
+    NoTrainFolder {
+        /// The root.
+        root: PathBuf,
+    },
+    /// Two folders for one split.
+    #[error("`{}` has two folders for the {} split, `{first}` and `{second}`", .root.display(), .split.name())]
+    TwoSplitFolders {
+        /// The root.
+        root: PathBuf,
+        /// The split.
+        split: Split,
+        /// One folder.
+        first: String,
+        /// The other.
+        second: String,
+    },
+    /// Fewer distinct pictures in a class than splits to fill.
+    #[error("class `{class}` has too few pictures: {have} distinct, for {need} splits")]
+    TooFew {
+        /// The class.
+        class: String,
+        /// Distinct pictures.
+        have: usize,
+        /// Splits with a share greater than 0.
+        need: usize,
+    },
+    /// A class that training would never see.
+    #[error("class `{class}` has no training pictures")]
+    NoTraining {
+        /// The class.
+        class: String,
+    },
+    /// A split that was asked for and got nothing.
+    #[error("the {} split got no pictures", .split.name())]
+    EmptySplit {
+        /// The split.
+        split: Split,
+    },
+    /// A class that the model does not know.
+    #[error("class `{class}` of `{}` is none of the model's", .root.display())]
+    UnknownClass {
+        /// The class.
+        class: String,
+        /// Where it was found.
+        root: PathBuf,
+        /// The model's classes, listed.
+        known: String,
+    },
+    /// A crop larger than the picture it is taken from.
+    #[error("cannot crop {}x{} out of {}x{} (height x width)", .size[0], .size[1], .resize[0], .resize[1])]
+    Crop {
+        /// `data.image_size`.
+        size: [u32; 2],
+        /// What pictures are resized to.
+        resize: [u32; 2],
+    },
+    /// One picture that cannot be decoded.
+    #[error("picture `{path}` cannot be used: {reason}")]
+    Picture {
+        /// Which one.
+        path: String,
+        /// Why.
+        reason: String,
+    },
+    /// A picture with other bytes than the scan saw.
+    #[error("picture `{path}` changed since it was scanned")]
+    Changed {
+        /// Which one.
+        path: String,
+    },
+    /// A picture could not be drawn or written.
+    #[error("cannot draw the contact sheet: {0}")]
+    Sheet(String),
+    /// A decoding thread ended early.
+    #[error("a thread that decodes pictures stopped unexpectedly")]
+    Stopped,
+}
+
+impl DataError {
+    /// What to do.
+    pub fn help(&self) -> String {
+        match self {
+            Self::NoSource => "set `data.root`, `data.manifest` or `data.generate`".into(),
+            Self::Missing { what, .. } => {
+                format!("correct `data.{what}`; relative paths start at the file that names them")
+            }
+            Self::WrongKind { what, .. } => {
+                format!("`data.root` is a folder of class folders, `data.manifest` a CSV file; correct `data.{what}`")
+            }
+            Self::Unreadable { .. } => "check the path and its permissions".into(),
+            Self::Empty { .. } => {
+                "put JPEG, PNG, WebP, BMP or GIF pictures into one folder a class".into()
+            }
+            Self::OneClass { .. } => "give at least two classes, one folder each; \
+                 `data.class_from = \"leaf\"` takes the innermost folder as the class"
+                .into(),
+            Self::EmptyClass { .. } => "add pictures to the folder, or remove it".into(),
+            Self::AllSkipped { .. } => {
+                "replace the pictures that `on_corrupt = \"skip\"` dropped, or remove the class".into()
+            }
+            Self::CaseClash { .. } => "merge the two, or rename one".into(),
+            Self::Broken { .. } => {
+                "repair or remove them, or set `data.on_corrupt = \"skip\"` to go on without them"
+                    .into()
+            }
+            Self::Conflicting { .. } => "keep each picture under one class, or set \
+                 `data.on_corrupt = \"skip\"` to drop all copies"
+                .into(),
+            Self::Manifest { help, .. } => help.clone(),
+            Self::SplitSource { by, .. } => match *by {
+                "folders" => "set `data.root` alone, or split another way".into(),
+                _ => "add a column headed `split`, or use `split = { train = 0.8, val = 0.1, test = 0.1 }`".into(),
+            },
+            Self::NoTrainFolder { .. } => {
+                "`split.by = \"folders\"` expects `train`, and optionally `val` and `test`, under `data.root`".into()
+            }
+            Self::TwoSplitFolders { .. } => "keep one of them".into(),
+            Self::TooFew { .. } => {
+                "add pictures, remove the class, or set the share of a split to 0".into()
+            }
+            Self::NoTraining { .. } => "give it training pictures, or remove the class".into(),
+            Self::EmptySplit { .. } => "add pictures, or set its share to 0".into(),
+            Self::UnknownClass { known, .. } => format!("the model knows {known}"),
+            Self::Crop { .. } => "make `data.resize` at least as large as `data.image_size`".into(),
+            Self::Picture { .. } => "replace or remove it".into(),
+            Self::Changed { .. } => "leave the data alone during a run; start again".into(),
+            Self::Sheet(_) => "check the folder that `--sheet` names".into(),
+            Self::Stopped => "this is a defect of xp; please report the log".into(),
+        }
+    }
+}
+
+/// The first ten of some rows as an indented list.
+pub(super) fn first_ten(rows: &[DataIssueRow]) -> String {
+    let mut lines: Vec<String> = rows
+        .iter()
+        .take(10)
+        .map(|row| format!("  {}: {}", row.path, row.reason))
+        .collect();
+    if rows.len() > lines.len() {
+        lines.push(format!("  and {} more", rows.len() - lines.len()));
+    }
+    lines.join("\n")
+}

@@ -1,0 +1,170 @@
+//! From a decoded picture to what the network sees: resize, crop, scale.
+
+use fast_image_resize as fir;
+use fir::images::{Image, ImageRef};
+use image::RgbImage;
+use serde::{Deserialize, Serialize};
+
+use super::DataError;
+use crate::config::{DataConfig, ImageSize, Interpolation, MeanStd, Normalize, NormalizeName};
+
+/// ImageNet's mean and standard deviation of red, green, blue.
+pub const IMAGENET: MeanStd = MeanStd {
+    mean: [0.485, 0.456, 0.406],
+    std: [0.229, 0.224, 0.225],
+};
+
+/// How pictures become the network's input; stored in model files.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Preprocess {
+    /// Height and width of the input, in pixels.
+    pub image_size: [u32; 2],
+    /// Height and width to resize to before cropping; `None` resizes to `image_size`.
+    pub resize: Option<[u32; 2]>,
+    /// Resampling filter.
+    pub interpolation: Interpolation,
+    /// Mean of red, green, blue, of values in [0, 1].
+    pub mean: [f32; 3],
+    /// Standard deviation of red, green, blue.
+    pub std: [f32; 3],
+}
+
+impl Preprocess {
+    /// What `[data]` says, with the backbone's input size and scaling where it says nothing.
+    /// Fails if the crop is larger than what it is taken from.
+    pub fn from_config(
+        config: &DataConfig,
+        default_size: [u32; 2],
+        default_scaling: MeanStd,
+    ) -> Result<Self, DataError> {
+        let MeanStd { mean, std } = match &config.normalize {
+            None => default_scaling,
+            Some(Normalize::MeanStd(given)) => *given,
+            Some(Normalize::Named(name)) => named(*name),
+        };
+        let image_size = config
+            .image_size
+            .map_or(default_size, ImageSize::height_width);
+        let preprocess = Self {
+            image_size,
+            resize: config.resize.map(ImageSize::height_width),
+            interpolation: config.interpolation,
+            mean,
+            std,
+        };
+        preprocess.check()?;
+        Ok(preprocess)
+    }
+
+    /// Fails if the crop is larger than what it is taken from; for values read from a file.
+    pub fn check(&self) -> Result<(), DataError> {
+        let (size, resize) = (self.image_size, self.resized());
+        if resize[0] < size[0] || resize[1] < size[1] {
+            return Err(DataError::Crop { size, resize });
+        }
+        Ok(())
+    }
+
+    /// Height and width of a picture after resizing and before cropping.
+    pub fn resized(&self) -> [u32; 2] {
+        self.resize.unwrap_or(self.image_size)
+    }
+
+    /// Number of values of one input: height x width x 3.
+    pub fn values(&self) -> usize {
+        self.image_size[0] as usize * self.image_size[1] as usize * 3
+    }
+}
+
+/// Mean and standard deviation of a named scaling.
+pub fn named(name: NormalizeName) -> MeanStd {
+    match name {
+        NormalizeName::MinusOneOne => MeanStd {
+            mean: [0.5; 3],
+            std: [0.5; 3],
+        },
+        NormalizeName::ZeroOne => MeanStd {
+            mean: [0.0; 3],
+            std: [1.0; 3],
+        },
+        NormalizeName::Imagenet => IMAGENET,
+    }
+}
+
+/// Resizes pictures; keeps its buffers from one to the next.
+#[derive(Debug, Default)]
+pub struct Resizer {
+    inner: fir::Resizer,
+}
+
+impl Resizer {
+    /// Resizes to `[height, width]`, antialiased like Pillow: RGB, channels last.
+    pub fn resize(
+        &mut self,
+        picture: RgbImage,
+        [height, width]: [u32; 2],
+        interpolation: Interpolation,
+    ) -> Vec<u8> {
+        if (picture.width(), picture.height()) == (width, height) {
+            return picture.into_raw();
+        }
+        let algorithm = match interpolation {
+            Interpolation::Nearest => fir::ResizeAlg::Nearest,
+            Interpolation::Bilinear => fir::ResizeAlg::Convolution(fir::FilterType::Bilinear),
+            Interpolation::Bicubic => fir::ResizeAlg::Convolution(fir::FilterType::CatmullRom),
+            Interpolation::Lanczos => fir::ResizeAlg::Convolution(fir::FilterType::Lanczos3),
+        };
+        let mut output = Image::new(width, height, fir::PixelType::U8x3);
+        // The size of the buffer is right by construction and both are of one pixel type, so
+        // neither step can fail; a black picture stands in for the impossible.
+        if let Ok(input) = ImageRef::new(
+            picture.width(),
+            picture.height(),
+            picture.as_raw(),
+            fir::PixelType::U8x3,
+        ) {
+            let options = fir::ResizeOptions::new().resize_alg(algorithm);
+            let resized = self.inner.resize(&input, &mut output, &options);
+            debug_assert!(resized.is_ok(), "{resized:?}");
+        }
+        output.into_vec()
+    }
+}
+
+/// `(value / 255 - mean) / std` for every byte and channel.
+#[derive(Debug, Clone)]
+pub struct Scale {
+    table: [[f32; 3]; 256],
+}
+
+impl Scale {
+    /// The table of a preprocessing.
+    pub fn new(preprocess: &Preprocess) -> Self {
+        Self {
+            table: std::array::from_fn(|value| {
+                std::array::from_fn(|channel| {
+                    (value as f32 / 255.0 - preprocess.mean[channel]) / preprocess.std[channel]
+                })
+            }),
+        }
+    }
+
+    /// Scales interleaved RGB bytes into floats of the same order and number.
+    pub fn apply(&self, bytes: &[u8], output: &mut [f32]) {
+        for (bytes, output) in bytes.chunks_exact(3).zip(output.chunks_exact_mut(3)) {
+            for channel in 0..3 {
+                output[channel] = self.table[usize::from(bytes[channel])][channel];
+            }
+        }
+    }
+}
+
+/// The way back, for showing what the network sees: floats to bytes, rounded and clamped.
+pub fn unscale(preprocess: &Preprocess, values: &[f32]) -> Vec<u8> {
+    let channels = preprocess.mean.iter().zip(&preprocess.std).cycle();
+    values
+        .iter()
+        .zip(channels)
+        .map(|(value, (mean, std))| ((value * std + mean) * 255.0).round() as u8)
+        .collect()
+}

@@ -1,0 +1,127 @@
+//! One parallel pass over all files: hash, format by content, and a full decode to find the broken.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use rayon::prelude::*;
+
+use super::decode::{self, Flaw, Kind};
+use super::error::first_ten;
+use super::listing::{Listed, Listing, issue};
+use super::{DataError, Item, Source};
+use crate::config::OnCorrupt;
+use crate::records::{DataIssueRow, Split};
+
+/// A picture that decodes, with its class by name and the split that its source gave.
+#[derive(Debug, Clone)]
+pub(super) struct Found {
+    /// The item; `label` and `split` are not decided yet.
+    pub(super) item: Item,
+    /// Name of its class.
+    pub(super) class: String,
+    /// Its split, where the source gives one.
+    pub(super) given: Option<Split>,
+}
+
+/// What a file turned out to be.
+enum Outcome {
+    Picture {
+        hash: [u8; 32],
+        width: u32,
+        height: u32,
+    },
+    NoPicture,
+    Unusable(String),
+}
+
+/// Pictures of a source and everything worth a line in `data_issues.csv`.
+#[derive(Debug, Default)]
+pub(super) struct Scan {
+    /// Sorted by path.
+    pub(super) found: Vec<Found>,
+    /// Class names, those without pictures included.
+    pub(super) classes: Vec<String>,
+    /// Rows so far.
+    pub(super) issues: Vec<DataIssueRow>,
+}
+
+/// Reads everything listed. Under `on_corrupt = "error"` unusable pictures are one error; under
+/// `"skip"` they are issues.
+pub(super) fn scan(listing: Listing, on_corrupt: OnCorrupt) -> Result<Scan, DataError> {
+    let outcomes: Vec<Outcome> = listing.pictures.par_iter().map(inspect).collect();
+    let mut scan = Scan {
+        found: Vec::with_capacity(outcomes.len()),
+        classes: listing.classes,
+        issues: listing.issues,
+    };
+    let mut refused = listing.refused;
+    for (listed, outcome) in listing.pictures.into_iter().zip(outcomes) {
+        match outcome {
+            Outcome::Picture {
+                hash,
+                width,
+                height,
+            } => scan.found.push(Found {
+                item: Item {
+                    path: listed.path,
+                    source: Source::File(listed.file),
+                    label: 0,
+                    split: Split::Train,
+                    hash,
+                    width,
+                    height,
+                },
+                class: listed.class,
+                given: listed.given,
+            }),
+            Outcome::NoPicture => {
+                scan.issues
+                    .push(issue(listed.path, "ignored", "not a picture"));
+            }
+            Outcome::Unusable(reason) => refused.push(issue(listed.path, "corrupt", reason)),
+        }
+    }
+    refused.sort_by(|a, b| a.path.cmp(&b.path));
+    if !refused.is_empty() && on_corrupt == OnCorrupt::Error {
+        return Err(DataError::Broken {
+            count: refused.len(),
+            total: refused.len() + scan.found.len(),
+            list: first_ten(&refused),
+        });
+    }
+    scan.issues.append(&mut refused);
+    Ok(scan)
+}
+
+fn inspect(listed: &Listed) -> Outcome {
+    let bytes = match std::fs::read(&listed.file) {
+        Ok(bytes) => bytes,
+        Err(error) => return Outcome::Unusable(format!("cannot be read: {error}")),
+    };
+    if decode::sniff(&bytes) == Kind::Other && !listed.named && !named_like_a_picture(&listed.file)
+    {
+        return Outcome::NoPicture;
+    }
+    // A defect of a decoder on one hostile file must not cost the whole scan.
+    let decoded = catch_unwind(AssertUnwindSafe(|| decode::decode(&bytes)))
+        .unwrap_or_else(|_| Err(Flaw::Broken("the decoder failed".into())));
+    match decoded {
+        Ok(picture) => Outcome::Picture {
+            hash: *blake3::hash(&bytes).as_bytes(),
+            width: picture.width(),
+            height: picture.height(),
+        },
+        Err(flaw) => Outcome::Unusable(flaw.to_string()),
+    }
+}
+
+fn named_like_a_picture(file: &Path) -> bool {
+    let extension = file.extension().and_then(|extension| extension.to_str());
+    extension.is_some_and(|extension| {
+        [
+            "jpg", "jpeg", "jpe", "jfif", "png", "webp", "bmp", "gif", "tif", "tiff", "heic",
+            "avif",
+        ]
+        .contains(&extension.to_ascii_lowercase().as_str())
+    })
+}
