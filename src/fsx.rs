@@ -1,1 +1,338 @@
 //! Atomic files and locks.
+//!
+//! A reader, or a run that is killed and looked at later, finds the old file or the new one, never
+//! half of one. Temporary names lie beside the target, so that the rename stays on one disk.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+/// A file operation that failed: what, where and, where the cause says it, what to do.
+#[derive(Debug, Error)]
+#[error("cannot {action} `{}`: {source}{}", path.display(), hint(source))]
+pub struct FsError {
+    /// What was being done, for example `write`.
+    pub action: &'static str,
+    /// The file or folder.
+    pub path: PathBuf,
+    /// Why it failed.
+    pub source: io::Error,
+}
+
+impl FsError {
+    /// Says what was being done to which path, for `map_err`.
+    pub fn at(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self {
+            action,
+            path: path.to_path_buf(),
+            source,
+        }
+    }
+}
+
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "; free some space on that disk"
+        }
+        io::ErrorKind::PermissionDenied => "; check who owns it and its permissions",
+        io::ErrorKind::ReadOnlyFilesystem => "; choose a folder on a disk that can be written",
+        io::ErrorKind::NotFound => "; check the path",
+        _ => "",
+    }
+}
+
+/// Reads a whole file.
+pub fn read(path: &Path) -> Result<Vec<u8>, FsError> {
+    fs::read(path).map_err(FsError::at("read", path))
+}
+
+/// Reads a whole file of UTF-8 text.
+pub fn read_text(path: &Path) -> Result<String, FsError> {
+    fs::read_to_string(path).map_err(FsError::at("read", path))
+}
+
+/// Replaces `path` by `bytes` as one step: all of the old or all of the new survive a kill.
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), FsError> {
+    write_atomic_with(path, |file| file.write_all(bytes))
+}
+
+/// Replaces `path` by what `fill` writes, as one step. If `fill` fails, `path` stays as it was.
+pub fn write_atomic_with(
+    path: &Path,
+    fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<(), FsError> {
+    let folder = parent(path);
+    stage_and_persist(path, folder, fill).map_err(FsError::at("write", path))?;
+    sync_dir(folder)
+}
+
+fn stage_and_persist(
+    path: &Path,
+    folder: &Path,
+    fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".").suffix(".tmp");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        // Temporary files are private by default; results are as readable as the umask allows.
+        builder.permissions(fs::Permissions::from_mode(0o666));
+    }
+    let mut staged = builder.tempfile_in(folder)?;
+    let mut writer = BufWriter::with_capacity(1 << 20, staged.as_file_mut());
+    fill(&mut writer)?;
+    writer.flush()?;
+    drop(writer);
+    staged.as_file().sync_all()?;
+    staged.persist(path)?;
+    Ok(())
+}
+
+/// Makes renames and creations in a folder survive a power cut. Does nothing off Unix, where
+/// folders cannot be opened for that.
+pub fn sync_dir(folder: &Path) -> Result<(), FsError> {
+    if cfg!(unix) {
+        File::open(folder)
+            .and_then(|folder| folder.sync_all())
+            .map_err(FsError::at("sync", folder))?;
+    }
+    Ok(())
+}
+
+/// The folder that holds `path`; `.` for a bare name.
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// Replaces the folder `target` by one that `fill` writes into, as one transaction: files are
+/// written and synced in `NAME.tmp-XXXX`, the old folder steps aside as `NAME.old`, the new one
+/// takes its place. A kill between the two renames leaves `NAME.old`, which [`whole_dir`] finds
+/// and [`recover_dir`] puts back. One writer at a time: hold a [`Lock`].
+pub fn replace_dir<E: From<FsError>>(
+    target: &Path,
+    fill: impl FnOnce(&Path) -> Result<(), E>,
+) -> Result<(), E> {
+    recover_dir(target)?;
+    let staged = stage_dir(target)?;
+    fill(&staged)?;
+    sync_files(&staged)?;
+    step_aside(target)?;
+    step_in(&staged, target)?;
+    remove_if_there(&old_of(target))?;
+    Ok(())
+}
+
+/// Where a whole copy of a replaced folder lies now: in place, or aside if the writer was killed
+/// (or is just now) between its two renames.
+pub fn whole_dir(target: &Path) -> PathBuf {
+    let old = old_of(target);
+    if !target.exists() && old.exists() {
+        old
+    } else {
+        target.to_path_buf()
+    }
+}
+
+/// Puts a folder back that a killed writer left aside, and removes what it left half-written.
+pub fn recover_dir(target: &Path) -> Result<(), FsError> {
+    let old = old_of(target);
+    if !target.exists() && old.exists() {
+        fs::rename(&old, target).map_err(FsError::at("rename", &old))?;
+    }
+    remove_if_there(&old)?;
+    let folder = parent(target);
+    let prefix = staged_prefix(target);
+    let Ok(entries) = fs::read_dir(folder) else {
+        return Ok(());
+    };
+    for entry in entries.flatten() {
+        if entry.file_name().to_string_lossy().starts_with(&prefix) {
+            remove_if_there(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+fn name_of(target: &Path) -> String {
+    let name = target.file_name().unwrap_or_default();
+    name.to_string_lossy().into_owned()
+}
+
+fn old_of(target: &Path) -> PathBuf {
+    target.with_file_name(format!("{}.old", name_of(target)))
+}
+
+fn staged_prefix(target: &Path) -> String {
+    format!("{}.tmp-", name_of(target))
+}
+
+fn stage_dir(target: &Path) -> Result<PathBuf, FsError> {
+    let folder = parent(target);
+    fs::create_dir_all(folder).map_err(FsError::at("create", folder))?;
+    let mut builder = tempfile::Builder::new();
+    let prefix = staged_prefix(target);
+    builder.prefix(&prefix);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(fs::Permissions::from_mode(0o777));
+    }
+    builder
+        .tempdir_in(folder)
+        .map(tempfile::TempDir::keep)
+        .map_err(FsError::at("create a folder in", folder))
+}
+
+fn sync_files(folder: &Path) -> Result<(), FsError> {
+    for entry in fs::read_dir(folder).map_err(FsError::at("read", folder))? {
+        let path = entry.map_err(FsError::at("read", folder))?.path();
+        File::open(&path)
+            .and_then(|file| file.sync_all())
+            .map_err(FsError::at("sync", &path))?;
+    }
+    sync_dir(folder)
+}
+
+fn step_aside(target: &Path) -> Result<(), FsError> {
+    if target.exists() {
+        fs::rename(target, old_of(target)).map_err(FsError::at("rename", target))?;
+    }
+    Ok(())
+}
+
+fn step_in(staged: &Path, target: &Path) -> Result<(), FsError> {
+    fs::rename(staged, target).map_err(FsError::at("rename", staged))?;
+    sync_dir(parent(target))
+}
+
+fn remove_if_there(folder: &Path) -> Result<(), FsError> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(FsError::at("remove", folder)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// An exclusive lock, held until it is dropped or the process ends, however it ends.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Takes the lock of `path`, a file made for that and left behind; `None` if another process
+    /// holds it.
+    pub fn try_acquire(path: &Path) -> Result<Option<Self>, FsError> {
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path)
+            .map_err(FsError::at("open", path))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Self { _file: file })),
+            Err(fs::TryLockError::WouldBlock) => Ok(None),
+            Err(fs::TryLockError::Error(error)) => Err(FsError::at("lock", path)(error)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<String> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    fn fill(text: &str) -> impl FnOnce(&Path) -> Result<(), FsError> {
+        move |folder| write_atomic(&folder.join("file"), text.as_bytes())
+    }
+
+    #[test]
+    fn failed_write_leaves_the_old_file_and_no_litter() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("manifest.json");
+        write_atomic(&path, b"old").unwrap();
+        let error = write_atomic_with(&path, |file| {
+            file.write_all(b"half of the n")?;
+            Err(io::ErrorKind::StorageFull.into())
+        });
+        let message = error.unwrap_err().to_string();
+        assert!(message.contains("manifest.json") && message.contains("free some space"));
+        assert_eq!(read_text(&path).unwrap(), "old");
+        assert_eq!(names(folder.path()), ["manifest.json"]);
+        write_atomic(&path, b"new").unwrap();
+        assert_eq!(read_text(&path).unwrap(), "new");
+    }
+
+    #[test]
+    fn a_kill_at_any_step_of_a_replacement_leaves_a_whole_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("last");
+        let content = || read_text(&whole_dir(&target).join("file")).unwrap();
+        replace_dir(&target, fill("1")).unwrap();
+
+        // Killed while staging.
+        let staged = stage_dir(&target).unwrap();
+        assert_eq!(content(), "1");
+        recover_dir(&target).unwrap();
+        assert!(!staged.exists());
+
+        // Killed between the renames.
+        let staged = stage_dir(&target).unwrap();
+        fill("2")(&staged).unwrap();
+        step_aside(&target).unwrap();
+        assert!(!target.exists());
+        assert_eq!(content(), "1");
+        recover_dir(&target).unwrap();
+        assert_eq!(content(), "1");
+
+        // Killed before the old one is removed.
+        let staged = stage_dir(&target).unwrap();
+        fill("3")(&staged).unwrap();
+        step_aside(&target).unwrap();
+        step_in(&staged, &target).unwrap();
+        assert_eq!(content(), "3");
+        replace_dir(&target, fill("4")).unwrap();
+        assert_eq!(content(), "4");
+        assert_eq!(names(folder.path()), ["last"]);
+    }
+
+    #[test]
+    fn failed_replacement_keeps_the_old_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("best");
+        replace_dir(&target, fill("1")).unwrap();
+        let failed: Result<(), FsError> =
+            replace_dir(&target, |staged| read(&staged.join("absent")).map(|_| ()));
+        assert!(failed.is_err());
+        assert_eq!(read_text(&target.join("file")).unwrap(), "1");
+        recover_dir(&target).unwrap();
+        assert_eq!(names(folder.path()), ["best"]);
+    }
+
+    #[test]
+    fn a_lock_is_held_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let held = Lock::try_acquire(&path).unwrap();
+        assert!(held.is_some());
+        assert!(Lock::try_acquire(&path).unwrap().is_none());
+        drop(held);
+        assert!(Lock::try_acquire(&path).unwrap().is_some());
+    }
+}

@@ -28,18 +28,22 @@ impl Split {
     }
 }
 
-/// One row of `metrics.csv`: an epoch, or the evaluation before training (epoch 0).
+/// One row of `metrics.csv`: an epoch, or the evaluation before training (epoch 0). Only `phase`
+/// and `epoch` must be there to read a row, so that logs with fewer columns can be drawn.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MetricsRow {
     /// Name of the phase.
     pub phase: String,
     /// Epoch within the phase, from 1; 0 before training.
+    #[serde(default)]
     pub phase_epoch: usize,
     /// Epoch over all phases, from 1; 0 before training.
     pub epoch: usize,
     /// Optimizer steps so far.
+    #[serde(default)]
     pub step: u64,
     /// Learning rate of the last step.
+    #[serde(default)]
     pub lr: f64,
     /// Mean training loss over the epoch; empty in epoch 0.
     pub train_loss: Option<f64>,
@@ -50,8 +54,10 @@ pub struct MetricsRow {
     /// Validation accuracy, 0 to 1; empty without a validation split.
     pub val_accuracy: Option<f64>,
     /// Training pictures per second of the training part of the epoch.
+    #[serde(default)]
     pub images_per_second: f64,
     /// Wall time of the epoch, evaluation included.
+    #[serde(default)]
     pub seconds: f64,
 }
 
@@ -128,4 +134,124 @@ pub struct ClassReport {
     pub recall: f64,
     /// Harmonic mean of precision and recall.
     pub f1: f64,
+}
+
+impl TestReport {
+    /// The report of `pairs` of true and predicted labels, `loss` being the mean over them.
+    ///
+    /// # Panics
+    /// If a label is not below the number of classes.
+    pub fn from_predictions(
+        split: Split,
+        checkpoint: &str,
+        classes: &[String],
+        pairs: impl IntoIterator<Item = (usize, usize)>,
+        loss: f64,
+    ) -> Self {
+        let mut confusion = vec![vec![0; classes.len()]; classes.len()];
+        for (label, predicted) in pairs {
+            confusion[label][predicted] += 1;
+        }
+        let images: u64 = confusion.iter().flatten().sum();
+        let correct: u64 = (0..classes.len()).map(|i| confusion[i][i]).sum();
+        Self {
+            split,
+            checkpoint: checkpoint.into(),
+            images: images as usize,
+            loss,
+            accuracy: share(correct, images),
+            accuracy_interval: wilson(correct, images),
+            per_class: per_class(classes, &confusion),
+            confusion,
+        }
+    }
+}
+
+/// Precision, recall and F1 of each class from `confusion[true][predicted]`.
+pub fn per_class(classes: &[String], confusion: &[Vec<u64>]) -> Vec<ClassReport> {
+    let report = |(label, class): (usize, &String)| {
+        let hits = confusion[label][label];
+        let support = confusion[label].iter().sum();
+        let called = confusion.iter().map(|row| row[label]).sum();
+        ClassReport {
+            class: class.clone(),
+            support,
+            precision: share(hits, called),
+            recall: share(hits, support),
+            f1: share(2 * hits, support + called),
+        }
+    };
+    classes.iter().enumerate().map(report).collect()
+}
+
+/// Wilson's 95 % interval of a share: where the true one lies, given `hits` of `total`. Unlike the
+/// normal approximation it stays inside 0 to 1 and has a width at 0 and at 1. `[0, 1]` for nothing.
+pub fn wilson(hits: u64, total: u64) -> [f64; 2] {
+    /// 97.5 % quantile of the normal distribution.
+    const Z: f64 = 1.959_963_984_540_054;
+    if total == 0 {
+        return [0.0, 1.0];
+    }
+    let (n, p) = (total as f64, share(hits, total));
+    let centre = p + Z * Z / (2.0 * n);
+    let half = Z * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
+    let scale = 1.0 + Z * Z / n;
+    [
+        ((centre - half) / scale).max(0.0),
+        ((centre + half) / scale).min(1.0),
+    ]
+}
+
+fn share(part: u64, whole: u64) -> f64 {
+    if whole == 0 {
+        0.0
+    } else {
+        part as f64 / whole as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn close(a: f64, b: f64) -> bool {
+        (a - b).abs() < 1e-9
+    }
+
+    #[test]
+    fn wilson_is_the_root_of_its_quadratic() {
+        // Roots of (hits / total - x)^2 = z^2 x (1 - x) / total, computed to 40 digits.
+        let known = [
+            (93, 100, 0.862504852609265, 0.9656807389327273),
+            (0, 10, 0.0, 0.27753279986288926),
+            (10, 10, 0.7224672001371107, 1.0),
+            (1, 2, 0.09453120573423071, 0.9054687942657693),
+        ];
+        for (hits, total, low, high) in known {
+            let [l, h] = wilson(hits, total);
+            assert!(
+                close(l, low) && close(h, high),
+                "{hits} of {total}: {l} {h}"
+            );
+        }
+        assert_eq!(wilson(0, 0), [0.0, 1.0]);
+    }
+
+    #[test]
+    fn report_counts_what_scikit_learn_counts() {
+        let classes: Vec<String> = ["cat", "dog", "emu"].map(String::from).into();
+        let pairs = [(0, 0), (0, 0), (0, 1), (1, 1), (1, 0)];
+        let report = TestReport::from_predictions(Split::Test, "best", &classes, pairs, 0.5);
+        assert_eq!(report.confusion, [[2, 1, 0], [1, 1, 0], [0, 0, 0]]);
+        assert_eq!(report.images, 5);
+        assert!(close(report.accuracy, 0.6));
+        let cat = &report.per_class[0];
+        assert!(close(cat.precision, 2.0 / 3.0) && close(cat.recall, 2.0 / 3.0));
+        assert!(close(cat.f1, 2.0 / 3.0));
+        let emu = &report.per_class[2];
+        assert_eq!(
+            (emu.support, emu.precision, emu.recall, emu.f1),
+            (0, 0.0, 0.0, 0.0)
+        );
+    }
 }

@@ -1,0 +1,418 @@
+//! A run directory: its name, its files, and who may write.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+use jiff::civil::DateTime;
+use serde::Serialize;
+
+use super::{Checkpoint, Manifest, ManifestWriter, MetricsLog, MetricsWriter, ModelFile, RunError};
+use crate::fsx::{self, FsError, Lock};
+use crate::records::{DataIssueRow, MetricsRow, PredictionRow, SplitRow, TestReport};
+
+/// Which checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Slot {
+    /// The newest state.
+    Last,
+    /// The best state so far.
+    Best,
+}
+
+impl Slot {
+    /// `last` or `best`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Last => "last",
+            Self::Best => "best",
+        }
+    }
+}
+
+/// A run directory.
+#[derive(Debug)]
+pub struct RunDir {
+    path: PathBuf,
+    /// Held while this process works in the directory; `None` for a reader.
+    _lock: Option<Lock>,
+}
+
+/// BLAKE3 of a resolved configuration, in hex: what [`RunDir::create`] and the manifest take.
+pub fn config_hash(resolved: &str) -> String {
+    blake3::hash(resolved.as_bytes()).to_hex().to_string()
+}
+
+impl RunDir {
+    /// Makes `RUNS/2026-11-21T18-03-11_NAME_ab12cd`, local time `now`, first six digits of
+    /// `config_hash`; never one that is there already: a second run in the same second gets `-2`.
+    /// Held by this process until dropped.
+    pub fn create(
+        runs: &Path,
+        name: &str,
+        config_hash: &str,
+        now: DateTime,
+    ) -> Result<Self, RunError> {
+        fs::create_dir_all(runs).map_err(FsError::at("create", runs))?;
+        let time = now.strftime("%Y-%m-%dT%H-%M-%S");
+        let hash: String = config_hash.chars().take(6).collect();
+        let base = format!("{time}_{}_{hash}", file_name(name));
+        let mut path = runs.join(&base);
+        let mut next = 2;
+        // `create_dir` fails if the folder exists, whoever made it: that decides between two runs.
+        while let Err(error) = fs::create_dir(&path) {
+            if error.kind() != ErrorKind::AlreadyExists {
+                return Err(FsError::at("create", &path)(error).into());
+            }
+            path = runs.join(format!("{base}-{next}"));
+            next += 1;
+        }
+        fsx::sync_dir(runs)?;
+        Self::hold(path)
+    }
+
+    /// Opens a run directory to read it. What it holds is checked as it is read.
+    pub fn open(path: &Path) -> Result<Self, RunError> {
+        let reason = match fs::metadata(path) {
+            Ok(found) if !found.is_dir() => "it is a file",
+            Ok(_) => {
+                let run = Self {
+                    path: path.to_path_buf(),
+                    _lock: None,
+                };
+                let known = [run.metrics_csv(), run.manifest_json(), run.resolved_toml()];
+                if known.iter().any(|file| file.exists()) {
+                    return Ok(run);
+                }
+                "it has no `metrics.csv`, `manifest.json` or `resolved.toml`"
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => "there is no such folder",
+            Err(error) => return Err(FsError::at("open", path)(error).into()),
+        };
+        Err(RunError::NotARun {
+            path: path.to_path_buf(),
+            reason,
+        })
+    }
+
+    /// Opens a run directory to work in it; fails if another process does.
+    pub fn open_to_write(path: &Path) -> Result<Self, RunError> {
+        Self::open(path)?;
+        let run = Self::hold(path.to_path_buf())?;
+        for slot in [Slot::Last, Slot::Best] {
+            fsx::recover_dir(&run.checkpoint_dir(slot))?;
+        }
+        Ok(run)
+    }
+
+    fn hold(path: PathBuf) -> Result<Self, RunError> {
+        match Lock::try_acquire(&path.join(".lock"))? {
+            Some(lock) => Ok(Self {
+                path,
+                _lock: Some(lock),
+            }),
+            None => Err(RunError::Locked { path }),
+        }
+    }
+
+    /// The directory itself.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The experiment's name as the directory's name has it; the whole name if it is not of
+    /// our form.
+    pub fn name(&self) -> String {
+        let path = fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
+        let whole = path.file_name().unwrap_or_default().to_string_lossy();
+        name_in(&whole).unwrap_or(&whole).to_owned()
+    }
+
+    /// `config.toml`: the configuration as written.
+    pub fn config_toml(&self) -> PathBuf {
+        self.path.join("config.toml")
+    }
+
+    /// `resolved.toml`: every value in force.
+    pub fn resolved_toml(&self) -> PathBuf {
+        self.path.join("resolved.toml")
+    }
+
+    /// `manifest.json`.
+    pub fn manifest_json(&self) -> PathBuf {
+        self.path.join("manifest.json")
+    }
+
+    /// `split.csv`: where every picture belongs.
+    pub fn split_csv(&self) -> PathBuf {
+        self.path.join("split.csv")
+    }
+
+    /// `data_issues.csv`: what was skipped and why.
+    pub fn data_issues_csv(&self) -> PathBuf {
+        self.path.join("data_issues.csv")
+    }
+
+    /// `metrics.csv`: a row an epoch.
+    pub fn metrics_csv(&self) -> PathBuf {
+        self.path.join("metrics.csv")
+    }
+
+    /// `curves.png`: accuracy and loss.
+    pub fn curves_png(&self) -> PathBuf {
+        self.path.join("curves.png")
+    }
+
+    /// `test.json`: the best checkpoint on the test split.
+    pub fn test_json(&self) -> PathBuf {
+        self.path.join("test.json")
+    }
+
+    /// `predictions.csv`: a row a test picture.
+    pub fn predictions_csv(&self) -> PathBuf {
+        self.path.join("predictions.csv")
+    }
+
+    /// `confusion.png`.
+    pub fn confusion_png(&self) -> PathBuf {
+        self.path.join("confusion.png")
+    }
+
+    /// `model.safetensors`: all that prediction needs.
+    pub fn model_safetensors(&self) -> PathBuf {
+        self.path.join("model.safetensors")
+    }
+
+    /// `log.jsonl`: tracing events, appended by the subscriber.
+    pub fn log_jsonl(&self) -> PathBuf {
+        self.path.join("log.jsonl")
+    }
+
+    /// `checkpoints/last` or `checkpoints/best`.
+    pub fn checkpoint_dir(&self, slot: Slot) -> PathBuf {
+        self.path.join("checkpoints").join(slot.name())
+    }
+
+    /// Writes `config.toml` and `resolved.toml`.
+    pub fn write_config(&self, written: &str, resolved: &str) -> Result<(), RunError> {
+        fsx::write_atomic(&self.config_toml(), written.as_bytes())?;
+        Ok(fsx::write_atomic(
+            &self.resolved_toml(),
+            resolved.as_bytes(),
+        )?)
+    }
+
+    /// Writes `manifest.json` and keeps it up to date.
+    pub fn start_manifest(&self, manifest: Manifest) -> Result<ManifestWriter, RunError> {
+        ManifestWriter::start(&self.manifest_json(), manifest)
+    }
+
+    /// Reads `manifest.json`.
+    pub fn manifest(&self) -> Result<Manifest, RunError> {
+        Manifest::read(&self.manifest_json())
+    }
+
+    /// Writes `split.csv`.
+    pub fn write_split(&self, rows: &[SplitRow]) -> Result<(), RunError> {
+        write_csv(
+            &self.split_csv(),
+            &["path", "class", "label", "split"],
+            rows,
+        )
+    }
+
+    /// Reads `split.csv`.
+    pub fn split(&self) -> Result<Vec<SplitRow>, RunError> {
+        let path = self.split_csv();
+        let bytes = fsx::read(&path)?;
+        let mut reader = csv::Reader::from_reader(bytes.as_slice());
+        let rows: Result<_, csv::Error> = reader.deserialize().collect();
+        rows.map_err(|error| RunError::Damaged {
+            path,
+            reason: error.to_string(),
+            help: "without it the run's split is lost; evaluate on a folder of your own instead",
+        })
+    }
+
+    /// Writes `data_issues.csv`.
+    pub fn write_data_issues(&self, rows: &[DataIssueRow]) -> Result<(), RunError> {
+        write_csv(&self.data_issues_csv(), &["path", "kind", "reason"], rows)
+    }
+
+    /// Starts `metrics.csv` with `rows`.
+    pub fn start_metrics(&self, rows: &[MetricsRow]) -> Result<MetricsWriter, RunError> {
+        MetricsWriter::create(&self.metrics_csv(), rows)
+    }
+
+    /// Reads `metrics.csv`.
+    pub fn metrics(&self) -> Result<MetricsLog, RunError> {
+        MetricsLog::read(&self.metrics_csv())
+    }
+
+    /// Writes `curves.png`.
+    pub fn write_curves(&self, png: &[u8]) -> Result<(), RunError> {
+        Ok(fsx::write_atomic(&self.curves_png(), png)?)
+    }
+
+    /// Writes `confusion.png`.
+    pub fn write_confusion(&self, png: &[u8]) -> Result<(), RunError> {
+        Ok(fsx::write_atomic(&self.confusion_png(), png)?)
+    }
+
+    /// Writes `test.json`.
+    pub fn write_test(&self, report: &TestReport) -> Result<(), RunError> {
+        let path = self.test_json();
+        let text = serde_json::to_vec_pretty(report).map_err(|error| RunError::Unstorable {
+            what: "the test report".into(),
+            path: path.clone(),
+            reason: error.to_string(),
+        })?;
+        Ok(fsx::write_atomic(&path, &text)?)
+    }
+
+    /// Reads `test.json`; `None` if there is none.
+    pub fn test(&self) -> Result<Option<TestReport>, RunError> {
+        let path = self.test_json();
+        if !path.exists() {
+            return Ok(None);
+        }
+        let report = serde_json::from_slice(&fsx::read(&path)?);
+        report.map(Some).map_err(|error| RunError::Damaged {
+            path,
+            reason: error.to_string(),
+            help: "delete it, or write it again with `xp evaluate`",
+        })
+    }
+
+    /// Writes `predictions.csv`.
+    pub fn write_predictions(&self, rows: &[PredictionRow]) -> Result<(), RunError> {
+        let header = ["path", "class", "predicted", "correct", "confidence"];
+        write_csv(&self.predictions_csv(), &header, rows)
+    }
+
+    /// Writes a checkpoint as one transaction.
+    pub fn write_checkpoint(&self, slot: Slot, checkpoint: &Checkpoint) -> Result<(), RunError> {
+        checkpoint.write(&self.checkpoint_dir(slot))
+    }
+
+    /// Reads and verifies a checkpoint.
+    pub fn checkpoint(&self, slot: Slot) -> Result<Checkpoint, RunError> {
+        Checkpoint::read(&self.checkpoint_dir(slot))
+    }
+
+    /// Writes `model.safetensors`.
+    pub fn write_model(&self, model: &ModelFile) -> Result<(), RunError> {
+        model.write(&self.model_safetensors())
+    }
+}
+
+/// Writes a table as one step; the header is there even without rows.
+fn write_csv<T: Serialize>(path: &Path, header: &[&str], rows: &[T]) -> Result<(), RunError> {
+    fsx::write_atomic_with(path, |file| {
+        let mut writer = csv::WriterBuilder::new()
+            .has_headers(false)
+            .from_writer(file);
+        writer.write_record(header).map_err(io::Error::from)?;
+        for row in rows {
+            writer.serialize(row).map_err(io::Error::from)?;
+        }
+        writer.flush()
+    })?;
+    Ok(())
+}
+
+/// A name as part of a folder's name: letters, digits, `-`, `_` and `.`, at most 80 characters.
+fn file_name(name: &str) -> String {
+    let safe = |c: char| {
+        if c.is_alphanumeric() || "-_.".contains(c) {
+            c
+        } else {
+            '-'
+        }
+    };
+    let name: String = name.trim().chars().take(80).map(safe).collect();
+    if name.is_empty() { "run".into() } else { name }
+}
+
+/// NAME of `2026-11-21T18-03-11_NAME_ab12cd`, with or without `-2` behind it.
+fn name_in(whole: &str) -> Option<&str> {
+    let (time, rest) = whole.split_at_checked("2026-11-21T18-03-11".len())?;
+    let timed = time.chars().zip("dddd-dd-ddTdd-dd-dd".chars());
+    let mut timed = timed.map(|(c, form)| {
+        if form == 'd' {
+            c.is_ascii_digit()
+        } else {
+            c == form
+        }
+    });
+    let (name, hash) = rest.strip_prefix('_')?.rsplit_once('_')?;
+    let hash = hash.split_once('-').map_or(hash, |(hash, _)| hash);
+    let hashed = hash.len() == 6 && hash.chars().all(|c| c.is_ascii_hexdigit());
+    (timed.all(|fits| fits) && hashed).then_some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::records::Split;
+
+    #[test]
+    fn names_hold_time_name_and_hash_and_never_repeat() {
+        let runs = tempfile::tempdir().unwrap();
+        let runs = runs.path().join("deep/runs");
+        let now = jiff::civil::date(2026, 11, 21).at(8, 3, 1, 999);
+        let create = |name: &str| RunDir::create(&runs, name, "ab12cd34ef", now).unwrap();
+        let shown = |run: &RunDir| run.path().file_name().unwrap().to_str().unwrap().to_owned();
+        let first = create("cats vs/dogs_v2");
+        assert_eq!(shown(&first), "2026-11-21T08-03-01_cats-vs-dogs_v2_ab12cd");
+        assert_eq!(first.name(), "cats-vs-dogs_v2");
+        let second = create("cats vs/dogs_v2");
+        assert_eq!(
+            shown(&second),
+            "2026-11-21T08-03-01_cats-vs-dogs_v2_ab12cd-2"
+        );
+        assert_eq!(second.name(), "cats-vs-dogs_v2");
+        assert_eq!(create(" ").name(), "run");
+        assert_eq!(name_in("my_old_run"), None);
+    }
+
+    #[test]
+    fn one_process_writes_and_others_read() {
+        let runs = tempfile::tempdir().unwrap();
+        let now = jiff::civil::date(2026, 11, 21).at(8, 3, 1, 0);
+        let run = RunDir::create(runs.path(), "a", &config_hash("x = 1"), now).unwrap();
+        let path = run.path().to_path_buf();
+        let error = RunDir::open(&path).unwrap_err().to_string();
+        assert!(
+            error.contains("is not a run directory: it has no"),
+            "{error}"
+        );
+        run.write_config("x=1", "x = 1").unwrap();
+        assert!(RunDir::open(&path).is_ok());
+        let error = RunDir::open_to_write(&path).unwrap_err().to_string();
+        assert!(error.contains("another process is working in"), "{error}");
+        drop(run);
+        assert!(RunDir::open_to_write(&path).is_ok());
+    }
+
+    #[test]
+    fn tables_have_a_header_without_rows_and_come_back() {
+        let runs = tempfile::tempdir().unwrap();
+        let now = jiff::civil::date(2026, 11, 21).at(8, 3, 1, 0);
+        let run = RunDir::create(runs.path(), "a", "ab12cd", now).unwrap();
+        run.write_data_issues(&[]).unwrap();
+        assert_eq!(
+            fs::read_to_string(run.data_issues_csv()).unwrap(),
+            "path,kind,reason\n"
+        );
+        let rows = [SplitRow {
+            path: "a, b/\"c\".jpg".into(),
+            class: "ä".into(),
+            label: 1,
+            split: Split::Val,
+        }];
+        run.write_split(&rows).unwrap();
+        assert_eq!(run.split().unwrap(), rows);
+        assert_eq!(run.test().unwrap(), None);
+    }
+}
