@@ -2,13 +2,32 @@
 
 use thiserror::Error;
 
-use super::node::{Node, NodeId, Op, ParamSpec, Part, Shape};
+use super::head;
+use super::nearest::did_you_mean;
+use super::node::{Node, NodeId, Op, ParamKind, ParamSpec, Part, Shape};
 use crate::config::{Flavour, ModelConfig, Problem};
+use crate::geometry::Padding;
+use crate::zoo::registry;
 
 /// Why a graph cannot be built: a key asks for something that the architecture does not have.
 #[derive(Debug, Error)]
 #[error("{}: {}", .0.key, .0.message)]
 pub struct GraphError(pub Problem);
+
+impl GraphError {
+    /// A problem with `key`, and what to do about it.
+    pub fn new(
+        key: impl Into<String>,
+        message: impl Into<String>,
+        help: impl Into<Option<String>>,
+    ) -> Self {
+        Self(Problem {
+            key: key.into(),
+            message: message.into(),
+            help: help.into(),
+        })
+    }
+}
 
 /// A backbone and its head in topological order. Immutable once built.
 #[derive(Debug, Clone)]
@@ -19,11 +38,30 @@ pub struct Graph {
 impl Graph {
     /// Builds backbone (up to `model.cut`), pooling and head for pictures of `[height, width]`.
     pub fn build(
-        _model: &ModelConfig,
-        _height_width: [u32; 2],
-        _flavour: Flavour,
+        model: &ModelConfig,
+        height_width: [u32; 2],
+        flavour: Flavour,
     ) -> Result<Self, GraphError> {
-        todo!()
+        let mut backbone =
+            Self::build_backbone(&model.backbone, model.width, height_width, flavour)?;
+        if let Some(cut) = &model.cut {
+            backbone = backbone.cut(cut)?;
+        }
+        head::append(GraphBuilder::above(backbone), model).map(GraphBuilder::finish)
+    }
+
+    /// Builds a backbone alone, up to the layer before its classifier.
+    pub fn build_backbone(
+        name: &str,
+        width: f64,
+        height_width: [u32; 2],
+        flavour: Flavour,
+    ) -> Result<Self, GraphError> {
+        let family = registry::find(name).map_err(GraphError)?;
+        family.check_width(width).map_err(GraphError)?;
+        let mut builder = GraphBuilder::new(height_width);
+        (family.build)(&mut builder, width, flavour)?;
+        Ok(builder.finish())
     }
 
     /// All nodes; a node's position is its id.
@@ -32,8 +70,8 @@ impl Graph {
     }
 
     /// The node of that name.
-    pub fn find(&self, _name: &str) -> Option<NodeId> {
-        todo!()
+    pub fn find(&self, name: &str) -> Option<NodeId> {
+        self.nodes.iter().position(|node| node.name == name)
     }
 
     /// The node whose output are the logits: the last one.
@@ -49,9 +87,100 @@ impl Graph {
             .count()
     }
 
+    /// Names of the backbone's layers, in order.
+    pub fn backbone_names(&self) -> impl Iterator<Item = &str> {
+        self.nodes[..self.backbone_len()]
+            .iter()
+            .map(|node| node.name.as_str())
+    }
+
     /// Parameters and statistics of a node, in Keras' order.
-    pub fn params(&self, _id: NodeId) -> Vec<ParamSpec> {
-        todo!()
+    pub fn params(&self, id: NodeId) -> Vec<ParamSpec> {
+        let node = &self.nodes[id];
+        let fan_in = node
+            .inputs
+            .first()
+            .map_or(0, |&input| self.nodes[input].shape.channels());
+        let spec = |kind: ParamKind, dims: Vec<usize>| ParamSpec {
+            name: format!("{}/{}", node.name, kind.name()),
+            kind,
+            dims,
+        };
+        let with_bias = |kernel: Vec<usize>, bias: bool| {
+            let outputs = kernel[0];
+            let mut specs = vec![spec(ParamKind::Kernel, kernel)];
+            if bias {
+                specs.push(spec(ParamKind::Bias, vec![outputs]));
+            }
+            specs
+        };
+        match node.op {
+            Op::Conv2d {
+                filters,
+                window,
+                bias,
+            } => {
+                let [height, width] = window.kernel;
+                with_bias(vec![filters, fan_in, height, width], bias)
+            }
+            Op::DepthwiseConv2d { window, bias } => {
+                let [height, width] = window.kernel;
+                with_bias(vec![fan_in, 1, height, width], bias)
+            }
+            Op::Dense { units } => with_bias(vec![units, fan_in], true),
+            Op::BatchNorm { .. } => [
+                ParamKind::Gamma,
+                ParamKind::Beta,
+                ParamKind::MovingMean,
+                ParamKind::MovingVariance,
+            ]
+            .into_iter()
+            .map(|kind| spec(kind, vec![fan_in]))
+            .collect(),
+            Op::Input
+            | Op::Pad(_)
+            | Op::Relu
+            | Op::Relu6
+            | Op::Add
+            | Op::GlobalAvgPool
+            | Op::GlobalMaxPool
+            | Op::Flatten
+            | Op::Dropout { .. } => Vec::new(),
+        }
+    }
+
+    /// Keeps the named layer and what it is computed from.
+    fn cut(self, name: &str) -> Result<Self, GraphError> {
+        let Some(last) = self.find(name) else {
+            return Err(GraphError::new(
+                "model.cut",
+                format!("the backbone has no layer `{name}`"),
+                did_you_mean(name, self.backbone_names())
+                    .or_else(|| Some("`xp summary` lists the layers".into())),
+            ));
+        };
+        let mut kept = vec![false; self.nodes.len()];
+        kept[last] = true;
+        for id in (0..=last).rev() {
+            if kept[id] {
+                self.nodes[id]
+                    .inputs
+                    .iter()
+                    .for_each(|&input| kept[input] = true);
+            }
+        }
+        let mut moved = vec![0; self.nodes.len()];
+        let mut nodes = Vec::new();
+        for (id, mut node) in self.nodes.into_iter().enumerate() {
+            if kept[id] {
+                moved[id] = nodes.len();
+                node.inputs
+                    .iter_mut()
+                    .for_each(|input| *input = moved[*input]);
+                nodes.push(node);
+            }
+        }
+        Ok(Self { nodes })
     }
 }
 
@@ -60,21 +189,356 @@ impl Graph {
 pub struct GraphBuilder {
     nodes: Vec<Node>,
     part: Part,
+    key: String,
 }
 
 impl GraphBuilder {
     /// Starts with the input node, named `input_1`.
-    pub fn new(_height_width: [u32; 2]) -> Self {
-        todo!()
+    pub fn new([height, width]: [u32; 2]) -> Self {
+        Self {
+            nodes: vec![Node {
+                name: "input_1".into(),
+                op: Op::Input,
+                inputs: Vec::new(),
+                shape: Shape::Map {
+                    channels: 3,
+                    height: height as usize,
+                    width: width as usize,
+                },
+                part: Part::Backbone,
+            }],
+            part: Part::Backbone,
+            key: "data.image_size".into(),
+        }
     }
 
-    /// Appends a node and returns its id.
-    pub fn add(&mut self, _name: &str, _op: Op, _inputs: &[NodeId]) -> Result<NodeId, GraphError> {
-        todo!()
+    /// Goes on above a finished backbone: what is added now belongs to the head.
+    pub(super) fn above(backbone: Graph) -> Self {
+        Self {
+            nodes: backbone.nodes,
+            part: Part::Head,
+            key: "model.head".into(),
+        }
+    }
+
+    /// Names the key that the next nodes come from, for errors.
+    pub(super) fn at(&mut self, key: impl Into<String>) {
+        self.key = key.into();
+    }
+
+    /// Appends a node and returns its id. A name that is taken gets a number, as in Keras: the
+    /// second `dense` is `dense_1`.
+    pub fn add(&mut self, name: &str, op: Op, inputs: &[NodeId]) -> Result<NodeId, GraphError> {
+        let shapes: Vec<Shape> = inputs.iter().map(|&id| self.nodes[id].shape).collect();
+        let shape = infer(&op, &shapes)
+            .map_err(|(message, help)| GraphError::new(self.key.as_str(), message, help))?;
+        self.nodes.push(Node {
+            name: self.unique(name),
+            op,
+            inputs: inputs.to_vec(),
+            shape,
+            part: self.part,
+        });
+        Ok(self.last())
     }
 
     /// Shape of a node's output.
     pub fn shape(&self, id: NodeId) -> Shape {
         self.nodes[id].shape
+    }
+
+    /// Name of a node.
+    pub(super) fn name(&self, id: NodeId) -> &str {
+        &self.nodes[id].name
+    }
+
+    /// The node added last.
+    pub fn last(&self) -> NodeId {
+        self.nodes.len() - 1
+    }
+
+    /// The graph.
+    pub fn finish(self) -> Graph {
+        Graph { nodes: self.nodes }
+    }
+
+    fn unique(&self, name: &str) -> String {
+        let taken = |name: &str| self.nodes.iter().any(|node| node.name == name);
+        if !taken(name) {
+            return name.into();
+        }
+        (1..)
+            .map(|number| format!("{name}_{number}"))
+            .find(|candidate| !taken(candidate))
+            .unwrap_or_default()
+    }
+}
+
+/// What is wrong with an op's inputs, and what to do.
+type Misfit = (String, Option<String>);
+
+/// Shape of an op's output.
+fn infer(op: &Op, inputs: &[Shape]) -> Result<Shape, Misfit> {
+    let kind = op.kind();
+    let first = || {
+        inputs
+            .first()
+            .copied()
+            .ok_or_else(|| (format!("{kind} needs an input"), None))
+    };
+    let map = || match first()? {
+        Shape::Map {
+            channels,
+            height,
+            width,
+        } => Ok((channels, height, width)),
+        Shape::Vector(features) => Err((
+            format!("{kind} needs a feature map, but its input is a vector of {features} values"),
+            Some(after_vector(op).into()),
+        )),
+    };
+    match *op {
+        Op::Input => Err(("a graph has one input".into(), None)),
+        Op::Pad(Padding {
+            top,
+            bottom,
+            left,
+            right,
+        }) => {
+            let (channels, height, width) = map()?;
+            Ok(Shape::Map {
+                channels,
+                height: height + top + bottom,
+                width: width + left + right,
+            })
+        }
+        Op::Conv2d { window, .. } | Op::DepthwiseConv2d { window, .. } => {
+            let (in_channels, height, width) = map()?;
+            let channels = match *op {
+                Op::Conv2d { filters, .. } => filters,
+                _ => in_channels,
+            };
+            let [kernel_height, kernel_width] = window.kernel;
+            let [height, width] = window.output(height, width).ok_or_else(|| {
+                (
+                    format!(
+                        "a {kernel_height} x {kernel_width} kernel does not fit into a map of \
+                         {height} x {width}"
+                    ),
+                    Some("use larger pictures or a smaller kernel".into()),
+                )
+            })?;
+            Ok(Shape::Map {
+                channels,
+                height,
+                width,
+            })
+        }
+        Op::BatchNorm { .. } | Op::Relu | Op::Relu6 | Op::Dropout { .. } => first(),
+        Op::Add => match inputs {
+            [a, b] if a == b => Ok(*a),
+            _ => Err(("Add needs two inputs of the same shape".to_string(), None)),
+        },
+        Op::GlobalAvgPool | Op::GlobalMaxPool => {
+            map().map(|(channels, ..)| Shape::Vector(channels))
+        }
+        Op::Flatten => map().map(|_| Shape::Vector(inputs[0].elements())),
+        Op::Dense { units } => match first()? {
+            Shape::Vector(_) => Ok(Shape::Vector(units)),
+            shape @ Shape::Map { .. } => Err((
+                format!("Dense needs a vector, but its input is a feature map of {shape}"),
+                Some(
+                    "set `model.pooling = \"avg\"`, or put \"flatten\" or \"avg_pool\" before it"
+                        .into(),
+                ),
+            )),
+        },
+    }
+}
+
+/// What to do when a map was needed and a vector came.
+fn after_vector(op: &Op) -> &'static str {
+    match op {
+        Op::Conv2d { .. } => {
+            "set `model.pooling = \"none\"` and put pooling or \"flatten\" behind it"
+        }
+        Op::Flatten => "leave it out: the values are a vector already",
+        Op::GlobalAvgPool | Op::GlobalMaxPool => {
+            "leave it out, or set `model.pooling = \"none\"`: the map is pooled already"
+        }
+        _ => "put it before pooling",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn build(text: &str) -> Result<Graph, Problem> {
+        let text = match text.contains("backbone") {
+            true => text.to_string(),
+            false => format!("backbone = \"mobilenet_v2\"\n{text}"),
+        };
+        let model: ModelConfig = toml::from_str(&text).unwrap();
+        Graph::build(&model, [160, 160], Flavour::Torch).map_err(|error| error.0)
+    }
+
+    fn parameters(graph: &Graph) -> usize {
+        (0..graph.nodes().len())
+            .flat_map(|id| graph.params(id))
+            .map(|spec| spec.elements())
+            .sum()
+    }
+
+    #[test]
+    fn head_layers_carry_keras_names() {
+        let graph = build(
+            "cut = \"block_16_project_BN\"\npooling = \"none\"\nhead = [{ conv2d = 1280 }, \
+             \"batch_norm\", \"relu\", \"flatten\", { dense = 8, activation = \"relu\" }, \
+             { dropout = 0.2 }, { dense = 5 }]",
+        )
+        .unwrap();
+        let head: Vec<String> = graph.nodes()[graph.backbone_len()..]
+            .iter()
+            .map(|node| format!("{} {}", node.name, node.shape))
+            .collect();
+        assert_eq!(
+            head,
+            [
+                "conv2d 5 x 5 x 1280",
+                "batch_normalization 5 x 5 x 1280",
+                "re_lu 5 x 5 x 1280",
+                "flatten 32000",
+                "dense 8",
+                "dense_relu 8",
+                "dropout 8",
+                "dense_1 5"
+            ]
+        );
+        assert_eq!(graph.backbone_len(), 152);
+    }
+
+    #[test]
+    fn counts_parameters_of_the_tutorials() {
+        let tutorial = build("head = [{ dense = 1 }]").unwrap();
+        assert_eq!(tutorial.backbone_len(), 155);
+        assert_eq!(parameters(&tutorial), 2_259_265);
+        let narrow = build("width = 0.35\nhead = [{ dense = 1 }]").unwrap();
+        assert_eq!(parameters(&narrow), 410_208 + 1281);
+        let wide = build("width = 1.4\nhead = [{ dense = 1 }]").unwrap();
+        assert_eq!(parameters(&wide), 4_363_712 + 1793);
+    }
+
+    #[test]
+    fn flavours_pad_alike_in_shape_and_not_in_place() {
+        let shapes = |flavour, side| {
+            let graph = Graph::build_backbone("mobilenet_v2", 1.0, [side, side], flavour).unwrap();
+            let pad = graph.nodes()[1].op;
+            let last = graph.nodes()[graph.output()].shape;
+            (pad, last)
+        };
+        let padding = |before| Padding {
+            top: before,
+            bottom: 1,
+            left: before,
+            right: 1,
+        };
+        let map = |side| Shape::Map {
+            channels: 1280,
+            height: side,
+            width: side,
+        };
+        assert_eq!(shapes(Flavour::Torch, 160), (Op::Pad(padding(1)), map(5)));
+        assert_eq!(shapes(Flavour::Tf, 160), (Op::Pad(padding(0)), map(5)));
+        assert_eq!(shapes(Flavour::Tf, 161), (Op::Pad(padding(1)), map(6)));
+        assert_eq!(shapes(Flavour::Tf, 8), (Op::Pad(padding(0)), map(1)));
+    }
+
+    #[test]
+    fn impossible_models_are_problems() {
+        for (text, key, message, help) in [
+            (
+                "backbone = \"mobilenetv2\"\nhead = []",
+                "model.backbone",
+                "no backbone",
+                "`mobilenet_v2`",
+            ),
+            (
+                "backbone = \"zzz\"\nhead = []",
+                "model.backbone",
+                "no backbone",
+                "known backbones",
+            ),
+            (
+                "width = 2.0\nhead = []",
+                "model.width",
+                "no width 2",
+                "0.35 to 1.4",
+            ),
+            (
+                "cut = \"block_12_ad\"\nhead = []",
+                "model.cut",
+                "no layer `block_12_ad`",
+                "did you mean `block_12_add`",
+            ),
+            (
+                "head = []",
+                "model.head",
+                "no layer that trains",
+                "dense = N",
+            ),
+            (
+                "head = [{ dropout = 0.1 }]",
+                "model.head",
+                "no layer that trains",
+                "dense = N",
+            ),
+            (
+                "head = [\"flatten\", { dense = 1 }]",
+                "model.head[0]",
+                "is a vector of 1280",
+                "leave",
+            ),
+            (
+                "head = [\"avg_pool\", { dense = 1 }]",
+                "model.head[0]",
+                "feature map",
+                "pooled",
+            ),
+            (
+                "head = [{ conv2d = 8 }]",
+                "model.head[0]",
+                "feature map",
+                "none",
+            ),
+            (
+                "pooling = \"none\"\nhead = [\"relu\", { dense = 1 }]",
+                "model.head[1]",
+                "5 x 5 x 1280",
+                "flatten",
+            ),
+            (
+                "pooling = \"none\"\nhead = [{ conv2d = 8, kernel = 7 }]",
+                "model.head[0]",
+                "does not fit",
+                "smaller kernel",
+            ),
+            (
+                "pooling = \"none\"\nhead = [{ conv2d = 8 }]",
+                "model.head",
+                "ends in a feature map",
+                "avg_pool",
+            ),
+        ] {
+            let problem = build(text).unwrap_err();
+            assert_eq!(problem.key, key, "{text}");
+            assert!(
+                problem.message.contains(message),
+                "{text}: {}",
+                problem.message
+            );
+            let offered = problem.help.unwrap_or_default();
+            assert!(offered.contains(help), "{text}: {offered}");
+        }
     }
 }

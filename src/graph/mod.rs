@@ -2,6 +2,8 @@
 
 pub mod build;
 pub mod cutoff;
+mod head;
+pub mod nearest;
 pub mod node;
 pub mod summary;
 

@@ -1,0 +1,122 @@
+//! Pooling and head layers of a configuration as nodes, named as Keras names them.
+
+use super::build::{GraphBuilder, GraphError};
+use super::node::{NodeId, Op, Shape};
+use crate::config::{
+    Activation, Conv2dLayer, DenseLayer, DropoutLayer, HeadLayer, ModelConfig, PlainLayer, Pooling,
+};
+use crate::geometry::{Padding, Window};
+
+/// Keras' defaults of `BatchNormalization`; momentum there is 0.99.
+const BATCH_NORM: Op = Op::BatchNorm {
+    epsilon: 1e-3,
+    momentum: 0.01,
+};
+
+/// Appends `model.pooling` and `model.head` to a backbone.
+pub(super) fn append(
+    mut builder: GraphBuilder,
+    model: &ModelConfig,
+) -> Result<GraphBuilder, GraphError> {
+    builder.at("model.pooling");
+    match model.pooling {
+        Pooling::Avg => push(&mut builder, "global_average_pooling2d", Op::GlobalAvgPool)?,
+        Pooling::Max => push(&mut builder, "global_max_pooling2d", Op::GlobalMaxPool)?,
+        Pooling::None => builder.last(),
+    };
+    for (index, layer) in model.head.iter().enumerate() {
+        builder.at(format!("model.head[{index}]"));
+        append_layer(&mut builder, layer)?;
+    }
+    check_logits(&builder, model)?;
+    Ok(builder)
+}
+
+fn append_layer(builder: &mut GraphBuilder, layer: &HeadLayer) -> Result<(), GraphError> {
+    match *layer {
+        HeadLayer::Plain(PlainLayer::BatchNorm) => {
+            push(builder, "batch_normalization", BATCH_NORM)?
+        }
+        HeadLayer::Plain(PlainLayer::Relu) => push(builder, "re_lu", Op::Relu)?,
+        HeadLayer::Plain(PlainLayer::Flatten) => push(builder, "flatten", Op::Flatten)?,
+        HeadLayer::Plain(PlainLayer::AvgPool) => {
+            push(builder, "global_average_pooling2d", Op::GlobalAvgPool)?
+        }
+        HeadLayer::Plain(PlainLayer::MaxPool) => {
+            push(builder, "global_max_pooling2d", Op::GlobalMaxPool)?
+        }
+        HeadLayer::Dropout(DropoutLayer { dropout }) => {
+            push(builder, "dropout", Op::Dropout { rate: dropout })?
+        }
+        HeadLayer::Dense(DenseLayer { dense, activation }) => {
+            push(builder, "dense", Op::Dense { units: dense })?;
+            push_activation(builder, activation)?
+        }
+        HeadLayer::Conv2d(Conv2dLayer {
+            conv2d,
+            kernel,
+            stride,
+            bias,
+            activation,
+        }) => {
+            let window = Window {
+                kernel: [kernel; 2],
+                stride: [stride; 2],
+                dilation: [1; 2],
+                padding: Padding::default(),
+            };
+            let op = Op::Conv2d {
+                filters: conv2d,
+                window,
+                bias,
+            };
+            push(builder, "conv2d", op)?;
+            push_activation(builder, activation)?
+        }
+    };
+    Ok(())
+}
+
+fn push(builder: &mut GraphBuilder, name: &str, op: Op) -> Result<NodeId, GraphError> {
+    let input = builder.last();
+    builder.add(name, op, &[input])
+}
+
+/// An activation is a node of its own, named after the layer that carries it.
+fn push_activation(
+    builder: &mut GraphBuilder,
+    activation: Activation,
+) -> Result<NodeId, GraphError> {
+    let (suffix, op) = match activation {
+        Activation::Linear => return Ok(builder.last()),
+        Activation::Relu => ("relu", Op::Relu),
+        Activation::Relu6 => ("relu6", Op::Relu6),
+    };
+    let name = format!("{}_{suffix}", builder.name(builder.last()));
+    push(builder, &name, op)
+}
+
+fn check_logits(builder: &GraphBuilder, model: &ModelConfig) -> Result<(), GraphError> {
+    let trains = model.head.iter().any(|layer| {
+        matches!(
+            layer,
+            HeadLayer::Dense(_) | HeadLayer::Conv2d(_) | HeadLayer::Plain(PlainLayer::BatchNorm)
+        )
+    });
+    if !trains {
+        return Err(GraphError::new(
+            "model.head",
+            "the head has no layer that trains",
+            "end it with `{ dense = N }`, N being the number of classes (1 for two classes)"
+                .to_string(),
+        ));
+    }
+    match builder.shape(builder.last()) {
+        Shape::Vector(_) => Ok(()),
+        shape @ Shape::Map { .. } => Err(GraphError::new(
+            "model.head",
+            format!("the head ends in a feature map of {shape}, not in one value a class"),
+            "end it with \"avg_pool\", or with \"flatten\" and `{ dense = N }`".to_string(),
+        )),
+    }
+}

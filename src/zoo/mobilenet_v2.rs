@@ -1,0 +1,187 @@
+//! MobileNetV2 (Sandler et al., 2018): inverted residuals with linear bottlenecks,
+//! <https://arxiv.org/abs/1801.04381>. Layer names and order are those of keras.applications.
+
+use super::registry::Family;
+use crate::config::{Flavour, Interpolation};
+use crate::geometry::{Padding, Window};
+use crate::graph::{GraphBuilder, GraphError, NodeId, Op, Shape};
+
+pub(super) const FAMILY: Family = Family {
+    name: "mobilenet_v2",
+    title: "MobileNetV2 (Sandler et al., 2018)",
+    default_size: 224,
+    interpolation: Interpolation::Bicubic,
+    widths: Some([0.35, 1.4]),
+    default_weights: &[
+        (0.5, "timm/mobilenetv2_050.lamb_in1k"),
+        (1.0, "timm/mobilenetv2_100.ra_in1k"),
+        (1.4, "timm/mobilenetv2_140.ra_in1k"),
+    ],
+    build,
+};
+
+/// Table 2 of the paper, bottleneck rows: expansion, channels, blocks, stride of the first block.
+const STAGES: [(usize, usize, usize, usize); 7] = [
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+];
+const STEM: usize = 32;
+const LAST: usize = 1280;
+
+fn build(builder: &mut GraphBuilder, width: f64, flavour: Flavour) -> Result<(), GraphError> {
+    let mut net = Net { builder, flavour };
+    let x = net.pad("Conv1_pad", 0)?;
+    let x = net.conv("Conv1", scaled(STEM, width), 3, 2, x)?;
+    let x = net.norm("bn_Conv1", x)?;
+    let mut x = net.relu6("Conv1_relu", x)?;
+    let mut block = 0;
+    for (expansion, channels, blocks, first_stride) in STAGES {
+        for repeat in 0..blocks {
+            let stride = if repeat == 0 { first_stride } else { 1 };
+            x = net.block(block, expansion, scaled(channels, width), stride, x)?;
+            block += 1;
+        }
+    }
+    // Narrow nets keep the full last layer.
+    let last = if width > 1.0 {
+        scaled(LAST, width)
+    } else {
+        LAST
+    };
+    let x = net.conv("Conv_1", last, 1, 1, x)?;
+    let x = net.norm("Conv_1_bn", x)?;
+    net.relu6("out_relu", x)?;
+    Ok(())
+}
+
+/// Channels times width, to the nearest multiple of 8 that is at least 90 % of it.
+fn scaled(channels: usize, width: f64) -> usize {
+    const DIVISOR: usize = 8;
+    let exact = channels as f64 * width;
+    let rounded = ((exact + DIVISOR as f64 / 2.0) as usize / DIVISOR * DIVISOR).max(DIVISOR);
+    if (rounded as f64) < 0.9 * exact {
+        rounded + DIVISOR
+    } else {
+        rounded
+    }
+}
+
+struct Net<'a> {
+    builder: &'a mut GraphBuilder,
+    flavour: Flavour,
+}
+
+impl Net<'_> {
+    /// Expansion, depthwise convolution, linear projection, and the way past them where input
+    /// and output agree.
+    fn block(
+        &mut self,
+        index: usize,
+        expansion: usize,
+        channels: usize,
+        stride: usize,
+        input: NodeId,
+    ) -> Result<NodeId, GraphError> {
+        let prefix = match index {
+            0 => "expanded_conv".to_string(),
+            _ => format!("block_{index}"),
+        };
+        let named = |layer: &str| format!("{prefix}_{layer}");
+        let in_channels = self.builder.shape(input).channels();
+        let mut x = input;
+        if expansion > 1 {
+            x = self.conv(&named("expand"), expansion * in_channels, 1, 1, x)?;
+            x = self.norm(&named("expand_BN"), x)?;
+            x = self.relu6(&named("expand_relu"), x)?;
+        }
+        if stride == 2 {
+            x = self.pad(&named("pad"), x)?;
+        }
+        x = self.depthwise(&named("depthwise"), stride, x)?;
+        x = self.norm(&named("depthwise_BN"), x)?;
+        x = self.relu6(&named("depthwise_relu"), x)?;
+        x = self.conv(&named("project"), channels, 1, 1, x)?;
+        x = self.norm(&named("project_BN"), x)?;
+        if stride == 1 && in_channels == channels {
+            x = self.builder.add(&named("add"), Op::Add, &[input, x])?;
+        }
+        Ok(x)
+    }
+
+    /// Padding of a 3 x 3 window of stride 2. TensorFlow's SAME puts nothing above and to the
+    /// left of an even side.
+    fn pad(&mut self, name: &str, input: NodeId) -> Result<NodeId, GraphError> {
+        let before = |side: usize| match self.flavour {
+            Flavour::Torch => 1,
+            Flavour::Tf => side % 2,
+        };
+        let padding = match self.builder.shape(input) {
+            Shape::Map { height, width, .. } => Padding {
+                top: before(height),
+                bottom: 1,
+                left: before(width),
+                right: 1,
+            },
+            Shape::Vector(_) => Padding::same(1),
+        };
+        self.builder.add(name, Op::Pad(padding), &[input])
+    }
+
+    fn conv(
+        &mut self,
+        name: &str,
+        filters: usize,
+        kernel: usize,
+        stride: usize,
+        input: NodeId,
+    ) -> Result<NodeId, GraphError> {
+        let op = Op::Conv2d {
+            filters,
+            window: window(kernel, stride, 0),
+            bias: false,
+        };
+        self.builder.add(name, op, &[input])
+    }
+
+    fn depthwise(
+        &mut self,
+        name: &str,
+        stride: usize,
+        input: NodeId,
+    ) -> Result<NodeId, GraphError> {
+        // Stride 2 comes after a padding layer of its own.
+        let padding = if stride == 1 { 1 } else { 0 };
+        let op = Op::DepthwiseConv2d {
+            window: window(3, stride, padding),
+            bias: false,
+        };
+        self.builder.add(name, op, &[input])
+    }
+
+    fn norm(&mut self, name: &str, input: NodeId) -> Result<NodeId, GraphError> {
+        let (epsilon, momentum) = match self.flavour {
+            Flavour::Torch => (1e-5, 0.1),
+            Flavour::Tf => (1e-3, 0.001),
+        };
+        self.builder
+            .add(name, Op::BatchNorm { epsilon, momentum }, &[input])
+    }
+
+    fn relu6(&mut self, name: &str, input: NodeId) -> Result<NodeId, GraphError> {
+        self.builder.add(name, Op::Relu6, &[input])
+    }
+}
+
+fn window(kernel: usize, stride: usize, padding: usize) -> Window {
+    Window {
+        kernel: [kernel; 2],
+        stride: [stride; 2],
+        dilation: [1; 2],
+        padding: Padding::same(padding),
+    }
+}
