@@ -1,6 +1,8 @@
 //! Graph and parameters to tensors: the frozen prefix, the trainable suffix, the feature cache.
 
 pub mod cache;
+mod forward;
+mod memory;
 pub mod params;
 pub mod prefix;
 pub mod suffix;

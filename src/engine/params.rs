@@ -1,9 +1,12 @@
 //! Parameters by name, in graph order.
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Device, Result, Tensor, bail};
 use indexmap::IndexMap;
+use rand::Rng;
 
-use crate::graph::{Graph, ParamKind};
+use super::memory;
+use crate::graph::{Graph, NodeId, ParamKind, ParamSpec, Part};
+use crate::rng;
 
 /// A parameter or statistic with its value.
 #[derive(Debug, Clone)]
@@ -14,6 +17,9 @@ pub struct Param {
     pub value: Tensor,
 }
 
+/// Fingerprint of a tensor's bytes or of a whole set of parameters.
+pub type Fingerprint = blake3::Hash;
+
 /// All parameters of a graph, in graph order, so that iteration is the same in every run.
 #[derive(Debug, Clone, Default)]
 pub struct Params {
@@ -21,10 +27,20 @@ pub struct Params {
 }
 
 impl Params {
-    /// Keras' initialisation (Glorot uniform kernels in the head, He normal in the backbone, zeros,
-    /// ones) from seeded streams, one a parameter.
-    pub fn initialise(_graph: &Graph, _seed: u64, _device: &Device) -> Result<Self> {
-        todo!()
+    /// Initialises every parameter from a seeded stream of its own: in the head as Keras does
+    /// (Glorot uniform kernels, zero biases), in the backbone as torchvision does (He normal
+    /// kernels by fan-out). Norms start as the identity.
+    pub fn initialise(graph: &Graph, seed: u64, device: &Device) -> Result<Self> {
+        let mut by_name = IndexMap::new();
+        for (id, node) in graph.nodes().iter().enumerate() {
+            for spec in graph.params(id) {
+                let values = initial(&spec, node.part, seed);
+                let value = Tensor::from_vec(values, spec.dims.as_slice(), device)?;
+                let kind = spec.kind;
+                by_name.insert(spec.name, Param { kind, value });
+            }
+        }
+        Ok(Self { by_name })
     }
 
     /// The value of a parameter that the graph has.
@@ -35,9 +51,47 @@ impl Params {
         &self.by_name[name].value
     }
 
+    /// The parameter of that name.
+    pub fn get(&self, name: &str) -> Option<&Param> {
+        self.by_name.get(name)
+    }
+
+    /// The value of a node's parameter of the given kind; `None` if the node has none.
+    pub fn of(&self, graph: &Graph, id: NodeId, kind: ParamKind) -> Option<&Tensor> {
+        graph
+            .params(id)
+            .iter()
+            .find(|spec| spec.kind == kind)
+            .and_then(|spec| self.get(&spec.name))
+            .map(|param| &param.value)
+    }
+
+    /// As [`Self::of`], for a kind that every node of this sort has.
+    pub(super) fn expect(&self, graph: &Graph, id: NodeId, kind: ParamKind) -> Result<&Tensor> {
+        match self.of(graph, id, kind) {
+            Some(value) => Ok(value),
+            None => bail!(
+                "layer `{}` has no `{}`: these parameters belong to another graph",
+                graph.nodes()[id].name,
+                kind.name()
+            ),
+        }
+    }
+
     /// Replaces a value; the dimensions must agree.
-    pub fn set(&mut self, _name: &str, _value: Tensor) -> Result<()> {
-        todo!()
+    pub fn set(&mut self, name: &str, value: Tensor) -> Result<()> {
+        let Some(param) = self.by_name.get_mut(name) else {
+            bail!("no parameter is named `{name}`");
+        };
+        if param.value.dims() != value.dims() {
+            bail!(
+                "parameter `{name}` has dimensions {:?}, not {:?}",
+                param.value.dims(),
+                value.dims()
+            );
+        }
+        param.value = value.contiguous()?;
+        Ok(())
     }
 
     /// All parameters, in graph order.
@@ -46,4 +100,96 @@ impl Params {
             .iter()
             .map(|(name, param)| (name.as_str(), param))
     }
+
+    /// Number of tensors.
+    pub fn len(&self) -> usize {
+        self.by_name.len()
+    }
+
+    /// Whether there is no parameter at all.
+    pub fn is_empty(&self) -> bool {
+        self.by_name.is_empty()
+    }
+
+    /// Where the parameters lie: the CPU if there are none.
+    pub fn device(&self) -> Device {
+        self.by_name
+            .first()
+            .map_or(Device::Cpu, |(_, param)| param.value.device().clone())
+    }
+
+    /// Fingerprint of every parameter, to compare with later ones byte by byte. It holds whatever
+    /// happens to the tensors themselves, also if they are changed in place.
+    pub fn fingerprints(&self) -> Result<IndexMap<String, Fingerprint>> {
+        self.iter()
+            .map(|(name, param)| Ok((name.to_owned(), fingerprint(&param.value)?)))
+            .collect()
+    }
+
+    /// Fingerprint of names and bytes of all parameters.
+    pub fn fingerprint(&self) -> Result<Fingerprint> {
+        let mut hasher = blake3::Hasher::new();
+        for (name, hash) in self.fingerprints()? {
+            hasher.update(&(name.len() as u64).to_le_bytes());
+            hasher.update(name.as_bytes());
+            hasher.update(hash.as_bytes());
+        }
+        Ok(hasher.finalize())
+    }
+}
+
+/// Fingerprint of dimensions and bytes of a tensor.
+pub fn fingerprint(tensor: &Tensor) -> Result<Fingerprint> {
+    let mut hasher = blake3::Hasher::new();
+    for &dim in tensor.dims() {
+        hasher.update(&(dim as u64).to_le_bytes());
+    }
+    let host = memory::to_host(tensor)?;
+    let mut bytes = Vec::with_capacity(4096);
+    for chunk in memory::Slice::of(&host)?.chunks(1024) {
+        bytes.clear();
+        bytes.extend(chunk.iter().flat_map(|value| value.to_le_bytes()));
+        hasher.update(&bytes);
+    }
+    Ok(hasher.finalize())
+}
+
+/// Whether two tensors have the same dimensions and the same bytes.
+pub fn same_bytes(a: &Tensor, b: &Tensor) -> Result<bool> {
+    if a.dims() != b.dims() {
+        return Ok(false);
+    }
+    let (a, b) = (memory::to_host(a)?, memory::to_host(b)?);
+    let (a, b) = (memory::Slice::of(&a)?, memory::Slice::of(&b)?);
+    let mut pairs = a.iter().zip(b.iter());
+    Ok(pairs.all(|(a, b)| a.to_bits() == b.to_bits()))
+}
+
+fn initial(spec: &ParamSpec, part: Part, seed: u64) -> Vec<f32> {
+    let count = spec.elements();
+    match spec.kind {
+        ParamKind::Gamma | ParamKind::MovingVariance => vec![1.0; count],
+        ParamKind::Bias | ParamKind::Beta | ParamKind::MovingMean => vec![0.0; count],
+        ParamKind::Kernel => {
+            let mut stream = rng::stream(seed, &format!("initialise {}", spec.name), &[]);
+            let receptive: usize = spec.dims[2..].iter().product();
+            let fan_in = (spec.dims[1] * receptive) as f64;
+            let fan_out = (spec.dims[0] * receptive) as f64;
+            if part == Part::Backbone && spec.dims.len() == 4 {
+                let deviation = (2.0 / fan_out).sqrt();
+                let draw = |_| (deviation * normal(&mut stream)) as f32;
+                (0..count).map(draw).collect()
+            } else {
+                let limit = (6.0 / (fan_in + fan_out)).sqrt();
+                let draw = |_| (limit * (2.0 * stream.random::<f64>() - 1.0)) as f32;
+                (0..count).map(draw).collect()
+            }
+        }
+    }
+}
+
+/// A standard normal number (Box and Muller, 1958).
+fn normal(stream: &mut rng::Stream) -> f64 {
+    let radius = (-2.0 * (1.0 - stream.random::<f64>()).ln()).sqrt();
+    radius * (std::f64::consts::TAU * stream.random::<f64>()).cos()
 }

@@ -1,0 +1,85 @@
+//! What a node computes in inference, by the tensor operations: what the compiled prefix must
+//! equal, and how frozen layers run inside the suffix.
+
+use candle_core::{Result, Tensor, bail};
+
+use super::params::Params;
+use crate::graph::{Graph, NodeId, Op, ParamKind};
+use crate::ops::activation::{self, Activation};
+use crate::ops::norm::BatchNorm;
+use crate::ops::{conv, dense, depthwise, elementwise, norm, pool};
+
+/// Output of a node for the given inputs: dropout is the identity, batch norm uses its stored
+/// statistics.
+pub(super) fn infer(
+    graph: &Graph,
+    params: &Params,
+    id: NodeId,
+    inputs: &[&Tensor],
+) -> Result<Tensor> {
+    let node = &graph.nodes()[id];
+    let (Some(&x), Some(&last)) = (inputs.first(), inputs.last()) else {
+        bail!("the picture is missing: `{}` has no inputs", node.name);
+    };
+    let bias = params.of(graph, id, ParamKind::Bias);
+    let kernel = || params.expect(graph, id, ParamKind::Kernel);
+    match node.op {
+        Op::Input | Op::Dropout { .. } => Ok(x.clone()),
+        Op::Pad(padding) => elementwise::pad(x, padding),
+        Op::Conv2d { ref window, .. } => conv::forward(x, kernel()?, bias, window),
+        Op::DepthwiseConv2d { ref window, .. } => depthwise::forward(x, kernel()?, bias, window),
+        Op::BatchNorm { epsilon, .. } => {
+            norm::forward_eval(x, batch_norm(graph, params, id, epsilon)?)
+        }
+        Op::Relu => activation::forward(x, Activation::Relu),
+        Op::Relu6 => activation::forward(x, Activation::Relu6),
+        Op::Add => elementwise::add(x, last),
+        Op::GlobalAvgPool => pool::global_avg(x),
+        Op::GlobalMaxPool => pool::global_max(x),
+        Op::Flatten => x.flatten_from(1),
+        Op::Dense { .. } => dense::forward(x, kernel()?, bias),
+    }
+}
+
+/// Scale, offset and statistics of a batch norm.
+pub(super) fn batch_norm<'a>(
+    graph: &Graph,
+    params: &'a Params,
+    id: NodeId,
+    epsilon: f64,
+) -> Result<BatchNorm<'a>> {
+    let expect = |kind| params.expect(graph, id, kind);
+    Ok(BatchNorm {
+        gamma: expect(ParamKind::Gamma)?,
+        beta: expect(ParamKind::Beta)?,
+        mean: expect(ParamKind::MovingMean)?,
+        variance: expect(ParamKind::MovingVariance)?,
+        epsilon,
+    })
+}
+
+/// Nodes that must run to get from `from` (given) to `to`, in order; `from` is not among them.
+pub(super) fn between(graph: &Graph, from: &[NodeId], to: &[NodeId]) -> Result<Vec<NodeId>> {
+    let mut needed = vec![false; graph.nodes().len()];
+    for &id in to {
+        needed[id] = true;
+    }
+    let mut order = Vec::new();
+    for (id, node) in graph.nodes().iter().enumerate().rev() {
+        if !needed[id] || from.contains(&id) {
+            continue;
+        }
+        if node.inputs.is_empty() {
+            bail!(
+                "layer `{}` is needed but given neither as an input nor by one",
+                node.name
+            );
+        }
+        for &input in &node.inputs {
+            needed[input] = true;
+        }
+        order.push(id);
+    }
+    order.reverse();
+    Ok(order)
+}

@@ -1,0 +1,376 @@
+//! From nodes to steps: pads go into the convolution behind them, batch norms into the one before
+//! them, residual additions and activations into its epilogue.
+
+use candle_core::{Result, bail};
+
+use crate::engine::forward;
+use crate::engine::memory::values;
+use crate::engine::params::Params;
+use crate::geometry::{Padding, Window};
+use crate::graph::{Graph, NodeId, Op, ParamKind, Shape};
+use crate::ops::activation::Activation;
+use crate::ops::kernel::{MapDims, PackedConv, PackedDepthwise};
+
+/// What one pass over memory computes.
+#[derive(Debug)]
+pub(super) struct Step {
+    pub(super) kernel: Kernel,
+    /// The node whose output is read.
+    pub(super) input: NodeId,
+    /// The node whose output is added before the activation.
+    pub(super) residual: Option<NodeId>,
+    pub(super) activation: Activation,
+    /// The node whose output this is: the last one fused in.
+    pub(super) output: NodeId,
+}
+
+/// The kernel of a step, ready to run.
+#[derive(Debug)]
+pub(super) enum Kernel {
+    Conv {
+        kernel: PackedConv,
+        window: Window,
+        dims: MapDims,
+        bias: Option<Vec<f32>>,
+    },
+    Depthwise {
+        kernel: PackedDepthwise,
+        window: Window,
+        dims: MapDims,
+        bias: Option<Vec<f32>>,
+    },
+    Affine {
+        scale: Vec<f32>,
+        offset: Vec<f32>,
+    },
+    Pad {
+        dims: MapDims,
+        padding: Padding,
+    },
+    GlobalAvg(MapDims),
+    GlobalMax(MapDims),
+}
+
+/// A batch norm, or several, as `x * scale + offset` per channel; folded in double precision.
+struct Affine {
+    scale: Vec<f64>,
+    offset: Vec<f64>,
+}
+
+/// Nodes with what reads them. Dropout and flatten are other names of their input.
+pub(super) struct Fuser<'a> {
+    graph: &'a Graph,
+    params: &'a Params,
+    given: &'a [NodeId],
+    readers: Vec<Vec<NodeId>>,
+    wanted: Vec<bool>,
+}
+
+impl<'a> Fuser<'a> {
+    pub(super) fn new(
+        graph: &'a Graph,
+        params: &'a Params,
+        given: &'a [NodeId],
+        wanted_nodes: &[NodeId],
+        order: &[NodeId],
+    ) -> Self {
+        let mut fuser = Self {
+            graph,
+            params,
+            given,
+            readers: vec![Vec::new(); graph.nodes().len()],
+            wanted: vec![false; graph.nodes().len()],
+        };
+        for &id in order {
+            if fuser.canonical(id) == id {
+                for &input in &graph.nodes()[id].inputs {
+                    let input = fuser.canonical(input);
+                    fuser.readers[input].push(id);
+                }
+            }
+        }
+        for &id in wanted_nodes {
+            let id = fuser.canonical(id);
+            fuser.wanted[id] = true;
+        }
+        fuser
+    }
+
+    /// The node whose memory a node's output is.
+    pub(super) fn canonical(&self, id: NodeId) -> NodeId {
+        let node = &self.graph.nodes()[id];
+        match node.op {
+            Op::Dropout { .. } | Op::Flatten if !self.given.contains(&id) => {
+                self.canonical(node.inputs[0])
+            }
+            _ => id,
+        }
+    }
+
+    /// Steps that compute the nodes in `order`, in the order to run them.
+    pub(super) fn steps(&self, order: &[NodeId]) -> Result<Vec<Step>> {
+        let mut done = vec![false; self.graph.nodes().len()];
+        let mut steps = Vec::new();
+        for &id in order {
+            if done[id] || self.canonical(id) != id || self.folds_into_windows(id) {
+                continue;
+            }
+            let step = self.step(id, &mut done)?;
+            steps.push(step);
+        }
+        // A residual may be computed after the convolution that takes it in began in the graph.
+        steps.sort_by_key(|step| step.output);
+        Ok(steps)
+    }
+
+    /// Whether a node is a pad that only convolutions read.
+    fn folds_into_windows(&self, id: NodeId) -> bool {
+        let windowed = |&reader: &NodeId| {
+            let op = &self.graph.nodes()[reader].op;
+            matches!(op, Op::Conv2d { .. } | Op::DepthwiseConv2d { .. })
+        };
+        matches!(self.graph.nodes()[id].op, Op::Pad(_))
+            && !self.given.contains(&id)
+            && !self.wanted[id]
+            && self.readers[id].iter().all(windowed)
+    }
+
+    /// The only node that reads this one, unless the output itself is wanted.
+    fn only_reader(&self, id: NodeId) -> Option<NodeId> {
+        match self.readers[id].as_slice() {
+            &[reader] if !self.wanted[id] => Some(reader),
+            _ => None,
+        }
+    }
+
+    fn step(&self, root: NodeId, done: &mut [bool]) -> Result<Step> {
+        let node = &self.graph.nodes()[root];
+        let channels = node.shape.channels();
+        let fuses = !matches!(node.op, Op::Pad(_) | Op::GlobalAvgPool | Op::GlobalMaxPool);
+        let mut affine = None;
+        let mut residual = None;
+        let mut activation = Activation::Linear;
+        match node.op {
+            Op::BatchNorm { epsilon, .. } => affine = Some(self.batch_norm(root, epsilon)?),
+            Op::Add => residual = Some(self.canonical(node.inputs[1])),
+            Op::Relu => activation = Activation::Relu,
+            Op::Relu6 => activation = Activation::Relu6,
+            _ => {}
+        }
+        let mut output = root;
+        done[root] = true;
+        while let Some(next) = self.only_reader(output).filter(|_| fuses) {
+            let reader = &self.graph.nodes()[next];
+            if done[next] || activation != Activation::Linear {
+                break;
+            }
+            match reader.op {
+                Op::BatchNorm { epsilon, .. }
+                    if residual.is_none() && reader.shape.channels() == channels =>
+                {
+                    let norm = self.batch_norm(next, epsilon)?;
+                    affine = Some(match affine {
+                        Some(inner) => norm.after(&inner),
+                        None => norm,
+                    });
+                }
+                Op::Add if residual.is_none() => {
+                    let mut others = reader.inputs.iter().map(|&id| self.canonical(id));
+                    residual = others.find(|&id| id != output);
+                }
+                Op::Relu => activation = Activation::Relu,
+                Op::Relu6 => activation = Activation::Relu6,
+                _ => break,
+            }
+            done[next] = true;
+            output = next;
+        }
+        let (kernel, input) = self.kernel(root, affine)?;
+        Ok(Step {
+            kernel,
+            input,
+            residual,
+            activation,
+            output,
+        })
+    }
+
+    fn kernel(&self, root: NodeId, affine: Option<Affine>) -> Result<(Kernel, NodeId)> {
+        let node = &self.graph.nodes()[root];
+        let mut input = self.canonical(node.inputs[0]);
+        let kernel = match node.op {
+            Op::Conv2d { mut window, .. } => {
+                input = self.through_pad(input, &mut window);
+                let (values, dims, scale, bias) = self.weights(root, affine)?;
+                let dims: [usize; 4] = fixed(&dims)?;
+                Kernel::Conv {
+                    kernel: PackedConv::new(&values, dims, scale.as_deref()),
+                    window,
+                    dims: self.map(input)?,
+                    bias,
+                }
+            }
+            Op::DepthwiseConv2d { mut window, .. } => {
+                input = self.through_pad(input, &mut window);
+                let (values, dims, scale, bias) = self.weights(root, affine)?;
+                let dims: [usize; 4] = fixed(&dims)?;
+                Kernel::Depthwise {
+                    kernel: PackedDepthwise::new(&values, dims, scale.as_deref()),
+                    window,
+                    dims: self.map(input)?,
+                    bias,
+                }
+            }
+            Op::Dense { .. } => {
+                let (values, dims, scale, bias) = self.weights(root, affine)?;
+                let [units, features]: [usize; 2] = fixed(&dims)?;
+                Kernel::Conv {
+                    kernel: PackedConv::new(&values, [units, features, 1, 1], scale.as_deref()),
+                    window: POINT,
+                    dims: MapDims {
+                        height: 1,
+                        width: 1,
+                        channels: features,
+                    },
+                    bias,
+                }
+            }
+            Op::Pad(padding) => Kernel::Pad {
+                dims: self.map(input)?,
+                padding,
+            },
+            Op::GlobalAvgPool => Kernel::GlobalAvg(self.map(input)?),
+            Op::GlobalMaxPool => Kernel::GlobalMax(self.map(input)?),
+            Op::BatchNorm { .. } | Op::Relu | Op::Relu6 | Op::Add => {
+                let channels = node.shape.channels();
+                let affine = affine.unwrap_or_else(|| Affine::identity(channels));
+                Kernel::Affine {
+                    scale: single(&affine.scale),
+                    offset: single(&affine.offset),
+                }
+            }
+            Op::Input | Op::Dropout { .. } | Op::Flatten => {
+                bail!("layer `{}` computes nothing", node.name)
+            }
+        };
+        Ok((kernel, input))
+    }
+
+    /// Kernel values and dimensions of a node, with a batch norm as scale and bias.
+    #[expect(clippy::type_complexity, reason = "taken apart at once by its callers")]
+    fn weights(
+        &self,
+        id: NodeId,
+        affine: Option<Affine>,
+    ) -> Result<(Vec<f32>, Vec<usize>, Option<Vec<f32>>, Option<Vec<f32>>)> {
+        let kernel = self.params.expect(self.graph, id, ParamKind::Kernel)?;
+        let bias = match self.params.of(self.graph, id, ParamKind::Bias) {
+            Some(bias) => Some(values(bias)?),
+            None => None,
+        };
+        let (scale, bias) = match affine {
+            None => (None, bias),
+            Some(Affine { scale, mut offset }) => {
+                if let Some(bias) = bias {
+                    for ((offset, scale), bias) in offset.iter_mut().zip(&scale).zip(bias) {
+                        *offset += scale * f64::from(bias);
+                    }
+                }
+                (Some(single(&scale)), Some(single(&offset)))
+            }
+        };
+        Ok((values(kernel)?, kernel.dims().to_vec(), scale, bias))
+    }
+
+    /// Takes a foldable pad into the window of the convolution that reads it.
+    fn through_pad(&self, input: NodeId, window: &mut Window) -> NodeId {
+        match self.graph.nodes()[input].op {
+            Op::Pad(padding) if self.folds_into_windows(input) => {
+                window.padding = window.padding.plus(padding);
+                self.canonical(self.graph.nodes()[input].inputs[0])
+            }
+            _ => input,
+        }
+    }
+
+    fn map(&self, id: NodeId) -> Result<MapDims> {
+        match self.graph.nodes()[id].shape {
+            Shape::Map {
+                channels,
+                height,
+                width,
+            } => Ok(MapDims {
+                height,
+                width,
+                channels,
+            }),
+            Shape::Vector(_) => bail!(
+                "layer `{}` gives a vector where a map is needed",
+                self.graph.nodes()[id].name
+            ),
+        }
+    }
+
+    fn batch_norm(&self, id: NodeId, epsilon: f64) -> Result<Affine> {
+        let norm = forward::batch_norm(self.graph, self.params, id, epsilon)?;
+        let double = |tensor| -> Result<Vec<f64>> {
+            Ok(values(tensor)?.into_iter().map(f64::from).collect())
+        };
+        let (gamma, beta) = (double(norm.gamma)?, double(norm.beta)?);
+        let (mean, variance) = (double(norm.mean)?, double(norm.variance)?);
+        let scale: Vec<f64> = gamma
+            .iter()
+            .zip(&variance)
+            .map(|(gamma, variance)| gamma / (variance + epsilon).sqrt())
+            .collect();
+        let offset = (0..scale.len())
+            .map(|channel| beta[channel] - mean[channel] * scale[channel])
+            .collect();
+        Ok(Affine { scale, offset })
+    }
+}
+
+impl Affine {
+    fn identity(channels: usize) -> Self {
+        Self {
+            scale: vec![1.0; channels],
+            offset: vec![0.0; channels],
+        }
+    }
+
+    /// `inner` first, then this.
+    fn after(self, inner: &Self) -> Self {
+        let offset = (0..self.scale.len())
+            .map(|channel| self.scale[channel] * inner.offset[channel] + self.offset[channel])
+            .collect();
+        let scale = self.scale.iter().zip(&inner.scale).map(|(a, b)| a * b);
+        Self {
+            scale: scale.collect(),
+            offset,
+        }
+    }
+}
+
+/// The window of a fully connected layer, seen as a convolution of a 1 x 1 map.
+const POINT: Window = Window {
+    kernel: [1, 1],
+    stride: [1, 1],
+    dilation: [1, 1],
+    padding: Padding {
+        top: 0,
+        bottom: 0,
+        left: 0,
+        right: 0,
+    },
+};
+
+fn single(values: &[f64]) -> Vec<f32> {
+    values.iter().map(|&value| value as f32).collect()
+}
+
+fn fixed<const N: usize>(dims: &[usize]) -> Result<[usize; N]> {
+    match dims.try_into() {
+        Ok(dims) => Ok(dims),
+        Err(_) => bail!("expected a kernel of {N} dimensions, not {dims:?}"),
+    }
+}

@@ -1,0 +1,200 @@
+//! The reverse pass: from the gradient to the logits down to the lowest trained parameter.
+
+use candle_core::{Result, Tensor, bail};
+
+use super::plan::Plan;
+use super::{Gradients, Tape, activation};
+use crate::engine::forward;
+use crate::engine::params::Params;
+use crate::graph::{Graph, NodeId, Op, ParamKind, Shape};
+use crate::ops::{KernelGrads, Needs};
+use crate::ops::{
+    activation as activations, conv, dense, depthwise, dropout, elementwise, norm, pool,
+};
+
+/// Gradients to every trained parameter.
+pub(super) fn run(
+    graph: &Graph,
+    plan: &Plan,
+    params: &Params,
+    tape: Tape,
+    dlogits: &Tensor,
+) -> Result<Gradients> {
+    if dlogits.dims() != tape.logits.dims() {
+        bail!(
+            "the gradient to logits {:?} has dimensions {:?}",
+            tape.logits.dims(),
+            dlogits.dims()
+        );
+    }
+    let mut pass = Pass {
+        graph,
+        plan,
+        params,
+        tape,
+        to_outputs: vec![None; graph.nodes().len()],
+        to_params: vec![Vec::new(); graph.nodes().len()],
+    };
+    pass.to_outputs[graph.output()] = Some(dlogits.clone());
+    for &id in plan.order.iter().rev() {
+        // Taken, not borrowed: a buffer is free as soon as nothing below needs it.
+        if let Some(dy) = pass.to_outputs[id].take() {
+            pass.node(id, &dy)?;
+        }
+        pass.tape.values[id] = None;
+    }
+    let mut gradients = Gradients::with_capacity(plan.trained.len());
+    for (id, to_params) in pass.to_params.into_iter().enumerate() {
+        for (kind, gradient) in to_params {
+            let specs = graph.params(id);
+            if let Some(spec) = specs.into_iter().find(|spec| spec.kind == kind) {
+                gradients.insert(spec.name, gradient);
+            }
+        }
+    }
+    Ok(gradients)
+}
+
+struct Pass<'a> {
+    graph: &'a Graph,
+    plan: &'a Plan,
+    params: &'a Params,
+    tape: Tape,
+    to_outputs: Vec<Option<Tensor>>,
+    to_params: Vec<Vec<(ParamKind, Tensor)>>,
+}
+
+impl Pass<'_> {
+    fn node(&mut self, id: NodeId, dy: &Tensor) -> Result<()> {
+        let node = &self.graph.nodes()[id];
+        let Some(&input) = node.inputs.first() else {
+            return Ok(());
+        };
+        let needed = self.plan.gradient[input];
+        match node.op {
+            Op::Conv2d { ref window, .. } => {
+                let (x, kernel, needs) = self.kernel(id, input)?;
+                let grads = conv::backward(x, kernel, dy, window, needs)?;
+                self.keep_kernel(id, input, grads)
+            }
+            Op::DepthwiseConv2d { ref window, .. } => {
+                let (x, kernel, needs) = self.kernel(id, input)?;
+                let grads = depthwise::backward(x, kernel, dy, window, needs)?;
+                self.keep_kernel(id, input, grads)
+            }
+            Op::Dense { .. } => {
+                let (x, kernel, needs) = self.kernel(id, input)?;
+                let grads = dense::backward(x, kernel, dy, needs)?;
+                self.keep_kernel(id, input, grads)
+            }
+            Op::BatchNorm { epsilon, .. } => self.batch_norm(id, input, dy, epsilon),
+            _ if !needed && !matches!(node.op, Op::Add) => Ok(()),
+            Op::Relu | Op::Relu6 => {
+                let y = self.value(id)?;
+                let activation = activation(&node.op).unwrap_or_default();
+                let dx = activations::backward(y, dy, activation)?;
+                self.accumulate(input, dx)
+            }
+            Op::Add => {
+                for &input in &node.inputs {
+                    if self.plan.gradient[input] {
+                        self.accumulate(input, dy.clone())?;
+                    }
+                }
+                Ok(())
+            }
+            Op::Pad(padding) => self.accumulate(input, elementwise::pad_backward(dy, padding)?),
+            Op::GlobalAvgPool => {
+                let (height, width) = match self.graph.nodes()[input].shape {
+                    Shape::Map { height, width, .. } => (height, width),
+                    Shape::Vector(_) => bail!("layer `{}` pools a vector", node.name),
+                };
+                self.accumulate(input, pool::global_avg_backward(dy, height, width)?)
+            }
+            Op::GlobalMaxPool => {
+                let dx = pool::global_max_backward(self.value(input)?, dy)?;
+                self.accumulate(input, dx)
+            }
+            Op::Flatten => {
+                let dims = self.graph.nodes()[input].shape.batched(dy.dim(0)?);
+                self.accumulate(input, dy.reshape(dims)?)
+            }
+            Op::Dropout { .. } => {
+                let dx = match self.tape.dropout.remove(&id) {
+                    Some(mask) => dropout::apply(dy, &mask)?,
+                    None => dy.clone(),
+                };
+                self.accumulate(input, dx)
+            }
+            Op::Input => Ok(()),
+        }
+    }
+
+    fn batch_norm(&mut self, id: NodeId, input: NodeId, dy: &Tensor, epsilon: f64) -> Result<()> {
+        let stored = forward::batch_norm(self.graph, self.params, id, epsilon)?;
+        let needed = self.plan.gradient[input];
+        let trains = self.plan.trains[id];
+        let batch = self.tape.batch.remove(&id);
+        let x = self.value(input)?;
+        let grads = match batch {
+            Some((mean, variance)) => {
+                norm::backward_train(x, dy, stored, &mean, &variance, needed, trains)?
+            }
+            None => norm::backward_eval(x, dy, stored, needed, trains)?,
+        };
+        self.keep(id, ParamKind::Gamma, grads.gamma);
+        self.keep(id, ParamKind::Beta, grads.beta);
+        self.accumulate_if_any(input, grads.input)
+    }
+
+    /// Input, kernel and needs of a node with a kernel.
+    fn kernel(&self, id: NodeId, input: NodeId) -> Result<(&Tensor, &Tensor, Needs)> {
+        let trains = self.plan.trains[id];
+        let has_bias = self.params.of(self.graph, id, ParamKind::Bias).is_some();
+        let needs = Needs {
+            input: self.plan.gradient[input],
+            kernel: trains,
+            bias: trains && has_bias,
+        };
+        let kernel = self.params.expect(self.graph, id, ParamKind::Kernel)?;
+        Ok((self.value(input)?, kernel, needs))
+    }
+
+    fn keep_kernel(&mut self, id: NodeId, input: NodeId, grads: KernelGrads) -> Result<()> {
+        self.keep(id, ParamKind::Kernel, grads.kernel);
+        self.keep(id, ParamKind::Bias, grads.bias);
+        self.accumulate_if_any(input, grads.input)
+    }
+
+    fn keep(&mut self, id: NodeId, kind: ParamKind, gradient: Option<Tensor>) {
+        let gradient = gradient.map(|gradient| (kind, gradient));
+        self.to_params[id].extend(gradient);
+    }
+
+    fn accumulate_if_any(&mut self, id: NodeId, gradient: Option<Tensor>) -> Result<()> {
+        match gradient {
+            Some(gradient) => self.accumulate(id, gradient),
+            None => Ok(()),
+        }
+    }
+
+    /// Adds to the gradient of a node that several nodes may read.
+    fn accumulate(&mut self, id: NodeId, gradient: Tensor) -> Result<()> {
+        let sum = match self.to_outputs[id].take() {
+            Some(sum) => elementwise::add(&sum, &gradient)?,
+            None => gradient,
+        };
+        self.to_outputs[id] = Some(sum);
+        Ok(())
+    }
+
+    fn value(&self, id: NodeId) -> Result<&Tensor> {
+        match &self.tape.values[id] {
+            Some(value) => Ok(value),
+            None => bail!(
+                "the output of `{}` was not kept for the reverse pass",
+                self.graph.nodes()[id].name
+            ),
+        }
+    }
+}
