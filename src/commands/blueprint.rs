@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{Exit, Failure};
-use crate::config::{self, Flavour, Loaded, Normalize, Problem};
-use crate::data::preprocess::Preprocess;
+use crate::config::{self, Flavour, Loaded, Problem};
+use crate::data::preprocess::{self, Preprocess};
 use crate::graph::Graph;
 use crate::train::phase::{PhasePlan, plan_phases};
 use crate::weights;
@@ -49,7 +49,12 @@ impl Blueprint {
         let weights = match model.weights.as_deref() {
             Some("none") => None,
             Some(source) => Some(source.to_owned()),
-            None => Some(family.default_weights(model.width).map_err(fail)?.to_owned()),
+            None => Some(
+                family
+                    .default_weights(model.width)
+                    .map_err(fail)?
+                    .to_owned(),
+            ),
         };
         let flavour = match (&weights, model.flavour) {
             (None, flavour) => flavour.unwrap_or(Flavour::Torch),
@@ -66,16 +71,24 @@ impl Blueprint {
             },
         };
         let default_size = [family.default_size; 2];
-        let height_width =
-            experiment.data.image_size.map_or(default_size, |size| size.height_width());
-        let graph =
-            Graph::build(model, height_width, flavour).map_err(|error| fail(error.0))?;
+        let height_width = experiment
+            .data
+            .image_size
+            .map_or(default_size, |size| size.height_width());
+        let graph = Graph::build(model, height_width, flavour).map_err(|error| fail(error.0))?;
         let phases = plan_phases(&graph, &experiment.phase, weights.is_some())
             .map_err(|problems| Failure::from(loaded.report(&problems)))?;
-        let normalize =
-            experiment.data.normalize.clone().unwrap_or(Normalize::Named(family.normalize(flavour)));
-        let preprocess = Preprocess::new(&experiment.data, height_width, &normalize);
-        Ok(Self { family, weights, flavour, graph: Arc::new(graph), phases, preprocess, loaded })
+        let scaling = preprocess::named(family.normalize(flavour));
+        let preprocess = Preprocess::from_config(&experiment.data, default_size, scaling)?;
+        Ok(Self {
+            family,
+            weights,
+            flavour,
+            graph: Arc::new(graph),
+            phases,
+            preprocess,
+            loaded,
+        })
     }
 
     /// A failure about a key of this configuration.
@@ -84,10 +97,7 @@ impl Blueprint {
     }
 }
 
-fn weights_flavour(
-    source: &str,
-    fail: &impl Fn(Problem) -> Failure,
-) -> Result<Flavour, Failure> {
+fn weights_flavour(source: &str, fail: &impl Fn(Problem) -> Failure) -> Result<Flavour, Failure> {
     weights::flavour_of(source).map_err(|error| {
         fail(Problem {
             key: "model.weights".into(),

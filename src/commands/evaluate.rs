@@ -27,9 +27,10 @@ pub fn run(args: &EvaluateArgs, printer: &Printer) -> Result<(), Failure> {
         AugmentConfig::default(),
         model.experiment.train.batch_size,
         model.experiment.seed,
+        0,
     );
     let evaluation = evaluate::evaluate(&model.network, &plan, &feed, split)?;
-    let (report, _) = results::report(feed.dataset(), split, "best", &evaluation);
+    let (report, _) = results::report(feed.dataset(), split, &evaluation);
     print(&report, printer)
 }
 
@@ -51,7 +52,12 @@ fn open_data(
         }
         return Ok((adopt_classes(dataset, model)?, split));
     };
-    let everything = SplitConfig { by: SplitBy::Ratio, train: 0.0, val: 0.0, test: 1.0 };
+    let everything = SplitConfig {
+        by: SplitBy::Ratio,
+        train: 0.0,
+        val: 0.0,
+        test: 1.0,
+    };
     let config = DataConfig {
         root: Some(root.clone()),
         manifest: None,
@@ -67,10 +73,17 @@ fn open_data(
 fn adopt_classes(mut dataset: Dataset, model: &Restored) -> Result<Dataset, Failure> {
     let mut labels = Vec::with_capacity(dataset.classes.len());
     for class in &dataset.classes {
-        let label = model.classes.iter().position(|known| known == class).ok_or_else(|| {
-            Failure::new(Exit::Data, format!("the model does not know the class `{class}`"))
+        let label = model
+            .classes
+            .iter()
+            .position(|known| known == class)
+            .ok_or_else(|| {
+                Failure::new(
+                    Exit::Data,
+                    format!("the model does not know the class `{class}`"),
+                )
                 .help(format!("its classes are {}", model.classes.join(", ")))
-        })?;
+            })?;
         labels.push(label);
     }
     for item in &mut dataset.items {
@@ -88,8 +101,17 @@ fn print(report: &TestReport, printer: &Printer) -> Result<(), Failure> {
         return Ok(());
     }
     printer.data(results::headline(report));
-    let width = report.per_class.iter().map(|c| c.class.chars().count()).max().unwrap_or(0).max(5);
-    printer.data(format!("{:width$}  precision  recall     f1  pictures", "class"));
+    let width = report
+        .per_class
+        .iter()
+        .map(|c| c.class.chars().count())
+        .max()
+        .unwrap_or(0)
+        .max(5);
+    printer.data(format!(
+        "{:width$}  precision  recall     f1  pictures",
+        "class"
+    ));
     for class in &report.per_class {
         printer.data(format!(
             "{:width$}  {:9.3}  {:6.3}  {:5.3}  {:8}",

@@ -3,6 +3,9 @@
 use std::fmt;
 
 use crate::config;
+use crate::run::RunError;
+use crate::train::feed::FeedError;
+use crate::train::fit::FitError;
 
 /// Exit codes of the command line; see the README.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +25,7 @@ pub enum Exit {
 }
 
 /// A failed command.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Failure {
     /// What the process exits with.
     pub exit: Exit,
@@ -66,5 +69,34 @@ impl From<std::io::Error> for Failure {
 impl From<candle_core::Error> for Failure {
     fn from(error: candle_core::Error) -> Self {
         Self::new(Exit::Other, error)
+    }
+}
+
+impl From<RunError> for Failure {
+    fn from(error: RunError) -> Self {
+        let help = error.help();
+        let failure = Self::new(Exit::Other, error);
+        help.map_or(failure.clone(), |help| failure.help(help))
+    }
+}
+
+impl From<FeedError> for Failure {
+    fn from(error: FeedError) -> Self {
+        match error {
+            FeedError::Data(error) => error.into(),
+            FeedError::Tensor(error) => error.into(),
+        }
+    }
+}
+
+impl From<FitError> for Failure {
+    fn from(error: FitError) -> Self {
+        match error {
+            FitError::Feed(error) => error.into(),
+            FitError::Engine(error) => error.into(),
+            FitError::NonFinite { .. } => Self::new(Exit::NonFinite, error)
+                .help("lower the learning rate of that phase, or give its schedule a `warmup_epochs`"),
+            FitError::SelfCheck(_) | FitError::Observer(_) => Self::new(Exit::Other, error),
+        }
     }
 }

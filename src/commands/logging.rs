@@ -23,7 +23,10 @@ pub fn init() {
             .with_filter(EnvFilter::from_default_env())
     });
     // A second initialisation (from a test in the same process) keeps the first.
-    let _ = tracing_subscriber::registry().with(file).with(terminal).try_init();
+    let _ = tracing_subscriber::registry()
+        .with(file)
+        .with(terminal)
+        .try_init();
 }
 
 /// Appends events to this file from now on.

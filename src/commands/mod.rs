@@ -1,12 +1,21 @@
 //! One file a command, each a column of values. The only layer that prints and decides exit codes.
 
+pub mod blueprint;
 pub mod data;
+pub mod evaluate;
 pub mod failure;
+pub mod logging;
+pub mod network;
+pub mod predict;
 pub mod printer;
+pub mod progress;
+pub mod recorder;
+pub mod restored;
+pub mod results;
+pub mod run;
 
 pub use failure::{Exit, Failure};
 pub use printer::Printer;
-
 use std::process::ExitCode;
 
 use clap::Parser;

@@ -20,14 +20,19 @@ pub fn initial(
     let experiment = &blueprint.loaded.experiment;
     let graph = &blueprint.graph;
     let mut params = Params::initialise(graph, experiment.seed, device)?;
-    let Some(source) = &blueprint.weights else { return Ok((params, "none".into())) };
+    let Some(source) = &blueprint.weights else {
+        return Ok((params, "none".into()));
+    };
     let wanted: Vec<(String, Vec<usize>)> = (0..graph.nodes().len())
         .filter(|&id| graph.nodes()[id].part == Part::Backbone)
         .flat_map(|id| graph.params(id))
         .map(|spec| (spec.name, spec.dims))
         .collect();
     let loaded = weights::load(source, blueprint.family.name, &wanted, device, &|_| ())?;
-    printer.note(format!("weights: {source} ({} tensors)", loaded.tensors.len()));
+    printer.note(format!(
+        "weights: {source} ({} tensors)",
+        loaded.tensors.len()
+    ));
     for (name, value) in loaded.tensors {
         params.set(&name, value)?;
     }

@@ -58,7 +58,7 @@ fn pictures(arguments: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
     let mut paths = Vec::new();
     for argument in arguments {
         if argument.is_dir() {
-            let found = data::pictures_in(argument)?;
+            let found = data::folder(argument)?;
             if found.is_empty() {
                 return Err(Failure::new(
                     Exit::Data,
@@ -85,8 +85,11 @@ fn classify(model: &Restored, pixels: Vec<f32>, count: usize) -> Result<Vec<Vec<
 
 /// The `top` most probable classes, most probable first; equals in label order.
 fn ranked<'a>(classes: &'a [String], probabilities: &[f32], top: usize) -> Vec<(&'a str, f32)> {
-    let mut ranked: Vec<(&str, f32)> =
-        classes.iter().map(String::as_str).zip(probabilities.iter().copied()).collect();
+    let mut ranked: Vec<(&str, f32)> = classes
+        .iter()
+        .map(String::as_str)
+        .zip(probabilities.iter().copied())
+        .collect();
     ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
     ranked.truncate(top);
     ranked
@@ -108,7 +111,11 @@ impl<'a> Output<'a> {
             }
             printer.data(csv_line(&header));
         }
-        Self { printer, csv: args.csv, json: Vec::new() }
+        Self {
+            printer,
+            csv: args.csv,
+            json: Vec::new(),
+        }
     }
 
     fn picture(&mut self, path: &Path, ranked: &[(&str, f32)]) {
@@ -118,7 +125,8 @@ impl<'a> Output<'a> {
                 .iter()
                 .map(|(class, p)| serde_json::json!({ "class": class, "probability": p }))
                 .collect();
-            self.json.push(serde_json::json!({ "path": path, "classes": classes }));
+            self.json
+                .push(serde_json::json!({ "path": path, "classes": classes }));
         } else if self.csv {
             let mut fields = vec![path];
             for (class, probability) in ranked {
@@ -136,7 +144,8 @@ impl<'a> Output<'a> {
 
     fn finish(self) {
         if self.printer.json {
-            self.printer.data(serde_json::Value::Array(self.json).to_string());
+            self.printer
+                .data(serde_json::Value::Array(self.json).to_string());
         }
     }
 }

@@ -32,14 +32,22 @@ enum Task {
 impl Progress {
     /// For a run of at most `epochs` epochs.
     pub fn new(printer: Printer, epochs: usize) -> Self {
-        Self { printer, bar: None, epochs }
+        Self {
+            printer,
+            bar: None,
+            epochs,
+        }
     }
 
     /// A phase begins.
     pub fn phase_started(&mut self, event: PhaseStarted<'_>) {
         self.clear();
         let (values, tensors) = event.trainable;
-        let features = if event.cached { ", frozen features cached" } else { "" };
+        let features = if event.cached {
+            ", frozen features cached"
+        } else {
+            ""
+        };
         self.printer.note(format!(
             "phase `{}`: {} trainable parameters in {tensors} tensors{features}",
             event.name,
@@ -92,7 +100,10 @@ impl Progress {
         }
         if self.bar.as_ref().is_none_or(|shown| shown.of != of) {
             self.clear();
-            self.bar = Some(Bar { bar: new_bar(total), of });
+            self.bar = Some(Bar {
+                bar: new_bar(total),
+                of,
+            });
         }
         if let Some(Bar { bar, .. }) = &self.bar {
             bar.set_message(message);
@@ -102,7 +113,8 @@ impl Progress {
 }
 
 fn new_bar(total: usize) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(Some(total as u64), ProgressDrawTarget::stderr_with_hz(10));
+    let bar =
+        ProgressBar::with_draw_target(Some(total as u64), ProgressDrawTarget::stderr_with_hz(10));
     if let Ok(style) = ProgressStyle::with_template("{bar:24} {pos}/{len}  {msg}  eta {eta}") {
         bar.set_style(style.progress_chars("=> "));
     }

@@ -4,9 +4,7 @@ use super::progress::Progress;
 use crate::engine::params::Params;
 use crate::records::MetricsRow;
 use crate::report;
-use crate::run::{
-    BestMetrics, Checkpoint, ManifestWriter, MetricsWriter, RunDir, Slot, Tensors,
-};
+use crate::run::{BestMetrics, Checkpoint, ManifestWriter, MetricsWriter, RunDir, Slot, Tensors};
 use crate::train::observer::{
     EpochEnded, FeatureProgress, Observer, ObserverError, PhaseStarted, StepTaken,
 };
@@ -31,7 +29,14 @@ impl<'a> Recorder<'a> {
         title: &str,
     ) -> Result<Self, crate::run::RunError> {
         let metrics = run.start_metrics(&[])?;
-        Ok(Self { run, manifest, progress, metrics, rows: Vec::new(), title: title.to_owned() })
+        Ok(Self {
+            run,
+            manifest,
+            progress,
+            metrics,
+            rows: Vec::new(),
+            title: title.to_owned(),
+        })
     }
 
     /// All rows so far.
@@ -42,7 +47,12 @@ impl<'a> Recorder<'a> {
 
 impl Observer for Recorder<'_> {
     fn phase_started(&mut self, event: PhaseStarted<'_>) {
-        tracing::info!(phase = event.name, trainable = event.trainable.0, cached = event.cached, "phase");
+        tracing::info!(
+            phase = event.name,
+            trainable = event.trainable.0,
+            cached = event.cached,
+            "phase"
+        );
         self.progress.phase_started(event);
     }
 
@@ -57,7 +67,8 @@ impl Observer for Recorder<'_> {
     fn epoch_ended(&mut self, event: EpochEnded<'_>) -> Result<(), ObserverError> {
         self.metrics.append(event.row)?;
         self.rows.push(event.row.clone());
-        self.run.write_curves(&report::curves::curves(&self.rows, &self.title)?)?;
+        self.run
+            .write_curves(&report::curves::curves(&self.rows, &self.title)?)?;
         if let Some(optimizer) = event.optimizer {
             let checkpoint = Checkpoint {
                 weights: tensors(event.params),
@@ -75,7 +86,8 @@ impl Observer for Recorder<'_> {
                 val_accuracy: event.row.val_accuracy,
                 val_loss: event.row.val_loss,
             };
-            self.manifest.update(|manifest| manifest.best = Some(best))?;
+            self.manifest
+                .update(|manifest| manifest.best = Some(best))?;
         }
         tracing::info!(
             epoch = event.row.epoch,
@@ -96,5 +108,8 @@ impl Observer for Recorder<'_> {
 
 /// All parameters and statistics by name.
 pub fn tensors(params: &Params) -> Tensors {
-    params.iter().map(|(name, param)| (name.to_owned(), param.value.clone())).collect()
+    params
+        .iter()
+        .map(|(name, param)| (name.to_owned(), param.value.clone()))
+        .collect()
 }

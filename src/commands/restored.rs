@@ -32,15 +32,24 @@ pub struct Restored {
 impl Restored {
     /// Reads a model file, or the one of a run directory.
     pub fn open(path: &Path) -> Result<Self, Failure> {
-        let path = if path.is_dir() { RunDir::open(path)?.model_safetensors() } else { path.to_owned() };
+        let path = if path.is_dir() {
+            RunDir::open(path)?.model_safetensors()
+        } else {
+            path.to_owned()
+        };
         if !path.exists() {
-            return Err(Failure::new(Exit::Other, format!("there is no `{}`", path.display()))
-                .help("the run may not have finished; give one that did, or a model file"));
+            return Err(
+                Failure::new(Exit::Other, format!("there is no `{}`", path.display()))
+                    .help("the run may not have finished; give one that did, or a model file"),
+            );
         }
         let file = ModelFile::read(&path)?;
         let damaged = |what: String| {
-            Failure::new(Exit::Other, format!("`{}` is damaged: {what}", path.display()))
-                .help("copy it again from where it came, or train the run again")
+            Failure::new(
+                Exit::Other,
+                format!("`{}` is damaged: {what}", path.display()),
+            )
+            .help("copy it again from where it came, or train the run again")
         };
         let experiment: Experiment = toml::from_str(&file.config_toml)
             .map_err(|error| damaged(format!("its configuration: {error}")))?;
@@ -60,13 +69,25 @@ impl Restored {
                 .tensors
                 .get(&name)
                 .ok_or_else(|| damaged(format!("the tensor `{name}` is missing")))?;
-            params.set(&name, value.clone()).map_err(|error| damaged(error.to_string()))?;
+            params
+                .set(&name, value.clone())
+                .map_err(|error| damaged(error.to_string()))?;
         }
         let outputs = graph.nodes()[graph.output()].shape.elements();
         if outputs.max(2) != file.classes.len() {
-            return Err(damaged(format!("{} classes, {outputs} outputs", file.classes.len())));
+            return Err(damaged(format!(
+                "{} classes, {outputs} outputs",
+                file.classes.len()
+            )));
         }
         let network = Prefix::compile(&graph, &params, &[0], &[graph.output()])?;
-        Ok(Self { path, classes: file.classes, preprocess, experiment, network, outputs })
+        Ok(Self {
+            path,
+            classes: file.classes,
+            preprocess,
+            experiment,
+            network,
+            outputs,
+        })
     }
 }

@@ -4,15 +4,13 @@ use crate::data::Dataset;
 use crate::records::{PredictionRow, Split, TestReport};
 use crate::train::evaluate::Evaluation;
 
-/// Report and predictions of an evaluated split.
+/// Report and predictions of the best checkpoint on a split.
 pub fn report(
     dataset: &Dataset,
     split: Split,
-    checkpoint: &str,
     evaluation: &Evaluation,
 ) -> (TestReport, Vec<PredictionRow>) {
-    let mut labels = Vec::new();
-    let mut predicted = Vec::new();
+    let mut pairs = Vec::new();
     let mut rows = Vec::new();
     for (&item, probabilities) in dataset.split(split).iter().zip(&evaluation.probabilities) {
         let item = &dataset.items[item];
@@ -24,17 +22,10 @@ pub fn report(
             correct: best == item.label,
             confidence: f64::from(probabilities[best]),
         });
-        labels.push(item.label);
-        predicted.push(best);
+        pairs.push((item.label, best));
     }
-    let report = TestReport::from_predictions(
-        split,
-        checkpoint,
-        &dataset.classes,
-        &labels,
-        &predicted,
-        evaluation.scores.loss,
-    );
+    let loss = evaluation.scores.map_or(f64::NAN, |scores| scores.loss);
+    let report = TestReport::from_predictions(split, "best", &dataset.classes, pairs, loss);
     (report, rows)
 }
 

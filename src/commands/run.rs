@@ -30,7 +30,15 @@ pub fn run(args: &ConfigArgs, printer: &Printer) -> Result<(), Failure> {
     let (run, manifest) = create_run(&blueprint, &dataset, weights, threads)?;
     printer.note(format!("run directory: {}", run.path().display()));
 
-    let outcome = train(&blueprint, &plan, params, &Arc::new(dataset), &run, &manifest, printer);
+    let outcome = train(
+        &blueprint,
+        &plan,
+        params,
+        &Arc::new(dataset),
+        &run,
+        &manifest,
+        printer,
+    );
     // Whatever happened is in the manifest before the process ends.
     match outcome {
         Ok(outcome) => {
@@ -84,7 +92,11 @@ fn plan(blueprint: &Blueprint, dataset: &Dataset) -> Result<Plan, Failure> {
         evaluate_first: experiment.train.evaluate_first,
         early_stopping: experiment.train.early_stopping.clone(),
         best: experiment.train.best,
-        cache_bytes: if cache.features { cache.memory_mib << 20 } else { 0 },
+        cache_bytes: if cache.features {
+            cache.memory_mib << 20
+        } else {
+            0
+        },
         seed: experiment.seed,
     })
 }
@@ -138,9 +150,15 @@ fn train(
         experiment.data.augment,
         experiment.train.batch_size,
         experiment.seed,
+        plan.cache_bytes,
     );
     let epochs = plan.phases.iter().map(|phase| phase.epochs).sum();
-    let mut recorder = Recorder::new(run, manifest, Progress::new(*printer, epochs), &experiment.name)?;
+    let mut recorder = Recorder::new(
+        run,
+        manifest,
+        Progress::new(*printer, epochs),
+        &experiment.name,
+    )?;
     let fitted = fit::fit(&blueprint.graph, params, plan, &feed, &mut recorder)?;
     let (best, row) = &fitted.best;
     network::model_file(blueprint, best, &dataset.classes)?.write(&run.model_safetensors())?;
@@ -149,9 +167,15 @@ fn train(
     manifest.update(|manifest| {
         manifest.test_accuracy = test.as_ref().map(|test| test.accuracy);
         manifest.timings.insert("train".into(), fitted_in);
-        manifest.timings.insert("test".into(), started.elapsed().as_secs_f64() - fitted_in);
+        manifest
+            .timings
+            .insert("test".into(), started.elapsed().as_secs_f64() - fitted_in);
     })?;
-    Ok(Outcome { best: row.clone(), test, seconds: started.elapsed().as_secs_f64() })
+    Ok(Outcome {
+        best: row.clone(),
+        test,
+        seconds: started.elapsed().as_secs_f64(),
+    })
 }
 
 /// The best checkpoint on the test split, where there is one.
@@ -169,10 +193,13 @@ fn test(
     let graph = &blueprint.graph;
     let network = Prefix::compile(graph, best, &[0], &[graph.output()])?;
     let evaluation = evaluate::evaluate(&network, &plan.plain_loss, feed, Split::Test)?;
-    let (report, predictions) = results::report(dataset, Split::Test, "best", &evaluation);
+    let (report, predictions) = results::report(dataset, Split::Test, &evaluation);
     run.write_test(&report)?;
     run.write_predictions(&predictions)?;
-    run.write_confusion(&report::confusion::confusion(&report, &blueprint.loaded.experiment.name)?)?;
+    run.write_confusion(&report::confusion::confusion(
+        &report,
+        &blueprint.loaded.experiment.name,
+    )?)?;
     Ok(Some(report))
 }
 

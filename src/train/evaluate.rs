@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 
-use super::feed::{Feed, FeedError};
+use super::feed::{Feed, FeedError, Pass};
 use super::metrics::{Accumulator, Scores};
 use super::phase::LossPlan;
 use crate::engine::prefix::Prefix;
@@ -25,7 +25,11 @@ pub fn loss(plan: &LossPlan, logits: &Tensor, labels: &[u32]) -> Result<LossOutp
         smoothing: plan.smoothing,
         class_weights: plan.class_weights.as_deref(),
     };
-    if plan.binary { loss::binary(logits, target) } else { loss::categorical(logits, target) }
+    if plan.binary {
+        loss::binary(logits, target)
+    } else {
+        loss::categorical(logits, target)
+    }
 }
 
 /// Runs a compiled network (picture to logits) over a split, without augmentation.
@@ -38,11 +42,14 @@ pub fn evaluate(
     let order = feed.in_order(split);
     let mut totals = Accumulator::default();
     let mut probabilities = Vec::with_capacity(feed.items(split).len());
-    for batch in feed.batches(split, &order, None) {
+    for batch in feed.batches(split, &order, Pass::Once)? {
         let batch = batch?;
         let logits = network.run(&[batch.images])?.swap_remove(0);
         totals.add(&loss(plan, &logits, &batch.labels)?, batch.labels.len());
         probabilities.extend(loss::probabilities(&logits)?);
     }
-    Ok(Evaluation { scores: totals.scores(), probabilities })
+    Ok(Evaluation {
+        scores: totals.scores(),
+        probabilities,
+    })
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::feed::{Feed, FeedError};
+use super::feed::{Feed, FeedError, Pass};
 use super::observer::{FeatureProgress, Observer};
 use super::phase::PhasePlan;
 use crate::engine::cache::FeatureCache;
@@ -22,12 +22,17 @@ pub struct FeatureBank {
 impl FeatureBank {
     /// An empty bank that will hold at most `budget` bytes.
     pub fn new(budget: usize) -> Self {
-        Self { caches: BTreeMap::new(), budget }
+        Self {
+            caches: BTreeMap::new(),
+            budget,
+        }
     }
 
     /// Whether all of these layers are cached for the split.
     pub fn holds(&self, split: Split, nodes: &[NodeId]) -> bool {
-        nodes.iter().all(|&node| self.caches.contains_key(&(split, node)))
+        nodes
+            .iter()
+            .all(|&node| self.caches.contains_key(&(split, node)))
     }
 
     /// Features of the pictures at these positions of the split, one tensor a layer.
@@ -85,7 +90,9 @@ impl FeatureBank {
         let mut wanted: Vec<NodeId> = Vec::new();
         for (offset, phase) in phases[index..].iter().enumerate() {
             let stays_frozen = |&node: &NodeId| {
-                phases[index..index + offset].iter().all(|between| between.frontier.frozen[node])
+                phases[index..index + offset]
+                    .iter()
+                    .all(|between| between.frontier.frozen[node])
             };
             let missing: Vec<NodeId> = phase
                 .frontier
@@ -94,7 +101,10 @@ impl FeatureBank {
                 .copied()
                 .filter(|node| !self.caches.contains_key(&(split, *node)) && !wanted.contains(node))
                 .collect();
-            let cost: usize = missing.iter().map(|&node| FeatureCache::bytes(pictures, &[elements(node)])).sum();
+            let cost: usize = missing
+                .iter()
+                .map(|&node| FeatureCache::bytes(pictures, &[elements(node)]))
+                .sum();
             // The picture itself is no feature: the loader keeps decoded pictures.
             let is_input = phase.frontier.stored.contains(&0);
             if is_input || !missing.iter().all(stays_frozen) || used + cost > self.budget {
@@ -124,11 +134,14 @@ impl FeatureBank {
         let mut caches: Vec<FeatureCache> = nodes
             .iter()
             .map(|&node| {
-                FeatureCache::with_capacity(total, &[graph.nodes()[node].shape.batched(1)[1..].to_vec()])
+                FeatureCache::with_capacity(
+                    total,
+                    &[graph.nodes()[node].shape.batched(1)[1..].to_vec()],
+                )
             })
             .collect();
         let mut done = 0;
-        for batch in feed.batches(split, &feed.in_order(split), None) {
+        for batch in feed.batches(split, &feed.in_order(split), Pass::Once)? {
             let batch = batch?;
             for (cache, features) in caches.iter_mut().zip(prefix.run(&[batch.images])?) {
                 cache.store(done, &[features])?;
@@ -136,7 +149,8 @@ impl FeatureBank {
             done += batch.labels.len();
             observer.features(FeatureProgress { split, done, total });
         }
-        self.caches.extend(nodes.iter().map(|&node| (split, node)).zip(caches));
+        self.caches
+            .extend(nodes.iter().map(|&node| (split, node)).zip(caches));
         Ok(())
     }
 }

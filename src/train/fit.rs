@@ -12,9 +12,7 @@ use super::features::FeatureBank;
 use super::feed::{Feed, FeedError};
 use super::inputs::Inputs;
 use super::metrics::{Accumulator, Scores};
-use super::observer::{
-    EpochEnded, Observer, ObserverError, PhaseStarted, Progress, StepTaken,
-};
+use super::observer::{EpochEnded, Observer, ObserverError, PhaseStarted, Progress, StepTaken};
 use super::optimizer::Optimizer;
 use super::phase::{PhasePlan, Plan};
 use super::schedule::learning_rate;
@@ -94,8 +92,13 @@ pub fn fit(
         fit.phase(index, &bank)?;
     }
     let last = fit.params;
-    let (_, params, row) = fit.best.expect("every plan has a phase and every phase an epoch");
-    Ok(Fitted { last, best: (params, row) })
+    let (_, params, row) = fit
+        .best
+        .expect("every plan has a phase and every phase an epoch");
+    Ok(Fitted {
+        last,
+        best: (params, row),
+    })
 }
 
 struct Fit<'a> {
@@ -119,7 +122,11 @@ impl Fit<'_> {
         self.updated_statistics = phase.updated_statistics(graph);
         let suffix = Suffix::new(graph.clone(), &phase.trainable, &phase.frontier, phase.bn);
         let mut optimizer = Optimizer::new(&phase.optimizer, suffix.trained());
-        let values = suffix.trained().iter().map(|name| self.params.value(name).elem_count()).sum();
+        let values = suffix
+            .trained()
+            .iter()
+            .map(|name| self.params.value(name).elem_count())
+            .sum();
         self.observer.phase_started(PhaseStarted {
             name: &phase.name,
             epochs: phase.epochs,
@@ -163,7 +170,9 @@ impl Fit<'_> {
     /// Epoch 0: how good the network is before any step.
     fn evaluate_first(&mut self, phase: &PhasePlan, inputs: &Inputs<'_>) -> Result<(), FitError> {
         let started = Instant::now();
-        let Some(val) = self.validate(phase, inputs)? else { return Ok(()) };
+        let Some(val) = self.validate(phase, inputs)? else {
+            return Ok(());
+        };
         let row = MetricsRow {
             phase: phase.name.clone(),
             phase_epoch: 0,
@@ -187,9 +196,15 @@ impl Fit<'_> {
         optimizer: Option<&Optimizer>,
         stopping: Option<&EarlyStopping>,
     ) -> Result<(), FitError> {
-        let mut best = self.best.as_ref().map_or_else(Best::default, |(best, ..)| *best);
+        let mut best = self
+            .best
+            .as_ref()
+            .map_or_else(Best::default, |(best, ..)| *best);
         let is_best = match monitored(self.plan.best, &row) {
-            Some(value) => best.update(self.plan.best, value, row.val_loss) || self.best.is_none(),
+            Some(value) => {
+                let loss = row.val_loss.unwrap_or(f64::NAN);
+                best.update(self.plan.best, value, loss) || self.best.is_none()
+            }
             // Without validation there is nothing to choose by, and the last epoch is the best.
             None => true,
         };
@@ -235,14 +250,22 @@ impl Fit<'_> {
         let started = Instant::now();
         let mut totals = Accumulator::default();
         let mut lr = 0.0;
-        let batches = inputs.batches(Split::Train, &order, Some(self.epoch as u64));
+        let batches = inputs.batches(Split::Train, &order, self.epoch)?;
         for (index, batch) in batches.enumerate() {
             let (features, labels) = batch?;
             let in_phase = first_step + index as u64;
             let base = phase.optimizer.learning_rate();
-            lr = learning_rate(base, &phase.schedule, in_phase, steps_per_epoch, total_steps);
+            lr = learning_rate(
+                base,
+                &phase.schedule,
+                in_phase,
+                steps_per_epoch,
+                total_steps,
+            );
             let check = (in_phase == 0)
-                .then(|| SelfCheck::before(&self.params, suffix.trained(), &self.updated_statistics))
+                .then(|| {
+                    SelfCheck::before(&self.params, suffix.trained(), &self.updated_statistics)
+                })
                 .transpose()?;
 
             let dropout = rng::derive(plan.seed, "dropout", &[self.step]);
@@ -280,44 +303,48 @@ impl Fit<'_> {
             });
         }
         let images_per_second = totals.seen as f64 / started.elapsed().as_secs_f64();
-        Ok(EpochTotals { totals, lr, images_per_second })
+        Ok(EpochTotals {
+            totals,
+            lr,
+            images_per_second,
+        })
     }
 
     /// This epoch's order of the training pictures, cut into batches.
     fn batch_positions(&self, total: usize) -> Vec<Vec<usize>> {
         let mut order: Vec<usize> = (0..total).collect();
-        order.shuffle(&mut rng::stream(self.plan.seed, "shuffle", &[self.epoch as u64]));
-        let mut batches: Vec<Vec<usize>> =
-            order.chunks(self.plan.batch_size).map(<[usize]>::to_vec).collect();
-        // One picture has no batch statistics; it joins the batch before it.
-        if !self.updated_statistics.is_empty()
-            && batches.len() > 1
-            && batches.last().is_some_and(|last| last.len() == 1)
-        {
-            let single = batches.pop().unwrap_or_default();
-            if let Some(previous) = batches.last_mut() {
-                previous.extend(single);
-            }
+        order.shuffle(&mut rng::stream(
+            self.plan.seed,
+            "shuffle",
+            &[self.epoch as u64],
+        ));
+        let mut batches = self.feed.cut(order);
+        // One picture has no batch statistics: it sits this epoch out.
+        if !self.updated_statistics.is_empty() && batches.last().is_some_and(|b| b.len() == 1) {
+            batches.pop();
         }
         batches
     }
 
-    fn validate(
-        &self,
-        phase: &PhasePlan,
-        inputs: &Inputs<'_>,
-    ) -> Result<Option<Scores>, FitError> {
+    fn validate(&self, phase: &PhasePlan, inputs: &Inputs<'_>) -> Result<Option<Scores>, FitError> {
         if self.feed.items(Split::Val).is_empty() {
             return Ok(None);
         }
         let order = self.feed.in_order(Split::Val);
-        let network =
-            Prefix::compile(self.graph, &self.params, &phase.frontier.stored, &[self.graph.output()])?;
+        let network = Prefix::compile(
+            self.graph,
+            &self.params,
+            &phase.frontier.stored,
+            &[self.graph.output()],
+        )?;
         let mut totals = Accumulator::default();
-        for batch in inputs.batches(Split::Val, &order, None) {
+        for batch in inputs.batches(Split::Val, &order, self.epoch)? {
             let (features, labels) = batch?;
             let logits = network.run(&features)?.swap_remove(0);
-            totals.add(&evaluate::loss(&self.plan.plain_loss, &logits, &labels)?, labels.len());
+            totals.add(
+                &evaluate::loss(&self.plan.plain_loss, &logits, &labels)?,
+                labels.len(),
+            );
         }
         Ok(totals.scores())
     }

@@ -4,12 +4,15 @@
 use candle_core::Tensor;
 
 use super::features::FeatureBank;
-use super::feed::{Feed, FeedError};
+use super::feed::{Feed, FeedError, Pass};
 use super::phase::PhasePlan;
 use crate::engine::params::Params;
 use crate::engine::prefix::Prefix;
 use crate::graph::{Graph, NodeId};
 use crate::records::Split;
+
+/// The stored layers' tensors of a batch, and its labels.
+pub type SuffixBatch = (Vec<Tensor>, Vec<u32>);
 
 /// Inputs of one phase's suffix. Frozen parameters stay as they are for the whole phase.
 #[derive(Debug)]
@@ -35,7 +38,12 @@ impl<'a> Inputs<'a> {
             [0] => None,
             _ => Some(Prefix::compile(graph, params, &[0], stored)?),
         };
-        Ok(Self { bank, feed, stored, prefix })
+        Ok(Self {
+            bank,
+            feed,
+            stored,
+            prefix,
+        })
     }
 
     /// Whether a split's features are cached.
@@ -44,26 +52,27 @@ impl<'a> Inputs<'a> {
     }
 
     /// The stored layers' tensors and the labels of each batch of positions, in order. `epoch` is
-    /// that of the augmentation's streams; `None` leaves the pictures as they are.
+    /// that of the augmentation's streams.
     pub fn batches<'b>(
         &'b self,
         split: Split,
         order: &'b [Vec<usize>],
-        epoch: Option<u64>,
-    ) -> Box<dyn Iterator<Item = Result<(Vec<Tensor>, Vec<u32>), FeedError>> + 'b> {
+        epoch: usize,
+    ) -> Result<Box<dyn Iterator<Item = Result<SuffixBatch, FeedError>> + 'b>, FeedError> {
         if self.cached(split) {
-            return Box::new(order.iter().map(move |positions| {
+            return Ok(Box::new(order.iter().map(move |positions| {
                 let features = self.bank.gather(split, self.stored, positions)?;
                 Ok((features, self.feed.labels(split, positions)))
-            }));
+            })));
         }
-        Box::new(self.feed.batches(split, order, epoch).map(move |batch| {
+        let batches = self.feed.batches(split, order, Pass::Epoch(epoch as u64))?;
+        Ok(Box::new(batches.map(move |batch| {
             let batch = batch?;
             let features = match &self.prefix {
                 None => vec![batch.images],
                 Some(prefix) => prefix.run(&[batch.images])?,
             };
             Ok((features, batch.labels))
-        }))
+        })))
     }
 }

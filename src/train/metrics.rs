@@ -2,6 +2,15 @@
 
 use crate::ops::loss::LossOutput;
 
+/// Loss and accuracy over a set of pictures.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Scores {
+    /// Mean loss.
+    pub loss: f64,
+    /// Share of pictures classified correctly, 0 to 1.
+    pub accuracy: f64,
+}
+
 /// Sums over the batches of an epoch; every picture counts once, whatever its batch's size.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Accumulator {
@@ -32,6 +41,14 @@ impl Accumulator {
     /// Share of pictures classified correctly, 0 to 1; `None` before the first picture.
     pub fn accuracy(&self) -> Option<f64> {
         (self.seen > 0).then(|| self.correct as f64 / self.seen as f64)
+    }
+
+    /// Both; `None` before the first picture.
+    pub fn scores(&self) -> Option<Scores> {
+        Some(Scores {
+            loss: self.loss()?,
+            accuracy: self.accuracy()?,
+        })
     }
 }
 

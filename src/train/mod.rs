@@ -1,8 +1,15 @@
 //! Phases, loop, optimizers, schedules and metrics: never prints, opens no file.
 
 pub mod early_stopping;
+pub mod evaluate;
+pub mod features;
+pub mod feed;
+pub mod fit;
+pub mod inputs;
 pub mod metrics;
+pub mod observer;
 pub mod optimizer;
+pub mod phase;
 mod rule;
 pub mod schedule;
 pub mod selfcheck;

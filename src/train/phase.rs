@@ -65,12 +65,20 @@ pub fn plan_phases(
             Err(error) => problems.push(error.0),
         }
     }
-    if problems.is_empty() { Ok(plans) } else { Err(problems) }
+    if problems.is_empty() {
+        Ok(plans)
+    } else {
+        Err(problems)
+    }
 }
 
 /// Random weights have no statistics worth keeping.
 fn default_bn(pretrained: bool) -> BatchNormMode {
-    if pretrained { BatchNormMode::Eval } else { BatchNormMode::Train }
+    if pretrained {
+        BatchNormMode::Eval
+    } else {
+        BatchNormMode::Train
+    }
 }
 
 /// How the logits become a loss.
@@ -103,7 +111,10 @@ impl LossPlan {
                     classes.len(),
                     abbreviate(classes)
                 ),
-                help: Some(format!("end the head with `{{ dense = {} }}`", classes.len())),
+                help: Some(format!(
+                    "end the head with `{{ dense = {} }}`",
+                    classes.len()
+                )),
             });
         }
         let class_weights = match &train.class_weights {
@@ -117,10 +128,19 @@ impl LossPlan {
                         help: Some(format!("the classes are {}", abbreviate(classes))),
                     });
                 }
-                Some(classes.iter().map(|c| weights.get(c).map_or(1.0, |w| *w as f32)).collect())
+                Some(
+                    classes
+                        .iter()
+                        .map(|c| weights.get(c).map_or(1.0, |w| *w as f32))
+                        .collect(),
+                )
             }
         };
-        Ok(Self { binary, smoothing: train.label_smoothing, class_weights })
+        Ok(Self {
+            binary,
+            smoothing: train.label_smoothing,
+            class_weights,
+        })
     }
 }
 
@@ -128,7 +148,11 @@ impl LossPlan {
     /// The loss that validation and test report: every picture counts the same, and its target
     /// is its class alone.
     pub fn plain(train: &TrainConfig, outputs: usize) -> Self {
-        Self { binary: is_binary(train.loss, outputs), smoothing: 0.0, class_weights: None }
+        Self {
+            binary: is_binary(train.loss, outputs),
+            smoothing: 0.0,
+            class_weights: None,
+        }
     }
 }
 
@@ -144,13 +168,20 @@ fn is_binary(loss: Loss, outputs: usize) -> bool {
 fn balanced(counts: &[usize]) -> Vec<f32> {
     let total: usize = counts.iter().sum();
     let share = total as f64 / counts.len().max(1) as f64;
-    counts.iter().map(|&count| (share / count.max(1) as f64) as f32).collect()
+    counts
+        .iter()
+        .map(|&count| (share / count.max(1) as f64) as f32)
+        .collect()
 }
 
 fn abbreviate(classes: &[String]) -> String {
     const SHOWN: usize = 8;
-    let mut text =
-        classes.iter().take(SHOWN).map(|c| format!("`{c}`")).collect::<Vec<_>>().join(", ");
+    let mut text = classes
+        .iter()
+        .take(SHOWN)
+        .map(|c| format!("`{c}`"))
+        .collect::<Vec<_>>()
+        .join(", ");
     if classes.len() > SHOWN {
         text.push_str(&format!(" and {} more", classes.len() - SHOWN));
     }
@@ -194,7 +225,10 @@ mod tests {
         assert!(LossPlan::new(&train, 1, &names(2), &[1, 1]).unwrap().binary);
         assert!(!LossPlan::new(&train, 2, &names(2), &[1, 1]).unwrap().binary);
         let problem = LossPlan::new(&train, 1, &names(5), &[1; 5]).unwrap_err();
-        assert_eq!(problem.help.as_deref(), Some("end the head with `{ dense = 5 }`"));
+        assert_eq!(
+            problem.help.as_deref(),
+            Some("end the head with `{ dense = 5 }`")
+        );
     }
 
     #[test]
