@@ -1,0 +1,155 @@
+//! Whole experiments through the binary: what a run leaves, and what the other commands make of it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use assert_cmd::Command;
+
+/// A small experiment on generated pictures: the embedded backbone, two phases, seconds.
+const TINY: &[&str] = &[
+    "data.generate.per_class=10",
+    "data.image_size=32",
+    "train.batch_size=8",
+    "phase[0].epochs=2",
+    "phase[1].epochs=2",
+];
+
+fn xp(arguments: &[&str]) -> Output {
+    Command::cargo_bin("xp").unwrap().args(arguments).output().unwrap()
+}
+
+#[track_caller]
+fn succeeds(output: Output) -> String {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{:?}\n{stderr}", output.status.code());
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Runs the quickstart, changed by `sets`, and returns its run directory.
+#[track_caller]
+fn run(runs: &Path, sets: &[&str]) -> PathBuf {
+    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/quickstart.toml");
+    let runs = format!("runs_dir={}", runs.display());
+    let mut arguments = vec!["run", config.to_str().unwrap(), "--json", "--set", &runs];
+    for set in TINY.iter().chain(sets) {
+        arguments.extend(["--set", set]);
+    }
+    let answer: serde_json::Value = serde_json::from_str(&succeeds(xp(&arguments))).unwrap();
+    PathBuf::from(answer["run"].as_str().unwrap())
+}
+
+/// `metrics.csv` without what depends on the clock.
+fn timeless_metrics(run: &Path) -> Vec<String> {
+    let text = fs::read_to_string(run.join("metrics.csv")).unwrap();
+    text.lines().map(|line| line.split(',').take(9).collect::<Vec<_>>().join(",")).collect()
+}
+
+#[test]
+fn a_run_leaves_a_complete_directory_that_the_other_commands_understand() {
+    let runs = tempfile::tempdir().unwrap();
+    let run = run(runs.path(), &[]);
+    for file in [
+        "config.toml",
+        "resolved.toml",
+        "manifest.json",
+        "split.csv",
+        "data_issues.csv",
+        "metrics.csv",
+        "curves.png",
+        "test.json",
+        "predictions.csv",
+        "confusion.png",
+        "model.safetensors",
+        "log.jsonl",
+        "checkpoints/last",
+        "checkpoints/best",
+    ] {
+        assert!(run.join(file).exists(), "{file} is missing");
+    }
+    let manifest: serde_json::Value =
+        serde_json::from_slice(&fs::read(run.join("manifest.json")).unwrap()).unwrap();
+    assert_eq!(manifest["status"], "done");
+    let metrics = timeless_metrics(&run);
+    assert_eq!(metrics.len(), 1 + 1 + 4, "header, epoch 0, four epochs");
+    assert!(metrics[1].starts_with("feature_extraction,0,0,0,"));
+
+    // The resolved configuration runs again to the same numbers.
+    let again = {
+        let resolved = run.join("resolved.toml");
+        let answer = succeeds(xp(&["run", resolved.to_str().unwrap(), "--json"]));
+        let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
+        PathBuf::from(answer["run"].as_str().unwrap())
+    };
+    assert_eq!(timeless_metrics(&again), metrics);
+
+    let run_name = run.to_str().unwrap();
+    let evaluated = succeeds(xp(&["evaluate", run_name, "--json"]));
+    let evaluated: serde_json::Value = serde_json::from_str(&evaluated).unwrap();
+    let test: serde_json::Value =
+        serde_json::from_slice(&fs::read(run.join("test.json")).unwrap()).unwrap();
+    assert_eq!(evaluated["confusion"], test["confusion"]);
+    assert_eq!(evaluated["loss"], test["loss"]);
+
+    // The model alone, elsewhere, classifies pictures.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let model = elsewhere.path().join("model.safetensors");
+    fs::copy(run.join("model.safetensors"), &model).unwrap();
+    let picture = run.join("curves.png");
+    let picture = picture.to_str().unwrap();
+    let answer = succeeds(xp(&["predict", model.to_str().unwrap(), picture, "--top", "2", "--json"]));
+    let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
+    assert_eq!(answer[0]["classes"].as_array().unwrap().len(), 2);
+    let csv = succeeds(xp(&["predict", model.to_str().unwrap(), run_name, "--csv"]));
+    assert_eq!(csv.lines().count(), 3, "a header and the run's two pictures:\n{csv}");
+
+    fs::remove_file(run.join("curves.png")).unwrap();
+    succeeds(xp(&["plot", run_name]));
+    assert!(run.join("curves.png").exists());
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bytes_whatever_the_number_of_threads() {
+    let runs = tempfile::tempdir().unwrap();
+    let augmented = ["data.augment.flip_horizontal=true", "phase[1].bn=train"];
+    let with = |extra: &[&str]| run(runs.path(), &[&augmented, extra].concat());
+    let one = with(&["threads=1"]);
+    let two = with(&["threads=2"]);
+    let other = with(&["threads=2", "seed=9"]);
+    let model = |run: &Path| fs::read(run.join("checkpoints/last/weights.safetensors")).unwrap();
+    assert_eq!(timeless_metrics(&one), timeless_metrics(&two));
+    assert!(model(&one) == model(&two), "models differ");
+    assert_eq!(
+        fs::read(one.join("predictions.csv")).unwrap(),
+        fs::read(two.join("predictions.csv")).unwrap()
+    );
+    assert!(model(&one) != model(&other), "the seed changes nothing");
+}
+
+#[test]
+fn caching_features_changes_no_bit() {
+    let runs = tempfile::tempdir().unwrap();
+    let cached = run(runs.path(), &[]);
+    let computed = run(runs.path(), &["cache.features=false"]);
+    assert_eq!(timeless_metrics(&cached), timeless_metrics(&computed));
+}
+
+#[test]
+fn a_loss_that_is_not_finite_ends_with_exit_5_and_says_where() {
+    let runs = tempfile::tempdir().unwrap();
+    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/quickstart.toml");
+    let runs_dir = format!("runs_dir={}", runs.path().display());
+    let mut arguments = vec!["run", config.to_str().unwrap(), "--set", &runs_dir];
+    let optimizer = r#"phase[1].optimizer={ kind = "sgd", lr = 1e30 }"#;
+    for set in TINY.iter().chain(&[optimizer]) {
+        arguments.extend(["--set", set]);
+    }
+    let output = xp(&arguments);
+    assert_eq!(output.status.code(), Some(5));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.contains("in phase `fine_tune`, epoch 3, step"), "{stderr}");
+    let run = fs::read_dir(runs.path()).unwrap().next().unwrap().unwrap().path();
+    let manifest = fs::read_to_string(run.join("manifest.json")).unwrap();
+    assert!(manifest.contains(r#""status": "failed""#), "{manifest}");
+    assert!(run.join("checkpoints/best").exists(), "what was earned is kept");
+}
