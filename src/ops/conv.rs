@@ -1,27 +1,273 @@
 //! Convolution with any kernel, stride, dilation and padding; 1x1 without a copy.
 
 use candle_core::{Result, Tensor};
+use rayon::prelude::*;
 
-use super::{KernelGrads, Needs};
-use crate::geometry::Window;
+use super::cpu::{self, Values};
+use super::kernel::{self, Epilogue, PackedConv, PackedMatrix};
+use super::shape::{self, Maps};
+use super::{KernelGrads, Needs, portable};
+use crate::geometry::{Padding, Window};
+
+/// Pixels whose share of a kernel gradient one task sums, at least.
+const GRADIENT_PIXELS: usize = 2048;
+
+/// Shares of a kernel gradient, at most.
+const GRADIENT_SHARES: usize = 16;
+
+/// Filters of a kernel gradient that one task handles: a few register tiles.
+const GRADIENT_FILTERS: usize = 56;
+
+/// Floats of gathered patches that a backward pass handles at a time.
+const PATCH_FLOATS: usize = 64 * 1024;
+
+/// The meaning, in stock Candle operations.
+pub(super) fn portable(
+    x: &Tensor,
+    kernel: &Tensor,
+    bias: Option<&Tensor>,
+    window: &Window,
+) -> Result<Tensor> {
+    let maps = Maps::of(x, kernel, window, false)?;
+    let output = maps.output_dims();
+    let y = portable::sum_over_taps(x, window, [output[1], output[2]], |x, [row, column]| {
+        let tap = kernel.narrow(2, row, 1)?.narrow(3, column, 1)?;
+        let tap = tap.flatten_from(1)?.t()?.contiguous()?;
+        x.flatten_to(2)?.matmul(&tap)?.reshape(&output)
+    })?;
+    match bias {
+        Some(bias) => y.broadcast_add(bias),
+        None => Ok(y),
+    }
+}
 
 /// `x [batch, height, width, in]`, `kernel [out, in, kernel_height, kernel_width]`, `bias [out]`.
+///
+/// # Errors
+/// If the shapes or the window do not fit together.
 pub fn forward(
-    _x: &Tensor,
-    _kernel: &Tensor,
-    _bias: Option<&Tensor>,
-    _window: &Window,
+    x: &Tensor,
+    kernel: &Tensor,
+    bias: Option<&Tensor>,
+    window: &Window,
 ) -> Result<Tensor> {
-    todo!()
+    let maps = Maps::of(x, kernel, window, false)?;
+    if let Some(bias) = bias {
+        shape::expect_dims("bias", bias, &[maps.output.channels])?;
+    }
+    if !cpu::fits(&[x, kernel]) {
+        return portable(x, kernel, bias, window);
+    }
+    let (x, kernel) = (x.contiguous()?, kernel.contiguous()?);
+    let bias = bias.map(Tensor::contiguous).transpose()?;
+    let bias = bias.as_ref().map(Values::of).transpose()?;
+    let (x, kernel) = (Values::of(&x)?, Values::of(&kernel)?);
+    let x: &[f32] = &x;
+    let epilogue = Epilogue {
+        bias: bias.as_deref(),
+        ..Epilogue::default()
+    };
+    let mut y = vec![0.0; maps.output_dims().iter().product()];
+    if is_pointwise(window) {
+        let matrix = pointwise_matrix(&kernel, &maps, false);
+        pointwise(x, &matrix, epilogue, &mut y);
+    } else {
+        let packed = PackedConv::new(&kernel, kernel_dims(&maps, window), None);
+        let scratch = kernel::conv_scratch(maps.input, &packed, window);
+        y.par_chunks_mut(maps.output.elements().max(1))
+            .zip(x.par_chunks(maps.input.elements().max(1)))
+            .for_each_init(
+                || vec![0.0; scratch],
+                |scratch, (y, x)| {
+                    kernel::conv(x, 1, maps.input, &packed, window, epilogue, y, scratch);
+                },
+            );
+    }
+    cpu::tensor(y, &maps.output_dims())
 }
 
 /// Gradients from `dy [batch, out_height, out_width, out]`.
+///
+/// # Errors
+/// If the shapes or the window do not fit together.
 pub fn backward(
-    _x: &Tensor,
-    _kernel: &Tensor,
-    _dy: &Tensor,
-    _window: &Window,
-    _needs: Needs,
+    x: &Tensor,
+    kernel: &Tensor,
+    dy: &Tensor,
+    window: &Window,
+    needs: Needs,
 ) -> Result<KernelGrads> {
-    todo!()
+    let maps = Maps::of(x, kernel, window, false)?;
+    shape::expect_dims("gradient of the convolution", dy, &maps.output_dims())?;
+    if !cpu::fits(&[x, kernel, dy]) {
+        return portable_backward(x, kernel, dy, needs, |[x, kernel]| {
+            portable(x, kernel, None, window)
+        });
+    }
+    let (x, kernel, dy) = (x.contiguous()?, kernel.contiguous()?, dy.contiguous()?);
+    let (x, kernel, dy) = (Values::of(&x)?, Values::of(&kernel)?, Values::of(&dy)?);
+    let mut gradients = KernelGrads::default();
+    if needs.input {
+        let dx = input_gradient(&dy, &kernel, &maps, window);
+        gradients.input = Some(cpu::tensor(dx, &maps.input_dims())?);
+    }
+    if needs.kernel {
+        let dw = kernel_gradient(&x, &dy, &maps, window);
+        gradients.kernel = Some(cpu::tensor(dw, &kernel_dims(&maps, window))?);
+    }
+    if needs.bias {
+        let filters = maps.output.channels;
+        gradients.bias = Some(cpu::tensor(cpu::sum_of_rows(&dy, filters), &[filters])?);
+    }
+    Ok(gradients)
+}
+
+/// Gradients through Candle's autograd of an op `f([x, kernel])` to which a bias may be added.
+pub(super) fn portable_backward(
+    x: &Tensor,
+    kernel: &Tensor,
+    dy: &Tensor,
+    needs: Needs,
+    f: impl Fn([&Tensor; 2]) -> Result<Tensor>,
+) -> Result<KernelGrads> {
+    let [dx, dw] = portable::gradients([x, kernel], dy, f)?;
+    let last = dy.rank() - 1;
+    let bias = needs.bias.then(|| dy.flatten_to(last - 1)?.sum(0));
+    Ok(KernelGrads {
+        input: needs.input.then_some(dx),
+        kernel: needs.kernel.then_some(dw),
+        bias: bias.transpose()?,
+    })
+}
+
+/// Whether the map itself is the left matrix of the product.
+fn is_pointwise(window: &Window) -> bool {
+    window.kernel == [1, 1] && window.stride == [1, 1] && window.padding == Padding::default()
+}
+
+fn kernel_dims(maps: &Maps, window: &Window) -> [usize; 4] {
+    let [height, width] = window.kernel;
+    [maps.output.channels, maps.input.channels, height, width]
+}
+
+/// The matrix of a 1x1 kernel `[out, in]`: `[in, out]`, or as it is for the gradient.
+fn pointwise_matrix(kernel: &[f32], maps: &Maps, transposed: bool) -> PackedMatrix {
+    let (channels, filters) = (maps.input.channels, maps.output.channels);
+    if transposed {
+        PackedMatrix::new(filters, channels, |filter, channel| {
+            kernel[filter * channels + channel]
+        })
+    } else {
+        PackedMatrix::new(channels, filters, |channel, filter| {
+            kernel[filter * channels + channel]
+        })
+    }
+}
+
+/// `y = epilogue(x * matrix)` over chunks of rows in parallel.
+pub(super) fn pointwise(x: &[f32], matrix: &PackedMatrix, epilogue: Epilogue<'_>, y: &mut [f32]) {
+    /// Floats of `x` and `y` of a task.
+    const TASK: usize = 128 * 1024;
+    let (depth, columns) = (matrix.depth(), matrix.columns());
+    let rows = (TASK / (depth + columns).max(1))
+        .next_multiple_of(14)
+        .max(14);
+    y.par_chunks_mut((rows * columns).max(1))
+        .zip(x.par_chunks((rows * depth).max(1)))
+        .for_each(|(y, x)| kernel::product(x, matrix, epilogue, y));
+}
+
+fn input_gradient(dy: &[f32], kernel: &[f32], maps: &Maps, window: &Window) -> Vec<f32> {
+    let mut dx = vec![0.0; maps.input_dims().iter().product()];
+    if is_pointwise(window) {
+        let matrix = pointwise_matrix(kernel, maps, true);
+        pointwise(dy, &matrix, Epilogue::default(), &mut dx);
+        return dx;
+    }
+    let (channels, filters) = (maps.input.channels, maps.output.channels);
+    let area = window.kernel[0] * window.kernel[1];
+    let depth = area * channels;
+    let matrix = PackedMatrix::new(filters, depth, |filter, at| {
+        let (tap, channel) = (at / channels, at % channels);
+        kernel[(filter * channels + channel) * area + tap]
+    });
+    let pixels = (PATCH_FLOATS / depth).next_multiple_of(14);
+    dx.par_chunks_mut(maps.input.elements().max(1))
+        .zip(dy.par_chunks(maps.output.elements().max(1)))
+        .for_each_init(
+            || vec![0.0; pixels * depth],
+            |scratch, (dx, dy)| {
+                for (i, dy) in dy.chunks(pixels * filters).enumerate() {
+                    let gathered = &mut scratch[..dy.len() / filters * depth];
+                    kernel::product(dy, &matrix, Epilogue::default(), gathered);
+                    kernel::add_patches(gathered, maps.input, window, i * pixels, dx);
+                }
+            },
+        );
+    dx
+}
+
+/// `[out, in, kernel_height, kernel_width]`.
+fn kernel_gradient(x: &[f32], dy: &[f32], maps: &Maps, window: &Window) -> Vec<f32> {
+    let (channels, filters) = (maps.input.channels, maps.output.channels);
+    if is_pointwise(window) {
+        return transposed_product(dy, filters, x, channels);
+    }
+    let area = window.kernel[0] * window.kernel[1];
+    let depth = area * channels;
+    let images = cpu::chunk_length(maps.batch, 1, GRADIENT_SHARES);
+    let pixels = (PATCH_FLOATS / depth).next_multiple_of(14);
+    let mut shares = vec![0.0; maps.batch.div_ceil(images) * filters * depth];
+    shares
+        .par_chunks_mut((filters * depth).max(1))
+        .zip(x.par_chunks((images * maps.input.elements()).max(1)))
+        .zip(dy.par_chunks((images * maps.output.elements()).max(1)))
+        .for_each_init(
+            || vec![0.0; pixels * depth],
+            |scratch, ((share, x), dy)| {
+                let maps_of_share = x
+                    .chunks(maps.input.elements())
+                    .zip(dy.chunks(maps.output.elements()));
+                for (x, dy) in maps_of_share {
+                    for (i, dy) in dy.chunks(pixels * filters).enumerate() {
+                        let gathered = &mut scratch[..dy.len() / filters * depth];
+                        kernel::patches(x, maps.input, window, i * pixels, gathered);
+                        kernel::add_transposed_product(dy, filters, 0, gathered, depth, share);
+                    }
+                }
+            },
+        );
+    let by_tap = cpu::sum_in_order(&shares, filters * depth);
+    (0..filters * depth)
+        .map(|i| {
+            let (filter, channel, tap) = (i / depth, i % depth / area, i % area);
+            by_tap[filter * depth + tap * channels + channel]
+        })
+        .collect()
+}
+
+/// `a^T b` for `a [rows, a_columns]` and `b [rows, b_columns]`, in shares summed in order.
+pub(super) fn transposed_product(
+    a: &[f32],
+    a_columns: usize,
+    b: &[f32],
+    b_columns: usize,
+) -> Vec<f32> {
+    let size = a_columns * b_columns;
+    let rows = a.len() / a_columns.max(1);
+    let share = cpu::chunk_length(rows, GRADIENT_PIXELS, GRADIENT_SHARES);
+    let mut shares = vec![0.0; rows.div_ceil(share) * size];
+    shares
+        .par_chunks_mut(size.max(1))
+        .zip(a.par_chunks((share * a_columns).max(1)))
+        .zip(b.par_chunks((share * b_columns).max(1)))
+        .for_each(|((sums, a), b)| {
+            sums.par_chunks_mut(GRADIENT_FILTERS * b_columns)
+                .enumerate()
+                .for_each(|(i, sums)| {
+                    let first = i * GRADIENT_FILTERS;
+                    kernel::add_transposed_product(a, a_columns, first, b, b_columns, sums);
+                });
+        });
+    cpu::sum_in_order(&shares, size)
 }

@@ -1,13 +1,33 @@
 //! Dropout (Srivastava et al., 2014), from a seeded stream.
 
-use candle_core::{Result, Tensor};
+use candle_core::{Result, Tensor, bail};
+
+use super::elementwise;
 
 /// A tensor of 0 and 1 / (1 - rate), in the shape of `x`, drawn from `stream`.
-pub fn mask(_x: &Tensor, _rate: f64, _stream: &mut impl rand::Rng) -> Result<Tensor> {
-    todo!()
+///
+/// # Errors
+/// If `rate` does not lie in `0..1`.
+pub fn mask(x: &Tensor, rate: f64, stream: &mut impl rand::Rng) -> Result<Tensor> {
+    if !(0.0..1.0).contains(&rate) {
+        bail!("a dropout rate of {rate} does not lie between 0 and 1")
+    }
+    let kept = (1.0 / (1.0 - rate)) as f32;
+    let draw = |_| {
+        if stream.random::<f64>() < rate {
+            0.0
+        } else {
+            kept
+        }
+    };
+    let values: Vec<f32> = (0..x.elem_count()).map(draw).collect();
+    Tensor::from_vec(values, x.shape(), x.device())
 }
 
 /// `x * mask`; its gradient is `dy * mask`.
-pub fn apply(_x: &Tensor, _mask: &Tensor) -> Result<Tensor> {
-    todo!()
+///
+/// # Errors
+/// If the shapes differ.
+pub fn apply(x: &Tensor, mask: &Tensor) -> Result<Tensor> {
+    elementwise::multiply(x, mask)
 }

@@ -1,20 +1,80 @@
 //! Sums of maps and zero padding.
 
-use candle_core::{Result, Tensor};
+use candle_core::{Result, Tensor, bail};
+use rayon::prelude::*;
 
+use super::cpu::{self, Values};
+use super::{portable, shape};
 use crate::geometry::Padding;
 
 /// Sum of two tensors of one shape.
-pub fn add(_a: &Tensor, _b: &Tensor) -> Result<Tensor> {
-    todo!()
+///
+/// # Errors
+/// If the shapes differ.
+pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    shape::same_shape("sum", a, b)?;
+    if cpu::fits(&[a, b]) {
+        return cpu::zip(a, b, |a, b| a + b);
+    }
+    a + b
+}
+
+/// Product of two tensors of one shape.
+pub(super) fn multiply(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    shape::same_shape("product", a, b)?;
+    if cpu::fits(&[a, b]) {
+        return cpu::zip(a, b, |a, b| a * b);
+    }
+    a * b
 }
 
 /// Zeros around a map.
-pub fn pad(_x: &Tensor, _padding: Padding) -> Result<Tensor> {
-    todo!()
+///
+/// # Errors
+/// If `x` does not have four dimensions.
+pub fn pad(x: &Tensor, padding: Padding) -> Result<Tensor> {
+    let (batch, height, width, channels) = x.dims4()?;
+    if !cpu::fits(&[x]) {
+        return portable::pad(x, padding);
+    }
+    let out_height = height + padding.top + padding.bottom;
+    let out_width = width + padding.left + padding.right;
+    let contiguous = x.contiguous()?;
+    let values = Values::of(&contiguous)?;
+    let values: &[f32] = &values;
+    let row = width * channels;
+    let out_row = out_width * channels;
+    let mut y = vec![0.0; batch * out_height * out_row];
+    if !values.is_empty() {
+        y.par_chunks_mut(out_height * out_row)
+            .zip(values.par_chunks(height * row))
+            .for_each(|(y, x)| {
+                let inner = y.chunks_exact_mut(out_row).skip(padding.top);
+                for (y, x) in inner.zip(x.chunks_exact(row)) {
+                    y[padding.left * channels..][..row].copy_from_slice(x);
+                }
+            });
+    }
+    cpu::tensor(y, &[batch, out_height, out_width, channels])
 }
 
 /// Gradient of [`pad`]: the inner part.
-pub fn pad_backward(_dy: &Tensor, _padding: Padding) -> Result<Tensor> {
-    todo!()
+///
+/// # Errors
+/// If `dy` is smaller than the padding.
+pub fn pad_backward(dy: &Tensor, padding: Padding) -> Result<Tensor> {
+    let (_, height, width, _) = dy.dims4()?;
+    let inner = |size: usize, padding: usize| size.checked_sub(padding);
+    let (Some(height), Some(width)) = (
+        inner(height, padding.top + padding.bottom),
+        inner(width, padding.left + padding.right),
+    ) else {
+        bail!(
+            "a gradient of shape {:?} is smaller than {padding:?}",
+            dy.dims()
+        )
+    };
+    dy.narrow(1, padding.top, height)?
+        .narrow(2, padding.left, width)?
+        .contiguous()
 }

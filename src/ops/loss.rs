@@ -1,6 +1,6 @@
 //! Cross entropies on logits, with their gradients.
 
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor, bail};
 
 /// What the loss of a batch is.
 #[derive(Debug)]
@@ -26,17 +26,160 @@ pub struct Target<'a> {
     pub class_weights: Option<&'a [f32]>,
 }
 
+/// Logits of each picture.
+fn rows_of(logits: &Tensor) -> Result<Vec<Vec<f32>>> {
+    logits.to_dtype(DType::F32)?.to_vec2()
+}
+
+fn check(logits: &Tensor, target: Target<'_>, classes: usize) -> Result<()> {
+    let labels = target.labels;
+    if logits.dim(0)? != labels.len() {
+        bail!(
+            "loss: logits {:?} and {} labels differ in number",
+            logits.dims(),
+            labels.len()
+        )
+    }
+    if let Some(label) = labels.iter().find(|label| **label as usize >= classes) {
+        bail!("loss: label {label} does not fit {classes} classes")
+    }
+    match target.class_weights {
+        Some(weights) if weights.len() != classes => {
+            bail!(
+                "loss: {} class weights for {classes} classes",
+                weights.len()
+            )
+        }
+        _ => Ok(()),
+    }
+}
+
+fn weight_of(target: Target<'_>, label: u32) -> f64 {
+    let weight = |weights: &[f32]| f64::from(weights[label as usize]);
+    target.class_weights.map_or(1.0, weight)
+}
+
+/// Logarithm of the sum of exponentials.
+fn log_sum_exp(row: &[f32]) -> f64 {
+    let most = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let most = f64::from(most);
+    let sum: f64 = row.iter().map(|x| (f64::from(*x) - most).exp()).sum();
+    most + sum.ln()
+}
+
+/// Logarithm of `1 + exp(x)` without overflow.
+fn softplus(x: f64) -> f64 {
+    x.max(0.0) + (-x.abs()).exp().ln_1p()
+}
+
+fn sigmoid(x: f64) -> f64 {
+    1.0 / (1.0 + (-x).exp())
+}
+
+/// Position of the first largest value.
+fn argmax(row: &[f32]) -> usize {
+    let later = |best: usize, i: usize| if row[i] > row[best] { i } else { best };
+    (1..row.len()).fold(0, later)
+}
+
+impl LossOutput {
+    /// Divides the gradients of the weighted sum by the weight.
+    fn finish(
+        logits: &Tensor,
+        sum: f64,
+        weight: f64,
+        correct: usize,
+        gradient: &[f64],
+    ) -> Result<Self> {
+        let mean = gradient
+            .iter()
+            .map(|g| if weight == 0.0 { 0.0 } else { g / weight } as f32);
+        let gradient = Tensor::from_vec(mean.collect(), logits.shape(), logits.device())?;
+        Ok(Self {
+            sum,
+            weight,
+            correct,
+            gradient,
+        })
+    }
+}
+
 /// Softmax and categorical cross entropy; logits `[batch, classes]`.
-pub fn categorical(_logits: &Tensor, _target: Target<'_>) -> Result<LossOutput> {
-    todo!()
+///
+/// # Errors
+/// If logits, labels and class weights do not fit together.
+pub fn categorical(logits: &Tensor, target: Target<'_>) -> Result<LossOutput> {
+    let (_, classes) = logits.dims2()?;
+    check(logits, target, classes)?;
+    let even = target.smoothing / classes as f64;
+    let (mut sum, mut weight, mut correct) = (0.0, 0.0, 0);
+    let mut gradient = Vec::with_capacity(logits.elem_count());
+    for (row, &label) in rows_of(logits)?.iter().zip(target.labels) {
+        let scale = log_sum_exp(row);
+        let picture = weight_of(target, label);
+        let mut loss = 0.0;
+        for (class, logit) in row.iter().enumerate() {
+            let hit = if class == label as usize {
+                1.0 - target.smoothing
+            } else {
+                0.0
+            };
+            let wanted = hit + even;
+            let log_probability = f64::from(*logit) - scale;
+            if wanted > 0.0 {
+                loss -= wanted * log_probability;
+            }
+            gradient.push(picture * (log_probability.exp() - wanted));
+        }
+        sum += picture * loss;
+        weight += picture;
+        correct += usize::from(argmax(row) == label as usize);
+    }
+    LossOutput::finish(logits, sum, weight, correct, &gradient)
 }
 
 /// Sigmoid and binary cross entropy; logits `[batch, 1]`, labels 0 and 1.
-pub fn binary(_logits: &Tensor, _target: Target<'_>) -> Result<LossOutput> {
-    todo!()
+///
+/// # Errors
+/// If logits, labels and class weights do not fit together.
+pub fn binary(logits: &Tensor, target: Target<'_>) -> Result<LossOutput> {
+    let (_, outputs) = logits.dims2()?;
+    if outputs != 1 {
+        bail!(
+            "binary loss: logits {:?} have more than one output",
+            logits.dims()
+        )
+    }
+    check(logits, target, 2)?;
+    let (mut sum, mut weight, mut correct) = (0.0, 0.0, 0);
+    let mut gradient = Vec::with_capacity(logits.elem_count());
+    for (row, &label) in rows_of(logits)?.iter().zip(target.labels) {
+        let logit = f64::from(row[0]);
+        let wanted = f64::from(label) * (1.0 - target.smoothing) + 0.5 * target.smoothing;
+        let picture = weight_of(target, label);
+        sum += picture * (softplus(logit) - wanted * logit);
+        weight += picture;
+        gradient.push(picture * (sigmoid(logit) - wanted));
+        correct += usize::from((logit > 0.0) == (label == 1));
+    }
+    LossOutput::finish(logits, sum, weight, correct, &gradient)
 }
 
 /// Probabilities of all classes, `[batch][classes]`: softmax, or (1 - p, p) of one sigmoid output.
-pub fn probabilities(_logits: &Tensor) -> Result<Vec<Vec<f32>>> {
-    todo!()
+///
+/// # Errors
+/// If the logits do not have two dimensions.
+pub fn probabilities(logits: &Tensor) -> Result<Vec<Vec<f32>>> {
+    let of_row = |row: Vec<f32>| match row[..] {
+        [logit] => {
+            let logit = f64::from(logit);
+            vec![sigmoid(-logit) as f32, sigmoid(logit) as f32]
+        }
+        _ => {
+            let scale = log_sum_exp(&row);
+            let probability = |x: &f32| (f64::from(*x) - scale).exp() as f32;
+            row.iter().map(probability).collect()
+        }
+    };
+    Ok(rows_of(logits)?.into_iter().map(of_row).collect())
 }

@@ -7,6 +7,7 @@
 
 pub mod activation;
 pub mod conv;
+mod cpu;
 pub mod dense;
 pub mod depthwise;
 pub mod dropout;
@@ -15,6 +16,8 @@ pub mod kernel;
 pub mod loss;
 pub mod norm;
 pub mod pool;
+mod portable;
+mod shape;
 
 /// Gradients of an op with a kernel and an optional bias; `None` where not asked for.
 #[derive(Debug, Default)]
@@ -37,3 +40,6 @@ pub struct Needs {
     /// To the bias.
     pub bias: bool,
 }
+
+#[cfg(test)]
+mod tests;

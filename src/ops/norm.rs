@@ -1,6 +1,11 @@
 //! Batch normalisation over the last axis (Ioffe and Szegedy, 2015), of maps and of vectors.
 
-use candle_core::{Result, Tensor};
+use candle_core::{Result, Tensor, bail};
+use rayon::prelude::*;
+
+use super::cpu::{self, Values};
+use super::kernel::{self, NormGradSums};
+use super::{portable, shape};
 
 /// Scale, offset and statistics, each `[channels]`.
 #[derive(Debug, Clone, Copy)]
@@ -28,6 +33,16 @@ pub struct NormGrads {
     pub beta: Option<Tensor>,
 }
 
+impl NormGrads {
+    fn keep([x, gamma, beta]: [Tensor; 3], input: bool, affine: bool) -> Self {
+        Self {
+            input: input.then_some(x),
+            gamma: affine.then_some(gamma),
+            beta: affine.then_some(beta),
+        }
+    }
+}
+
 /// What a training forward pass returns.
 #[derive(Debug)]
 pub struct Trained {
@@ -43,36 +58,298 @@ pub struct Trained {
     pub running_variance: Tensor,
 }
 
+/// The meaning with the stored statistics, in stock Candle operations.
+pub(super) fn portable_eval(x: &Tensor, norm: BatchNorm<'_>) -> Result<Tensor> {
+    portable(x, norm, norm.mean, norm.variance)
+}
+
+fn portable(x: &Tensor, norm: BatchNorm<'_>, mean: &Tensor, variance: &Tensor) -> Result<Tensor> {
+    let deviation = (variance + norm.epsilon)?.sqrt()?;
+    x.broadcast_sub(mean)?
+        .broadcast_div(&deviation)?
+        .broadcast_mul(norm.gamma)?
+        .broadcast_add(norm.beta)
+}
+
+/// The meaning with the batch's statistics: output, mean and biased variance.
+pub(super) fn portable_train(x: &Tensor, norm: BatchNorm<'_>) -> Result<[Tensor; 3]> {
+    let rows = x.flatten_to(x.rank() - 2)?;
+    let mean = rows.mean(0)?;
+    let variance = rows.broadcast_sub(&mean)?.sqr()?.mean(0)?;
+    Ok([portable(x, norm, &mean, &variance)?, mean, variance])
+}
+
+/// Channels of `x`, after a look at the four parameters.
+fn check(x: &Tensor, norm: BatchNorm<'_>) -> Result<usize> {
+    let Some((&channels, [_, ..])) = x.dims().split_last() else {
+        bail!("batch norm: input {:?} has no channels", x.dims())
+    };
+    for (name, parameter) in [
+        ("gamma", norm.gamma),
+        ("beta", norm.beta),
+        ("mean", norm.mean),
+        ("variance", norm.variance),
+    ] {
+        if parameter.dims() != [channels] {
+            let (x, parameter) = (x.dims(), parameter.dims());
+            bail!("batch norm: input {x:?} and {name} {parameter:?} do not fit together")
+        }
+    }
+    Ok(channels)
+}
+
+fn on_cpu(x: &Tensor, norm: BatchNorm<'_>) -> bool {
+    cpu::fits(&[x, norm.gamma, norm.beta, norm.mean, norm.variance])
+}
+
+fn vector(tensor: &Tensor) -> Result<Vec<f32>> {
+    tensor.to_vec1()
+}
+
+/// `1 / sqrt(variance + epsilon)`.
+fn inverse_deviation(variance: &[f32], epsilon: f64) -> Vec<f64> {
+    let inverse = |v: &f32| 1.0 / (f64::from(*v) + epsilon).sqrt();
+    variance.iter().map(inverse).collect()
+}
+
+/// `(x - mean) * inverse * gamma + beta` in one pass.
+fn normalise(
+    x: &[f32],
+    norm: BatchNorm<'_>,
+    mean: &[f32],
+    inverse: &[f64],
+    dims: &[usize],
+) -> Result<Tensor> {
+    let (gamma, beta) = (vector(norm.gamma)?, vector(norm.beta)?);
+    let scale: Vec<f32> = gamma
+        .iter()
+        .zip(inverse)
+        .map(|(gamma, inverse)| (f64::from(*gamma) * inverse) as f32)
+        .collect();
+    let zeros = vec![0.0; mean.len()];
+    let mut y = vec![0.0; x.len()];
+    let chunk = cpu::chunk_of_rows(mean.len());
+    // The same pass as the gradient's, with the roles of its coefficients: exact deviations from
+    // the mean first, where `x * scale + offset` would lose digits of a large mean.
+    y.par_chunks_mut(chunk)
+        .zip(x.par_chunks(chunk))
+        .for_each(|(y, x)| {
+            kernel::norm_input_grad(x, x, mean, [&zeros, &scale, &beta], y);
+        });
+    cpu::tensor(y, dims)
+}
+
 /// With the stored statistics.
-pub fn forward_eval(_x: &Tensor, _norm: BatchNorm<'_>) -> Result<Tensor> {
-    todo!()
+///
+/// # Errors
+/// If the shapes do not fit together.
+pub fn forward_eval(x: &Tensor, norm: BatchNorm<'_>) -> Result<Tensor> {
+    check(x, norm)?;
+    if !on_cpu(x, norm) {
+        return portable_eval(x, norm);
+    }
+    let mean = vector(norm.mean)?;
+    let inverse = inverse_deviation(&vector(norm.variance)?, norm.epsilon);
+    let contiguous = x.contiguous()?;
+    normalise(&Values::of(&contiguous)?, norm, &mean, &inverse, x.dims())
 }
 
 /// Gradients of [`forward_eval`]. `affine` says whether gamma and beta need theirs.
+///
+/// # Errors
+/// If the shapes do not fit together.
 pub fn backward_eval(
-    _x: &Tensor,
-    _dy: &Tensor,
-    _norm: BatchNorm<'_>,
-    _input: bool,
-    _affine: bool,
+    x: &Tensor,
+    dy: &Tensor,
+    norm: BatchNorm<'_>,
+    input: bool,
+    affine: bool,
 ) -> Result<NormGrads> {
-    todo!()
+    check(x, norm)?;
+    shape::same_shape("gradient of batch norm", x, dy)?;
+    if !on_cpu(x, norm) || !cpu::fits(&[dy]) {
+        let gradients = portable::gradients([x, norm.gamma, norm.beta], dy, |[x, gamma, beta]| {
+            portable_eval(
+                x,
+                BatchNorm {
+                    gamma,
+                    beta,
+                    ..norm
+                },
+            )
+        })?;
+        return Ok(NormGrads::keep(gradients, input, affine));
+    }
+    let (mean, variance) = (vector(norm.mean)?, vector(norm.variance)?);
+    gradients(x, dy, norm, [&mean, &variance], false, [input, affine])
 }
 
 /// With the batch's statistics; `momentum` is the share of the new ones in the running ones.
-pub fn forward_train(_x: &Tensor, _norm: BatchNorm<'_>, _momentum: f64) -> Result<Trained> {
-    todo!()
+///
+/// # Errors
+/// If the shapes do not fit together.
+pub fn forward_train(x: &Tensor, norm: BatchNorm<'_>, momentum: f64) -> Result<Trained> {
+    let channels = check(x, norm)?;
+    let rows = x.elem_count() / channels.max(1);
+    if rows == 0 {
+        return Ok(Trained {
+            y: x.clone(),
+            mean: norm.mean.clone(),
+            variance: norm.variance.clone(),
+            running_mean: norm.mean.clone(),
+            running_variance: norm.variance.clone(),
+        });
+    }
+    let (y, mean, variance) = if on_cpu(x, norm) {
+        let contiguous = x.contiguous()?;
+        let values = Values::of(&contiguous)?;
+        let [mean, variance] = batch_moments(&values, channels);
+        let inverse = inverse_deviation(&variance, norm.epsilon);
+        let y = normalise(&values, norm, &mean, &inverse, x.dims())?;
+        let mean = cpu::tensor(mean, &[channels])?;
+        (y, mean, cpu::tensor(variance, &[channels])?)
+    } else {
+        let [y, mean, variance] = portable_train(x, norm)?;
+        (y, mean, variance)
+    };
+    let blend = |running: &Tensor, new: &Tensor, factor: f64| {
+        running.affine(1.0 - momentum, 0.0)? + new.affine(momentum * factor, 0.0)?
+    };
+    // PyTorch divides by `rows - 1` here, and by `rows` in the normalisation.
+    let unbiased = rows as f64 / rows.saturating_sub(1).max(1) as f64;
+    let running_mean = blend(norm.mean, &mean, 1.0)?;
+    let running_variance = blend(norm.variance, &variance, unbiased)?;
+    Ok(Trained {
+        y,
+        mean,
+        variance,
+        running_mean,
+        running_variance,
+    })
 }
 
 /// Gradients of [`forward_train`], given the batch's mean and biased variance.
+///
+/// # Errors
+/// If the shapes do not fit together.
 pub fn backward_train(
-    _x: &Tensor,
-    _dy: &Tensor,
-    _norm: BatchNorm<'_>,
-    _mean: &Tensor,
-    _variance: &Tensor,
-    _input: bool,
-    _affine: bool,
+    x: &Tensor,
+    dy: &Tensor,
+    norm: BatchNorm<'_>,
+    mean: &Tensor,
+    variance: &Tensor,
+    input: bool,
+    affine: bool,
 ) -> Result<NormGrads> {
-    todo!()
+    let batch = BatchNorm {
+        mean,
+        variance,
+        ..norm
+    };
+    check(x, batch)?;
+    shape::same_shape("gradient of batch norm", x, dy)?;
+    if !on_cpu(x, batch) || !cpu::fits(&[dy]) {
+        let gradients = portable::gradients([x, norm.gamma, norm.beta], dy, |[x, gamma, beta]| {
+            let [y, ..] = portable_train(
+                x,
+                BatchNorm {
+                    gamma,
+                    beta,
+                    ..norm
+                },
+            )?;
+            Ok(y)
+        })?;
+        return Ok(NormGrads::keep(gradients, input, affine));
+    }
+    let (mean, variance) = (vector(mean)?, vector(variance)?);
+    gradients(x, dy, norm, [&mean, &variance], true, [input, affine])
+}
+
+/// Mean and biased variance of each channel: of chunks first, then joined in order (Chan, Golub
+/// and LeVeque, 1979).
+fn batch_moments(x: &[f32], channels: usize) -> [Vec<f32>; 2] {
+    let chunk = cpu::chunk_of_rows(channels);
+    let mut parts = vec![0.0; x.len().div_ceil(chunk) * 2 * channels];
+    parts
+        .par_chunks_mut(2 * channels)
+        .zip(x.par_chunks(chunk))
+        .for_each(|(part, x)| {
+            let (mean, squares) = part.split_at_mut(channels);
+            kernel::moments(x, mean, squares);
+        });
+    let (mut mean, mut squares) = (vec![0f64; channels], vec![0f64; channels]);
+    let mut rows = 0.0;
+    for (part, x) in parts.chunks(2 * channels).zip(x.chunks(chunk)) {
+        let new = (x.len() / channels) as f64;
+        for channel in 0..channels {
+            let gap = f64::from(part[channel]) - mean[channel];
+            mean[channel] += gap * new / (rows + new);
+            squares[channel] +=
+                f64::from(part[channels + channel]) + gap * gap * rows * new / (rows + new);
+        }
+        rows += new;
+    }
+    [
+        mean.into_iter().map(|mean| mean as f32).collect(),
+        squares.into_iter().map(|s| (s / rows) as f32).collect(),
+    ]
+}
+
+/// Gradients on the CPU. In training the statistics depend on `x`, too, and add two terms:
+/// `dx = scale * (dy - mean(dy) - normalised x * mean(dy * normalised x))`.
+fn gradients(
+    x: &Tensor,
+    dy: &Tensor,
+    norm: BatchNorm<'_>,
+    [mean, variance]: [&[f32]; 2],
+    training: bool,
+    [input, affine]: [bool; 2],
+) -> Result<NormGrads> {
+    let channels = mean.len();
+    let dims = x.dims();
+    let (x, dy) = (x.contiguous()?, dy.contiguous()?);
+    let (x, dy) = (Values::of(&x)?, Values::of(&dy)?);
+    let (x, dy): (&[f32], &[f32]) = (&x, &dy);
+    let inverse = inverse_deviation(variance, norm.epsilon);
+    let chunk = cpu::chunk_of_rows(channels);
+    let mut found = NormGrads::default();
+    let (mut sum, mut product) = (vec![0.0; channels], vec![0.0; channels]);
+    if affine || training {
+        let mut parts = vec![0.0; x.len().div_ceil(chunk) * 2 * channels];
+        parts
+            .par_chunks_mut((2 * channels).max(1))
+            .zip(x.par_chunks(chunk).zip(dy.par_chunks(chunk)))
+            .for_each(|(part, (x, dy))| {
+                let (dy_sum, dy_x) = part.split_at_mut(channels);
+                let sums = NormGradSums { dy: dy_sum, dy_x };
+                kernel::norm_grad_sums(x, dy, mean, sums);
+            });
+        let mut sums = cpu::sum_in_order(&parts, 2 * channels);
+        product = sums.split_off(channels);
+        sum = sums;
+    }
+    if input {
+        let gamma = vector(norm.gamma)?;
+        let scale = |c: usize| f64::from(gamma[c]) * inverse[c];
+        let rows = (x.len() / channels.max(1)).max(1) as f64;
+        let per_row = |sum: f32| if training { f64::from(sum) / rows } else { 0.0 };
+        let coefficient =
+            |f: &dyn Fn(usize) -> f64| -> Vec<f32> { (0..channels).map(|c| f(c) as f32).collect() };
+        let a = coefficient(&scale);
+        let b = coefficient(&|c| -scale(c) * inverse[c] * inverse[c] * per_row(product[c]));
+        let c = coefficient(&|c| -scale(c) * per_row(sum[c]));
+        let mut dx = vec![0.0; x.len()];
+        dx.par_chunks_mut(chunk)
+            .zip(x.par_chunks(chunk).zip(dy.par_chunks(chunk)))
+            .for_each(|(dx, (x, dy))| kernel::norm_input_grad(x, dy, mean, [&a, &b, &c], dx));
+        found.input = Some(cpu::tensor(dx, dims)?);
+    }
+    if affine {
+        let gamma = product.iter().zip(&inverse);
+        let gamma = gamma.map(|(sum, inverse)| (f64::from(*sum) * inverse) as f32);
+        found.gamma = Some(cpu::tensor(gamma.collect(), &[channels])?);
+        found.beta = Some(cpu::tensor(sum, &[channels])?);
+    }
+    Ok(found)
 }

@@ -1,0 +1,251 @@
+//! Convolution as a matrix product: of the map itself where the kernel is 1x1, else of patches
+//! gathered a few rows of outputs at a time.
+
+use super::gemm::{PackedMatrix, product};
+use super::{Epilogue, MapDims};
+use crate::geometry::{Padding, Window};
+
+/// Floats of gathered patches to stay under, so that they remain in the L2 cache.
+const PATCH_FLOATS: usize = 32 * 1024;
+
+/// A convolution kernel packed for [`conv`], from `[out, in, kernel_height, kernel_width]`.
+#[derive(Debug, Clone)]
+pub struct PackedConv {
+    matrix: PackedMatrix,
+}
+
+impl PackedConv {
+    /// Packs a kernel. `scale` multiplies each output channel (a folded batch norm).
+    pub fn new(kernel: &[f32], dims: [usize; 4], scale: Option<&[f32]>) -> Self {
+        let [filters, channels, height, width] = dims;
+        let area = height * width;
+        let matrix = PackedMatrix::new(area * channels, filters, |k, filter| {
+            let (tap, channel) = (k / channels, k % channels);
+            let value = kernel[(filter * channels + channel) * area + tap];
+            value * scale.map_or(1.0, |scale| scale[filter])
+        });
+        Self { matrix }
+    }
+
+    /// Output channels.
+    pub fn filters(&self) -> usize {
+        self.matrix.columns()
+    }
+}
+
+/// Whether the map itself is the left matrix.
+fn is_pointwise(window: &Window) -> bool {
+    window.kernel == [1, 1] && window.stride == [1, 1] && window.padding == Padding::default()
+}
+
+/// Output pixels gathered at a time.
+fn patch_pixels(pixels: usize, depth: usize) -> usize {
+    (PATCH_FLOATS / depth).next_multiple_of(14).min(pixels)
+}
+
+/// Floats of scratch that [`conv`] wants for this geometry.
+pub fn conv_scratch(input: MapDims, kernel: &PackedConv, window: &Window) -> usize {
+    let depth = kernel.matrix.depth();
+    match window.output(input.height, input.width) {
+        Some([height, width]) if !is_pointwise(window) => {
+            patch_pixels(height * width, depth) * depth
+        }
+        _ => 0,
+    }
+}
+
+/// Convolution of `batch` maps (1x1 with stride 1: one matrix product).
+///
+/// # Panics
+/// If a slice is shorter than its dimensions or the window does not fit.
+#[allow(clippy::too_many_arguments)]
+pub fn conv(
+    x: &[f32],
+    batch: usize,
+    input: MapDims,
+    kernel: &PackedConv,
+    window: &Window,
+    epilogue: Epilogue<'_>,
+    y: &mut [f32],
+    scratch: &mut [f32],
+) {
+    let matrix = &kernel.matrix;
+    let filters = matrix.columns();
+    if is_pointwise(window) {
+        let outputs = batch * input.height * input.width * filters;
+        return product(x, matrix, epilogue, &mut y[..outputs]);
+    }
+    let Some([height, width]) = window.output(input.height, input.width) else {
+        panic!("the window does not fit");
+    };
+    let pixels = height * width;
+    let step = patch_pixels(pixels, matrix.depth());
+    for image in 0..batch {
+        let x = &x[image * input.elements()..][..input.elements()];
+        for first in (0..pixels).step_by(step) {
+            let count = step.min(pixels - first);
+            let gathered = &mut scratch[..count * matrix.depth()];
+            patches(x, input, window, first, gathered);
+            let at = (image * pixels + first) * filters;
+            let part = Epilogue {
+                residual: epilogue.residual.map(|r| &r[at..]),
+                ..epilogue
+            };
+            product(gathered, matrix, part, &mut y[at..][..count * filters]);
+        }
+    }
+}
+
+/// Gathers the patches of the output pixels from `first` on, each `[kernel_height, kernel_width,
+/// channels]` with zeros where the window hangs over, until `gathered` is full.
+pub(crate) fn patches(
+    x: &[f32],
+    input: MapDims,
+    window: &Window,
+    first: usize,
+    gathered: &mut [f32],
+) {
+    let depth = window.kernel[0] * window.kernel[1] * input.channels;
+    let mut walk = Walk::new(input, window, first);
+    for patch in gathered.chunks_exact_mut(depth) {
+        if !walk.inside() {
+            patch.fill(0.0);
+        }
+        walk.runs(|at, from, length| copy(&x[from..from + length], &mut patch[at..at + length]));
+        walk.advance();
+    }
+}
+
+/// Adds patches back to where they came from: the transpose of [`patches`].
+pub(crate) fn add_patches(
+    gathered: &[f32],
+    input: MapDims,
+    window: &Window,
+    first: usize,
+    x: &mut [f32],
+) {
+    let depth = window.kernel[0] * window.kernel[1] * input.channels;
+    let mut walk = Walk::new(input, window, first);
+    for patch in gathered.chunks_exact(depth) {
+        walk.runs(|at, from, length| {
+            for (x, p) in x[from..from + length]
+                .iter_mut()
+                .zip(&patch[at..at + length])
+            {
+                *x += p;
+            }
+        });
+        walk.advance();
+    }
+}
+
+/// Copies a run; short ones without the call that `copy_from_slice` makes.
+#[inline(always)]
+fn copy(from: &[f32], to: &mut [f32]) {
+    let (from_blocks, from_rest) = from.as_chunks::<4>();
+    let (to_blocks, to_rest) = to.as_chunks_mut::<4>();
+    if from_blocks.len() > 16 {
+        return to.copy_from_slice(from);
+    }
+    for (from, to) in from_blocks.iter().zip(to_blocks) {
+        *to = *from;
+    }
+    for (from, to) in from_rest.iter().zip(to_rest) {
+        *to = *from;
+    }
+}
+
+/// Goes over output pixels in order.
+struct Walk<'a> {
+    input: MapDims,
+    window: &'a Window,
+    out_width: usize,
+    row: usize,
+    column: usize,
+}
+
+impl<'a> Walk<'a> {
+    fn new(input: MapDims, window: &'a Window, first: usize) -> Self {
+        let out_width = window
+            .output(input.height, input.width)
+            .map_or(1, |[_, width]| width);
+        Self {
+            input,
+            window,
+            out_width,
+            row: first / out_width,
+            column: first % out_width,
+        }
+    }
+
+    fn advance(&mut self) {
+        self.column += 1;
+        if self.column == self.out_width {
+            self.column = 0;
+            self.row += 1;
+        }
+    }
+
+    /// First input row and column of the window, counted from the padded corner.
+    #[inline(always)]
+    fn corner(&self) -> [usize; 2] {
+        let [sy, sx] = self.window.stride;
+        [self.row * sy, self.column * sx]
+    }
+
+    /// Whether the whole window lies on the map.
+    #[inline(always)]
+    fn inside(&self) -> bool {
+        let Padding { top, left, .. } = self.window.padding;
+        let [y, x] = self.corner();
+        let reach = |axis: usize| (self.window.kernel[axis] - 1) * self.window.dilation[axis];
+        y >= top
+            && x >= left
+            && y + reach(0) < self.input.height + top
+            && x + reach(1) < self.input.width + left
+    }
+
+    /// Calls `f(offset in the patch, offset in the map, length)` for every run of neighbouring
+    /// values of the window that lies on the map.
+    #[inline(always)]
+    fn runs(&self, mut f: impl FnMut(usize, usize, usize)) {
+        let MapDims {
+            height,
+            width,
+            channels,
+        } = self.input;
+        let Padding { top, left, .. } = self.window.padding;
+        let [kernel_height, kernel_width] = self.window.kernel;
+        let [dy, dx] = self.window.dilation;
+        let [corner_y, corner_x] = self.corner();
+        for ky in 0..kernel_height {
+            let Some(y) = (corner_y + ky * dy)
+                .checked_sub(top)
+                .filter(|y| *y < height)
+            else {
+                continue;
+            };
+            if dx == 1 {
+                let start = left.saturating_sub(corner_x);
+                let end = (width + left).saturating_sub(corner_x).min(kernel_width);
+                if start < end {
+                    f(
+                        (ky * kernel_width + start) * channels,
+                        (y * width + corner_x + start - left) * channels,
+                        (end - start) * channels,
+                    );
+                }
+                continue;
+            }
+            for kx in 0..kernel_width {
+                if let Some(x) = (corner_x + kx * dx)
+                    .checked_sub(left)
+                    .filter(|x| *x < width)
+                {
+                    let at = (ky * kernel_width + kx) * channels;
+                    f(at, (y * width + x) * channels, channels);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,376 @@
+//! Matrix products in register tiles. Every element is summed over the depth in order, so that its
+//! bits depend neither on the tile it falls into nor on how rows are shared out to threads.
+
+use super::Epilogue;
+use super::simd::{Baseline, Isa, Job, Vector, dispatch};
+
+/// Column widths of tiles, widest first; a matrix is cut greedily into panels of these.
+const WIDTHS: [usize; 4] = [32, 16, 8, 1];
+
+/// Floats of `a` and `y` that a chunk of rows should stay under, to keep them in the L2 cache.
+const CHUNK_FLOATS: usize = 32 * 1024;
+
+/// One tile: `y[r][c] = finish(sum over k of a[r][k] * b[k][c])`.
+pub(super) struct Tile {
+    a: *const f32,
+    a_row: usize,
+    a_depth: usize,
+    b: *const f32,
+    b_depth: usize,
+    depth: usize,
+    y: *mut f32,
+    y_row: usize,
+    /// What is done to the sums; null pointers where there is nothing to add.
+    bias: *const f32,
+    residual: *const f32,
+    accumulate: bool,
+    bounds: [f32; 2],
+}
+
+/// The tiles of an instruction set.
+pub(super) trait Tiles {
+    /// Most rows of a tile, for each of [`WIDTHS`].
+    const ROWS: [usize; 4];
+
+    /// Computes one tile.
+    ///
+    /// # Safety
+    /// The pointers reach over `rows` rows, `WIDTHS[width]` columns and the depth.
+    unsafe fn tile(width: usize, rows: usize, tile: &Tile);
+}
+
+#[inline(always)]
+unsafe fn tile<V: Vector, const ROWS: usize, const VECTORS: usize>(t: &Tile) {
+    // SAFETY: the caller vouches for the extents of the pointers.
+    unsafe {
+        let mut sums = [[V::splat(0.0); VECTORS]; ROWS];
+        let (mut a, mut b) = (t.a, t.b);
+        for _ in 0..t.depth {
+            let mut columns = [V::splat(0.0); VECTORS];
+            for (v, column) in columns.iter_mut().enumerate() {
+                *column = V::load(b.add(v * V::LANES));
+            }
+            for (r, row) in sums.iter_mut().enumerate() {
+                let value = V::splat(*a.add(r * t.a_row));
+                for (sum, column) in row.iter_mut().zip(columns) {
+                    *sum = value.mul_add(column, *sum);
+                }
+            }
+            a = a.add(t.a_depth);
+            b = b.add(t.b_depth);
+        }
+        let [low, high] = t.bounds.map(|bound| V::splat(bound));
+        for (r, row) in sums.iter().enumerate() {
+            for (v, sum) in row.iter().enumerate() {
+                let at = r * t.y_row + v * V::LANES;
+                let mut value = *sum;
+                if t.accumulate {
+                    value = value.add(V::load(t.y.add(at)));
+                }
+                if !t.bias.is_null() {
+                    value = value.add(V::load(t.bias.add(v * V::LANES)));
+                }
+                if !t.residual.is_null() {
+                    value = value.add(V::load(t.residual.add(at)));
+                }
+                value.clamp(low, high).store(t.y.add(at));
+            }
+        }
+    }
+}
+
+/// Tiles of up to `$rows` rows and `$vectors` vectors for each of [`WIDTHS`].
+macro_rules! tiles {
+    ($isa:ty: $($width:literal => $vector:ty, $vectors:literal, $most:literal [$($rows:literal)*];)*) => {
+        impl Tiles for $isa {
+            const ROWS: [usize; 4] = [$($most),*];
+
+            #[inline(always)]
+            unsafe fn tile(width: usize, rows: usize, t: &Tile) {
+                // SAFETY: handed on to the caller.
+                unsafe {
+                    match (width, rows) {
+                        $($(($width, $rows) => tile::<$vector, $rows, $vectors>(t),)*)*
+                        _ => unreachable!("a tile has at most `ROWS` rows"),
+                    }
+                }
+            }
+        }
+    };
+}
+
+tiles! { Baseline:
+    0 => <Self as Isa>::Wide, 4, 2 [1 2];
+    1 => <Self as Isa>::Wide, 2, 4 [1 2 3 4];
+    2 => <Self as Isa>::Half, 1, 6 [1 2 3 4 5 6];
+    3 => <Self as Isa>::One, 1, 8 [1 2 3 4 5 6 7 8];
+}
+
+#[cfg(target_arch = "x86_64")]
+tiles! { super::simd::x86::Avx2:
+    0 => <Self as Isa>::Wide, 4, 3 [1 2 3];
+    1 => <Self as Isa>::Wide, 2, 6 [1 2 3 4 5 6];
+    2 => <Self as Isa>::Half, 1, 12 [1 2 3 4 5 6 7 8 9 10 11 12];
+    3 => <Self as Isa>::One, 1, 12 [1 2 3 4 5 6 7 8 9 10 11 12];
+}
+
+#[cfg(target_arch = "x86_64")]
+tiles! { super::simd::x86::Avx512:
+    0 => <Self as Isa>::Wide, 2, 14 [1 2 3 4 5 6 7 8 9 10 11 12 13 14];
+    1 => <Self as Isa>::Wide, 1, 14 [1 2 3 4 5 6 7 8 9 10 11 12 13 14];
+    2 => <Self as Isa>::Half, 1, 14 [1 2 3 4 5 6 7 8 9 10 11 12 13 14];
+    3 => <Self as Isa>::One, 1, 14 [1 2 3 4 5 6 7 8 9 10 11 12 13 14];
+}
+
+/// The panels of a matrix with so many columns: first column and index into [`WIDTHS`].
+fn panels(columns: usize) -> impl Iterator<Item = (usize, usize)> {
+    let mut first = 0;
+    std::iter::from_fn(move || {
+        let width = WIDTHS.iter().position(|&w| w <= columns - first)?;
+        first += WIDTHS[width];
+        Some((first - WIDTHS[width], width))
+    })
+}
+
+/// A matrix `[depth, columns]`, panel after panel, each `[depth, width]`.
+#[derive(Debug, Clone)]
+pub(crate) struct PackedMatrix {
+    values: Vec<f32>,
+    depth: usize,
+    columns: usize,
+}
+
+impl PackedMatrix {
+    /// Packs the matrix whose value at `k`, `c` is `value(k, c)`.
+    pub(crate) fn new(depth: usize, columns: usize, value: impl Fn(usize, usize) -> f32) -> Self {
+        let mut values = Vec::with_capacity(depth * columns);
+        for (first, width) in panels(columns) {
+            for k in 0..depth {
+                values.extend((first..first + WIDTHS[width]).map(|c| value(k, c)));
+            }
+        }
+        Self {
+            values,
+            depth,
+            columns,
+        }
+    }
+
+    /// Length of the sums.
+    pub(crate) fn depth(&self) -> usize {
+        self.depth
+    }
+
+    /// Number of columns.
+    pub(crate) fn columns(&self) -> usize {
+        self.columns
+    }
+}
+
+/// The left matrix: `rows` x `depth` at any strides.
+#[derive(Clone, Copy)]
+struct Left<'a> {
+    values: &'a [f32],
+    row: usize,
+    depth: usize,
+}
+
+/// The right matrix.
+#[derive(Clone, Copy)]
+enum Right<'a> {
+    Packed(&'a [f32]),
+    /// Row-major, with this many columns.
+    Rows(&'a [f32], usize),
+}
+
+struct Product<'a> {
+    rows: usize,
+    depth: usize,
+    columns: usize,
+    a: Left<'a>,
+    b: Right<'a>,
+    accumulate: bool,
+    epilogue: Epilogue<'a>,
+    y: &'a mut [f32],
+}
+
+impl Product<'_> {
+    /// Panics where a pointer of a tile would leave its slice.
+    fn check(&self) {
+        let last = |rows: usize| rows.saturating_sub(1);
+        assert!(self.y.len() >= self.rows * self.columns, "room for y");
+        if self.rows > 0 && self.depth > 0 {
+            let end = last(self.rows) * self.a.row + last(self.depth) * self.a.depth + 1;
+            assert!(self.a.values.len() >= end, "length of a");
+        }
+        let b = match self.b {
+            Right::Packed(values) | Right::Rows(values, _) => values,
+        };
+        assert!(b.len() >= self.depth * self.columns, "length of b");
+        if let Some(bias) = self.epilogue.bias {
+            assert!(bias.len() >= self.columns, "length of the bias");
+        }
+        if let Some(residual) = self.epilogue.residual {
+            assert!(
+                residual.len() >= self.rows * self.columns,
+                "length of the residual"
+            );
+        }
+    }
+}
+
+impl Job for Product<'_> {
+    #[inline(always)]
+    unsafe fn run<I: Isa>(self) {
+        let most = I::ROWS[0];
+        let chunk = (CHUNK_FLOATS / (self.depth + self.columns)).next_multiple_of(most);
+        let null = std::ptr::null();
+        let bias = self.epilogue.bias.map_or(null, <[f32]>::as_ptr);
+        let residual = self.epilogue.residual.map_or(null, <[f32]>::as_ptr);
+        let offset = |from: *const f32, by: usize| {
+            if from.is_null() {
+                null
+            } else {
+                from.wrapping_add(by)
+            }
+        };
+        let y = self.y.as_mut_ptr();
+        for start in (0..self.rows).step_by(chunk) {
+            let rows = chunk.min(self.rows - start);
+            for (column, width) in panels(self.columns) {
+                let (b, b_depth) = match self.b {
+                    Right::Packed(values) => (
+                        values.as_ptr().wrapping_add(column * self.depth),
+                        WIDTHS[width],
+                    ),
+                    Right::Rows(values, stride) => (values.as_ptr().wrapping_add(column), stride),
+                };
+                // Tiles of nearly the same height, rather than full ones and a low last one.
+                let tiles = rows.div_ceil(I::ROWS[width]);
+                let (height, taller) = (rows / tiles, rows % tiles);
+                let mut row = start;
+                for index in 0..tiles {
+                    let height = height + usize::from(index < taller);
+                    let at = row * self.columns + column;
+                    let tile = Tile {
+                        a: self.a.values.as_ptr().wrapping_add(row * self.a.row),
+                        a_row: self.a.row,
+                        a_depth: self.a.depth,
+                        b,
+                        b_depth,
+                        depth: self.depth,
+                        y: y.wrapping_add(at),
+                        y_row: self.columns,
+                        bias: offset(bias, column),
+                        residual: offset(residual, at),
+                        accumulate: self.accumulate,
+                        bounds: self.epilogue.activation.bounds(),
+                    };
+                    // SAFETY: `check` compared all extents, and rows and columns stay inside them.
+                    unsafe { I::tile(width, height, &tile) };
+                    row += height;
+                }
+            }
+        }
+    }
+}
+
+/// `y [rows, columns] = epilogue(a [rows, depth] x b)`, all row-major.
+pub(crate) fn product(a: &[f32], b: &PackedMatrix, epilogue: Epilogue<'_>, y: &mut [f32]) {
+    let rows = y.len() / b.columns;
+    let product = Product {
+        rows,
+        depth: b.depth,
+        columns: b.columns,
+        a: Left {
+            values: a,
+            row: b.depth,
+            depth: 1,
+        },
+        b: Right::Packed(&b.values),
+        accumulate: false,
+        epilogue,
+        y,
+    };
+    product.check();
+    dispatch(product);
+}
+
+/// `y [rows, columns] += a^T x b` for rows `first..first + rows` of `a^T`, with row-major
+/// `a [depth, a_columns]` and `b [depth, columns]`.
+pub(crate) fn add_transposed_product(
+    a: &[f32],
+    a_columns: usize,
+    first: usize,
+    b: &[f32],
+    columns: usize,
+    y: &mut [f32],
+) {
+    /// Rows of `a` and `b` that are read again for each tile, kept in cache.
+    const DEPTH: usize = 256;
+    for (a, b) in a.chunks(DEPTH * a_columns).zip(b.chunks(DEPTH * columns)) {
+        let product = Product {
+            rows: y.len() / columns,
+            depth: a.len() / a_columns,
+            columns,
+            a: Left {
+                values: &a[first..],
+                row: 1,
+                depth: a_columns,
+            },
+            b: Right::Rows(b, columns),
+            accumulate: true,
+            epilogue: Epilogue::default(),
+            y,
+        };
+        product.check();
+        dispatch(product);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::activation::Activation;
+    use crate::ops::kernel::simd::tests::at_every_level;
+
+    fn wave(n: usize, step: f32) -> Vec<f32> {
+        (0..n).map(|i| (i as f32 * step).sin()).collect()
+    }
+
+    #[test]
+    fn products_agree_with_plain_sums_at_every_level() {
+        for (rows, depth, columns) in [(1, 1, 1), (29, 7, 57), (15, 33, 24), (5, 3, 100)] {
+            let a = wave(rows * depth, 0.7);
+            let b = wave(depth * columns, 1.3);
+            let bias = wave(columns, 0.3);
+            let residual = wave(rows * columns, 0.9);
+            let packed = PackedMatrix::new(depth, columns, |k, c| b[k * columns + c]);
+            let transposed: Vec<f32> = (0..depth * rows)
+                .map(|i| a[i % rows * depth + i / rows])
+                .collect();
+            at_every_level(|level| {
+                let mut y = vec![f32::NAN; rows * columns];
+                let epilogue = Epilogue {
+                    bias: Some(&bias),
+                    residual: Some(&residual),
+                    activation: Activation::Relu,
+                };
+                product(&a, &packed, epilogue, &mut y);
+                let mut added = vec![1.0; rows * columns];
+                add_transposed_product(&transposed, rows, 0, &b, columns, &mut added);
+                for r in 0..rows {
+                    for c in 0..columns {
+                        let at = r * columns + c;
+                        let sum: f64 = (0..depth)
+                            .map(|k| f64::from(a[r * depth + k]) * f64::from(b[k * columns + c]))
+                            .sum();
+                        let wanted = (sum + f64::from(bias[c] + residual[at])).max(0.0);
+                        assert!((f64::from(y[at]) - wanted).abs() < 1e-4, "{level:?}");
+                        assert!((f64::from(added[at]) - sum - 1.0).abs() < 1e-4, "{level:?}");
+                    }
+                }
+            });
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! Passes over maps channel by channel: affine, global pools and the sums of batch norm.
+
+use super::MapDims;
+use super::simd::{Isa, Job, PerChannels, Vector, dispatch, over_channels};
+use crate::ops::activation::Activation;
+
+/// A [`PerChannels`] to run over all channels of all instruction sets.
+struct Whole<W> {
+    channels: usize,
+    work: W,
+}
+
+impl<W: PerChannels> Job for Whole<W> {
+    #[inline(always)]
+    unsafe fn run<I: Isa>(mut self) {
+        // SAFETY: handed on to the caller.
+        unsafe { over_channels::<I>(self.channels, &mut self.work) }
+    }
+}
+
+fn run(channels: usize, work: impl PerChannels) {
+    dispatch(Whole { channels, work });
+}
+
+/// Rows of `channels` values in `len`.
+fn rows(len: usize, channels: usize) -> usize {
+    if channels == 0 { 0 } else { len / channels }
+}
+
+/// `y = activation(x * scale + offset (+ residual))` per channel: a batch norm that no convolution
+/// could take in. `scale` and `offset` have one value a channel.
+///
+/// # Panics
+/// If `x`, `y` and `residual` differ in length, or `scale` and `offset`.
+pub fn affine(
+    x: &[f32],
+    scale: &[f32],
+    offset: &[f32],
+    residual: Option<&[f32]>,
+    activation: Activation,
+    y: &mut [f32],
+) {
+    struct Affine<'a> {
+        x: &'a [f32],
+        scale: &'a [f32],
+        offset: &'a [f32],
+        residual: Option<&'a [f32]>,
+        bounds: [f32; 2],
+        y: &'a mut [f32],
+    }
+    impl PerChannels for Affine<'_> {
+        #[inline(always)]
+        unsafe fn block<V: Vector>(&mut self, channel: usize) {
+            let channels = self.scale.len();
+            // SAFETY: the lengths were compared.
+            unsafe {
+                let scale = V::load(self.scale.as_ptr().add(channel));
+                let offset = V::load(self.offset.as_ptr().add(channel));
+                let [low, high] = self.bounds;
+                let (low, high) = (V::splat(low), V::splat(high));
+                for row in 0..rows(self.x.len(), channels) {
+                    let at = row * channels + channel;
+                    let mut value = V::load(self.x.as_ptr().add(at)).mul_add(scale, offset);
+                    if let Some(residual) = self.residual {
+                        value = value.add(V::load(residual.as_ptr().add(at)));
+                    }
+                    value.clamp(low, high).store(self.y.as_mut_ptr().add(at));
+                }
+            }
+        }
+    }
+    let channels = scale.len();
+    assert!(offset.len() == channels && y.len() == x.len());
+    assert!(residual.is_none_or(|r| r.len() == x.len()));
+    // A few rows at a time, so that they are still in cache for the next block of channels.
+    let step = block_values(channels);
+    for (i, (x, y)) in x.chunks(step).zip(y.chunks_mut(step)).enumerate() {
+        let work = Affine {
+            x,
+            scale,
+            offset,
+            residual: residual.map(|r| &r[i * step..][..x.len()]),
+            bounds: activation.bounds(),
+            y,
+        };
+        run(channels, work);
+    }
+}
+
+/// Values of whole rows that stay in the L1 cache beside a few others like them.
+fn block_values(channels: usize) -> usize {
+    (2048 / channels.max(1)).max(1) * channels.max(1)
+}
+
+/// Mean over height and width of each map: `y [batch, channels]`.
+pub fn global_avg(x: &[f32], batch: usize, input: MapDims, y: &mut [f32]) {
+    let pixels = input.height * input.width;
+    for image in 0..batch {
+        let y = &mut y[image * input.channels..][..input.channels];
+        y.fill(0.0);
+        add_rows(&x[image * input.elements()..][..input.elements()], y);
+        for value in y {
+            *value /= pixels as f32;
+        }
+    }
+}
+
+/// Adds the rows of `x`, each as long as `sums`, to `sums`.
+pub(crate) fn add_rows(x: &[f32], sums: &mut [f32]) {
+    struct AddRows<'a> {
+        x: &'a [f32],
+        sums: &'a mut [f32],
+    }
+    impl PerChannels for AddRows<'_> {
+        #[inline(always)]
+        unsafe fn block<V: Vector>(&mut self, channel: usize) {
+            let channels = self.sums.len();
+            // SAFETY: only whole rows of `x` are read.
+            unsafe {
+                let to = self.sums.as_mut_ptr().add(channel);
+                let mut sum = V::load(to);
+                for row in 0..rows(self.x.len(), channels) {
+                    sum = sum.add(V::load(self.x.as_ptr().add(row * channels + channel)));
+                }
+                sum.store(to);
+            }
+        }
+    }
+    run(sums.len(), AddRows { x, sums });
+}
+
+/// Maximum over height and width of each map: `y [batch, channels]`.
+pub fn global_max(x: &[f32], batch: usize, input: MapDims, y: &mut [f32]) {
+    struct Max<'a> {
+        x: &'a [f32],
+        y: &'a mut [f32],
+    }
+    impl PerChannels for Max<'_> {
+        #[inline(always)]
+        unsafe fn block<V: Vector>(&mut self, channel: usize) {
+            let channels = self.y.len();
+            // SAFETY: only whole rows of `x` are read.
+            unsafe {
+                let mut most = V::splat(f32::NEG_INFINITY);
+                for row in 0..rows(self.x.len(), channels) {
+                    let value = V::load(self.x.as_ptr().add(row * channels + channel));
+                    most = value.max(most);
+                }
+                most.store(self.y.as_mut_ptr().add(channel));
+            }
+        }
+    }
+    for image in 0..batch {
+        let x = &x[image * input.elements()..][..input.elements()];
+        let y = &mut y[image * input.channels..][..input.channels];
+        run(input.channels, Max { x, y });
+    }
+}
+
+/// Mean and sum of squared deviations of each channel over the rows of `x`.
+pub(crate) fn moments(x: &[f32], mean: &mut [f32], squares: &mut [f32]) {
+    struct Squares<'a> {
+        x: &'a [f32],
+        mean: &'a [f32],
+        squares: &'a mut [f32],
+    }
+    impl PerChannels for Squares<'_> {
+        #[inline(always)]
+        unsafe fn block<V: Vector>(&mut self, channel: usize) {
+            let channels = self.mean.len();
+            // SAFETY: only whole rows of `x` are read; the lengths were compared.
+            unsafe {
+                let mean = V::load(self.mean.as_ptr().add(channel));
+                let mut sum = V::splat(0.0);
+                for row in 0..rows(self.x.len(), channels) {
+                    let value = V::load(self.x.as_ptr().add(row * channels + channel)).sub(mean);
+                    sum = value.mul_add(value, sum);
+                }
+                sum.store(self.squares.as_mut_ptr().add(channel));
+            }
+        }
+    }
+    let channels = mean.len();
+    assert_eq!(channels, squares.len());
+    mean.fill(0.0);
+    add_rows(x, mean);
+    for value in mean.iter_mut() {
+        *value /= rows(x.len(), channels) as f32;
+    }
+    run(channels, Squares { x, mean, squares });
+}
+
+/// Sums over rows that the gradients of a batch norm need, one value a channel.
+pub(crate) struct NormGradSums<'a> {
+    /// Of `dy`.
+    pub(crate) dy: &'a mut [f32],
+    /// Of `dy * (x - mean)`.
+    pub(crate) dy_x: &'a mut [f32],
+}
+
+/// Sets the sums over the rows of `x` and `dy`.
+pub(crate) fn norm_grad_sums(x: &[f32], dy: &[f32], mean: &[f32], sums: NormGradSums<'_>) {
+    struct Sums<'a> {
+        x: &'a [f32],
+        dy: &'a [f32],
+        mean: &'a [f32],
+        sums: NormGradSums<'a>,
+    }
+    impl PerChannels for Sums<'_> {
+        #[inline(always)]
+        unsafe fn block<V: Vector>(&mut self, channel: usize) {
+            let channels = self.mean.len();
+            // SAFETY: only whole rows are read; the lengths were compared.
+            unsafe {
+                let mean = V::load(self.mean.as_ptr().add(channel));
+                let (mut sum, mut product) = (V::splat(0.0), V::splat(0.0));
+                for row in 0..rows(self.x.len(), channels) {
+                    let at = row * channels + channel;
+                    let dy = V::load(self.dy.as_ptr().add(at));
+                    let x = V::load(self.x.as_ptr().add(at)).sub(mean);
+                    sum = sum.add(dy);
+                    product = x.mul_add(dy, product);
+                }
+                sum.store(self.sums.dy.as_mut_ptr().add(channel));
+                product.store(self.sums.dy_x.as_mut_ptr().add(channel));
+            }
+        }
+    }
+    let channels = mean.len();
+    assert!(x.len() == dy.len() && sums.dy.len() == channels && sums.dy_x.len() == channels);
+    run(channels, Sums { x, dy, mean, sums });
+}
+
+/// `dx = a * dy + b * (x - mean) + c` with coefficients `[a, b, c]` of each channel.
+pub(crate) fn norm_input_grad(
+    x: &[f32],
+    dy: &[f32],
+    mean: &[f32],
+    coefficients: [&[f32]; 3],
+    dx: &mut [f32],
+) {
+    struct InputGrad<'a> {
+        x: &'a [f32],
+        dy: &'a [f32],
+        mean: &'a [f32],
+        coefficients: [&'a [f32]; 3],
+        dx: &'a mut [f32],
+    }
+    impl PerChannels for InputGrad<'_> {
+        #[inline(always)]
+        unsafe fn block<V: Vector>(&mut self, channel: usize) {
+            let channels = self.mean.len();
+            // SAFETY: only whole rows are touched; the lengths were compared.
+            unsafe {
+                let mean = V::load(self.mean.as_ptr().add(channel));
+                let [a, b, c] = self.coefficients;
+                let a = V::load(a.as_ptr().add(channel));
+                let b = V::load(b.as_ptr().add(channel));
+                let c = V::load(c.as_ptr().add(channel));
+                for row in 0..rows(self.x.len(), channels) {
+                    let at = row * channels + channel;
+                    let x = V::load(self.x.as_ptr().add(at)).sub(mean);
+                    let dy = V::load(self.dy.as_ptr().add(at));
+                    let value = dy.mul_add(a, x.mul_add(b, c));
+                    value.store(self.dx.as_mut_ptr().add(at));
+                }
+            }
+        }
+    }
+    let channels = mean.len();
+    assert!(coefficients.iter().all(|c| c.len() == channels));
+    assert!(x.len() == dy.len() && x.len() == dx.len());
+    let step = block_values(channels);
+    for ((x, dy), dx) in x.chunks(step).zip(dy.chunks(step)).zip(dx.chunks_mut(step)) {
+        let work = InputGrad {
+            x,
+            dy,
+            mean,
+            coefficients,
+            dx,
+        };
+        run(channels, work);
+    }
+}

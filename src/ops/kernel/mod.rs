@@ -1,0 +1,49 @@
+//! CPU kernels on slices: single-threaded, no allocation, SIMD path chosen at run time. The tensor
+//! ops beside this folder run them over chunks in parallel; the frozen prefix runs them
+//! depth-first.
+
+mod conv;
+mod depthwise;
+mod depthwise_grad;
+mod gemm;
+mod map;
+mod simd;
+
+pub use conv::{PackedConv, conv, conv_scratch};
+pub(super) use conv::{add_patches, patches};
+pub use depthwise::{PackedDepthwise, depthwise};
+pub(super) use depthwise_grad::{depthwise_input_grad, depthwise_kernel_grad};
+pub(super) use gemm::{PackedMatrix, add_transposed_product, product};
+pub(super) use map::{NormGradSums, add_rows, moments, norm_grad_sums, norm_input_grad};
+pub use map::{affine, global_avg, global_max};
+
+use super::activation::Activation;
+
+/// Height, width and channels of one map.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MapDims {
+    /// Rows.
+    pub height: usize,
+    /// Columns.
+    pub width: usize,
+    /// Channels.
+    pub channels: usize,
+}
+
+impl MapDims {
+    /// Number of values.
+    pub fn elements(self) -> usize {
+        self.height * self.width * self.channels
+    }
+}
+
+/// What is done to an output while it is still in registers or cache.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Epilogue<'a> {
+    /// Added per output channel.
+    pub bias: Option<&'a [f32]>,
+    /// Added per output value, before the activation.
+    pub residual: Option<&'a [f32]>,
+    /// Applied last.
+    pub activation: Activation,
+}

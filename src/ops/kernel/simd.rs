@@ -1,0 +1,370 @@
+//! Vectors of f32 and the choice of instruction set at run time.
+//!
+//! A kernel is a [`Job`] written once over [`Isa`]; [`dispatch`] compiles it for every instruction
+//! set of this architecture and runs the best one that the processor has.
+
+use super::gemm::Tiles;
+
+/// A vector of f32 in a register.
+pub(super) trait Vector: Copy {
+    /// Number of values.
+    const LANES: usize;
+
+    /// # Safety
+    /// The processor has this vector's instruction set; so for all methods.
+    unsafe fn splat(value: f32) -> Self;
+    /// # Safety
+    /// `LANES` values can be read.
+    unsafe fn load(from: *const f32) -> Self;
+    /// # Safety
+    /// `LANES` values can be written.
+    unsafe fn store(self, to: *mut f32);
+    /// `self + other`.
+    ///
+    /// # Safety
+    /// As for [`Vector::splat`].
+    unsafe fn add(self, other: Self) -> Self;
+    /// `self - other`.
+    ///
+    /// # Safety
+    /// As for [`Vector::splat`].
+    unsafe fn sub(self, other: Self) -> Self;
+    /// `self * factor + other`.
+    ///
+    /// # Safety
+    /// As for [`Vector::splat`].
+    unsafe fn mul_add(self, factor: Self, other: Self) -> Self;
+    /// The values brought into `low..=high`; NaN stays NaN.
+    ///
+    /// # Safety
+    /// As for [`Vector::splat`].
+    unsafe fn clamp(self, low: Self, high: Self) -> Self;
+    /// The larger of each pair; NaN in `self` wins.
+    ///
+    /// # Safety
+    /// As for [`Vector::splat`].
+    unsafe fn max(self, other: Self) -> Self;
+}
+
+/// `N` values that the compiler may put where it likes. `FMA` says that a fused multiply-add is an
+/// instruction and not a slow call.
+#[derive(Clone, Copy)]
+pub(super) struct Lanes<const N: usize, const FMA: bool>([f32; N]);
+
+impl<const N: usize, const FMA: bool> Lanes<N, FMA> {
+    #[inline(always)]
+    fn zip(mut self, other: Self, f: impl Fn(f32, f32) -> f32) -> Self {
+        for (a, b) in self.0.iter_mut().zip(other.0) {
+            *a = f(*a, b);
+        }
+        self
+    }
+}
+
+impl<const N: usize, const FMA: bool> Vector for Lanes<N, FMA> {
+    const LANES: usize = N;
+
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self {
+        Self([value; N])
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: the caller vouches for N readable values.
+        Self(unsafe { from.cast::<[f32; N]>().read() })
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: the caller vouches for N writable values.
+        unsafe { to.cast::<[f32; N]>().write(self.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        self.zip(other, |a, b| a + b)
+    }
+
+    #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        self.zip(other, |a, b| a - b)
+    }
+
+    #[inline(always)]
+    unsafe fn mul_add(self, factor: Self, mut other: Self) -> Self {
+        for ((a, b), c) in self.0.into_iter().zip(factor.0).zip(&mut other.0) {
+            *c = if FMA { a.mul_add(b, *c) } else { a * b + *c };
+        }
+        other
+    }
+
+    #[inline(always)]
+    unsafe fn clamp(self, low: Self, high: Self) -> Self {
+        self.zip(low, |x, low| if low > x { low } else { x })
+            .zip(high, |x, high| if high < x { high } else { x })
+    }
+
+    #[inline(always)]
+    unsafe fn max(self, other: Self) -> Self {
+        self.zip(other, |x, other| if other > x { other } else { x })
+    }
+}
+
+/// The vectors of an instruction set, widest first.
+pub(super) trait Isa: Tiles {
+    /// The widest.
+    type Wide: Vector;
+    /// For the rest of a row, or the same again.
+    type Half: Vector;
+    /// A single value.
+    type One: Vector;
+}
+
+/// Work to be compiled for every instruction set. `run` and all it calls are `#[inline(always)]`.
+pub(super) trait Job {
+    /// Does the work.
+    ///
+    /// # Safety
+    /// The processor has the instruction set `I`.
+    unsafe fn run<I: Isa>(self);
+}
+
+/// Work on a block of neighbouring channels, as many as the vector has lanes.
+pub(super) trait PerChannels {
+    /// Does the work for the block that starts at `channel`.
+    ///
+    /// # Safety
+    /// The processor has the vector's instruction set and the channels exist.
+    unsafe fn block<V: Vector>(&mut self, channel: usize);
+}
+
+/// Cuts `channels` channels into blocks, widest first.
+///
+/// # Safety
+/// The processor has the instruction set `I`.
+#[inline(always)]
+pub(super) unsafe fn over_channels<I: Isa>(channels: usize, work: &mut impl PerChannels) {
+    let mut channel = 0;
+    // SAFETY: the caller vouches for the instruction set, the conditions for the channels.
+    unsafe {
+        while channel + I::Wide::LANES <= channels {
+            work.block::<I::Wide>(channel);
+            channel += I::Wide::LANES;
+        }
+        while channel + I::Half::LANES <= channels {
+            work.block::<I::Half>(channel);
+            channel += I::Half::LANES;
+        }
+        while channel < channels {
+            work.block::<I::One>(channel);
+            channel += 1;
+        }
+    }
+}
+
+/// What any processor of the architecture has.
+pub(super) struct Baseline;
+
+/// Fused multiply-add belongs to the 64-bit Arm baseline, not to the x86 one.
+const BASELINE_FMA: bool = cfg!(target_arch = "aarch64");
+
+impl Isa for Baseline {
+    type Wide = Lanes<8, BASELINE_FMA>;
+    type Half = Lanes<8, BASELINE_FMA>;
+    type One = Lanes<1, BASELINE_FMA>;
+}
+
+/// Instruction sets that kernels are compiled for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Level {
+    /// AVX-512 F and VL.
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+    /// AVX2 and FMA.
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    /// What every processor of the architecture has.
+    Baseline,
+}
+
+impl Level {
+    /// The levels that this processor has, best first.
+    pub(super) fn available() -> impl Iterator<Item = Self> {
+        #[cfg(target_arch = "x86_64")]
+        let fast = {
+            let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+            let avx512 =
+                avx2 && is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl");
+            [avx512.then_some(Self::Avx512), avx2.then_some(Self::Avx2)]
+        };
+        #[cfg(not(target_arch = "x86_64"))]
+        let fast: [Option<Self>; 0] = [];
+        fast.into_iter().flatten().chain([Self::Baseline])
+    }
+
+    /// Runs a job; `self` comes from [`Level::available`].
+    fn run(self, job: impl Job) {
+        match self {
+            // SAFETY: the level is available, so the processor has the features.
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => unsafe { x86::with_avx512(job) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => unsafe { x86::with_avx2(job) },
+            // SAFETY: the baseline is always there.
+            Self::Baseline => unsafe { job.run::<Baseline>() },
+        }
+    }
+}
+
+/// Runs a job with the best instruction set there is.
+pub(super) fn dispatch(job: impl Job) {
+    #[cfg(test)]
+    if let Some(level) = tests::FORCED.get() {
+        return level.run(job);
+    }
+    if let Some(best) = Level::available().next() {
+        best.run(job);
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+pub(super) mod x86 {
+    use std::arch::x86_64::*;
+
+    use super::{Isa, Job, Lanes, Vector};
+
+    /// AVX-512 F and VL.
+    pub(crate) struct Avx512;
+    /// AVX2 and FMA.
+    pub(crate) struct Avx2;
+
+    impl Isa for Avx512 {
+        type Wide = __m512;
+        type Half = __m256;
+        type One = Lanes<1, true>;
+    }
+
+    impl Isa for Avx2 {
+        type Wide = __m256;
+        type Half = __m256;
+        type One = Lanes<1, true>;
+    }
+
+    #[target_feature(enable = "avx512f,avx512vl,avx2,fma")]
+    pub(super) fn with_avx512(job: impl Job) {
+        // SAFETY: this function is only called where the features are.
+        unsafe { job.run::<Avx512>() }
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    pub(super) fn with_avx2(job: impl Job) {
+        // SAFETY: this function is only called where the features are.
+        unsafe { job.run::<Avx2>() }
+    }
+
+    macro_rules! vector {
+        ($vector:ty, $lanes:literal, $splat:ident, $load:ident, $store:ident, $add:ident,
+         $sub:ident, $fma:ident, $max:ident, $min:ident) => {
+            impl Vector for $vector {
+                const LANES: usize = $lanes;
+
+                #[inline(always)]
+                unsafe fn splat(value: f32) -> Self {
+                    // SAFETY: the caller vouches for the instruction set.
+                    unsafe { $splat(value) }
+                }
+
+                #[inline(always)]
+                unsafe fn load(from: *const f32) -> Self {
+                    // SAFETY: the caller vouches for the instruction set and the values.
+                    unsafe { $load(from) }
+                }
+
+                #[inline(always)]
+                unsafe fn store(self, to: *mut f32) {
+                    // SAFETY: the caller vouches for the instruction set and the room.
+                    unsafe { $store(to, self) }
+                }
+
+                #[inline(always)]
+                unsafe fn add(self, other: Self) -> Self {
+                    // SAFETY: the caller vouches for the instruction set.
+                    unsafe { $add(self, other) }
+                }
+
+                #[inline(always)]
+                unsafe fn sub(self, other: Self) -> Self {
+                    // SAFETY: the caller vouches for the instruction set.
+                    unsafe { $sub(self, other) }
+                }
+
+                #[inline(always)]
+                unsafe fn mul_add(self, factor: Self, other: Self) -> Self {
+                    // SAFETY: the caller vouches for the instruction set.
+                    unsafe { $fma(self, factor, other) }
+                }
+
+                #[inline(always)]
+                unsafe fn clamp(self, low: Self, high: Self) -> Self {
+                    // SAFETY: the caller vouches for the instruction set. The instructions return
+                    // their second operand where one is NaN.
+                    unsafe { $min(high, $max(low, self)) }
+                }
+
+                #[inline(always)]
+                unsafe fn max(self, other: Self) -> Self {
+                    // SAFETY: the caller vouches for the instruction set.
+                    unsafe { $max(other, self) }
+                }
+            }
+        };
+    }
+
+    vector!(
+        __m512,
+        16,
+        _mm512_set1_ps,
+        _mm512_loadu_ps,
+        _mm512_storeu_ps,
+        _mm512_add_ps,
+        _mm512_sub_ps,
+        _mm512_fmadd_ps,
+        _mm512_max_ps,
+        _mm512_min_ps
+    );
+    vector!(
+        __m256,
+        8,
+        _mm256_set1_ps,
+        _mm256_loadu_ps,
+        _mm256_storeu_ps,
+        _mm256_add_ps,
+        _mm256_sub_ps,
+        _mm256_fmadd_ps,
+        _mm256_max_ps,
+        _mm256_min_ps
+    );
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::cell::Cell;
+
+    use super::Level;
+
+    thread_local! {
+        /// The level that this thread's kernels run on, for tests.
+        pub(super) static FORCED: Cell<Option<Level>> = const { Cell::new(None) };
+    }
+
+    /// Runs `f` once per level of this processor, on this thread.
+    pub(crate) fn at_every_level(mut f: impl FnMut(Level)) {
+        for level in Level::available() {
+            FORCED.set(Some(level));
+            f(level);
+        }
+        FORCED.set(None);
+    }
+}
