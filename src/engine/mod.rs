@@ -6,3 +6,8 @@ mod memory;
 pub mod params;
 pub mod prefix;
 pub mod suffix;
+
+#[cfg(test)]
+mod parity;
+#[cfg(test)]
+mod test_support;

@@ -193,3 +193,57 @@ fn normal(stream: &mut rng::Stream) -> f64 {
     let radius = (-2.0 * (1.0 - stream.random::<f64>()).ln()).sqrt();
     radius * (std::f64::consts::TAU * stream.random::<f64>()).cos()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::test_support::mobilenet;
+
+    fn deviation(tensor: &Tensor) -> f64 {
+        let values = memory::values(tensor).unwrap();
+        let sum: f64 = values.iter().map(|&v| f64::from(v).powi(2)).sum();
+        (sum / values.len() as f64).sqrt()
+    }
+
+    #[test]
+    fn initialises_each_parameter_by_its_kind_from_its_own_stream() {
+        let graph = mobilenet(0.35, 32, "[{ dense = 5 }]");
+        let params = Params::initialise(&graph, 7, &Device::Cpu).unwrap();
+        // He normal by fan-out, Glorot uniform.
+        let backbone = deviation(params.value("Conv_1/kernel"));
+        assert!((backbone / (2.0f64 / 1280.0).sqrt() - 1.0).abs() < 0.02);
+        let head = deviation(params.value("dense/kernel"));
+        assert!((head / (2.0f64 / 1285.0).sqrt() - 1.0).abs() < 0.05);
+        assert_eq!(deviation(params.value("dense/bias")), 0.0);
+        assert_eq!(deviation(params.value("bn_Conv1/gamma")), 1.0);
+
+        let again = Params::initialise(&graph, 7, &Device::Cpu).unwrap();
+        assert_eq!(params.fingerprint().unwrap(), again.fingerprint().unwrap());
+        let other = Params::initialise(&graph, 8, &Device::Cpu).unwrap();
+        assert_ne!(params.fingerprint().unwrap(), other.fingerprint().unwrap());
+        // Another picture size or head leaves the rest as it was.
+        let wider = mobilenet(0.35, 64, "[{ dense = 9 }]");
+        let wider = Params::initialise(&wider, 7, &Device::Cpu).unwrap();
+        let name = "block_3_expand/kernel";
+        assert!(same_bytes(params.value(name), wider.value(name)).unwrap());
+    }
+
+    #[test]
+    fn set_refuses_other_dimensions_and_names() {
+        let graph = mobilenet(0.35, 32, "[{ dense = 5 }]");
+        let mut params = Params::initialise(&graph, 7, &Device::Cpu).unwrap();
+        let before = params.fingerprints().unwrap();
+        let bias = Tensor::ones(5, candle_core::DType::F32, &Device::Cpu).unwrap();
+        assert!(params.set("dense/kernel", bias.clone()).is_err());
+        assert!(params.set("dense_1/bias", bias.clone()).is_err());
+        params.set("dense/bias", bias).unwrap();
+        let changed: Vec<String> = params
+            .fingerprints()
+            .unwrap()
+            .into_iter()
+            .filter(|(name, hash)| before[name] != *hash)
+            .map(|(name, _)| name)
+            .collect();
+        assert_eq!(changed, ["dense/bias"]);
+    }
+}

@@ -171,12 +171,7 @@ impl Compiled {
         scratch: &mut [f32],
     ) {
         for step in &self.steps[stage.steps.clone()] {
-            let place = |id: NodeId| {
-                self.schedule.places[id].unwrap_or(Place::Slot {
-                    index: usize::MAX,
-                    whole: false,
-                })
-            };
+            let place = |id: NodeId| self.schedule.places[id];
             let range = |id: NodeId| {
                 let start = if place(id).whole() { first } else { 0 };
                 start * self.elements[id]..(start + count) * self.elements[id]
@@ -221,6 +216,7 @@ impl<'a> Places<'a> {
             Place::Input(index) => self.inputs[index],
             Place::Output(index) => self.outputs[index],
             Place::Slot { index, .. } => self.slots[index],
+            Place::Nowhere => &[],
         }
     }
 
@@ -237,7 +233,7 @@ impl<'a> Places<'a> {
 
     fn writable(&mut self, place: Place) -> Option<&mut &'a mut [f32]> {
         match place {
-            Place::Input(_) => None,
+            Place::Input(_) | Place::Nowhere => None,
             Place::Output(index) => self.outputs.get_mut(index),
             Place::Slot { index, .. } => self.slots.get_mut(index),
         }

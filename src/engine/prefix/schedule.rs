@@ -19,6 +19,8 @@ pub(super) enum Place {
     Input(usize),
     /// In the n-th output.
     Output(usize),
+    /// Nowhere: the node is fused away.
+    Nowhere,
     /// In a slot of the arena. `whole`: it holds the whole group, not only the pictures that the
     /// stage runs together.
     Slot { index: usize, whole: bool },
@@ -42,8 +44,8 @@ pub(super) struct Stage {
 #[derive(Debug)]
 pub(super) struct Schedule {
     pub(super) stages: Vec<Stage>,
-    /// Per node; `None` for nodes fused away.
-    pub(super) places: Vec<Option<Place>>,
+    /// Per node.
+    pub(super) places: Vec<Place>,
     /// Floats per slot.
     pub(super) slots: Vec<usize>,
 }
@@ -57,17 +59,17 @@ impl Schedule {
         outputs: &[NodeId],
     ) -> Self {
         let stages = stages(steps, elements);
-        let mut places = vec![None; elements.len()];
+        let mut places = vec![Place::Nowhere; elements.len()];
         for (index, &id) in inputs.iter().enumerate() {
-            places[id] = Some(Place::Input(index));
+            places[id] = Place::Input(index);
         }
         for (index, &id) in outputs.iter().enumerate() {
-            places[id] = Some(Place::Output(index));
+            places[id] = Place::Output(index);
         }
         let mut lives: Vec<Life> = steps
             .iter()
             .enumerate()
-            .filter(|(_, step)| places[step.output].is_none())
+            .filter(|(_, step)| places[step.output] == Place::Nowhere)
             .map(|(index, step)| Life::of(index, step.output, steps, &stages, elements))
             .collect();
         lives.sort_by_key(|life| life.steps.start);
@@ -81,7 +83,7 @@ impl Schedule {
             *floats = (*floats).max(life.floats);
             *busy_until = life.steps.end;
             let whole = life.whole;
-            places[life.node] = Some(Place::Slot { index, whole });
+            places[life.node] = Place::Slot { index, whole };
         }
         Self {
             stages,
@@ -209,9 +211,8 @@ mod tests {
         let schedule = Schedule::plan(&steps, &elements, &[0], &[4]);
         let groups: Vec<_> = schedule.stages.iter().map(|s| s.pictures).collect();
         assert_eq!(groups, [1, 4, 8]);
-        assert_eq!(
-            schedule.places[2].map(Place::whole),
-            Some(true),
+        assert!(
+            schedule.places[2].whole(),
             "a value that crosses stages holds the whole group"
         );
     }

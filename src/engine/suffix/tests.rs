@@ -1,1 +1,359 @@
+use candle_core::{D, DType, Device, Var};
 
+use super::*;
+use crate::engine::memory::values;
+use crate::engine::params::same_bytes;
+use crate::engine::prefix::Prefix;
+use crate::engine::test_support::{
+    assert_close, formula, freezing, mobilenet, node_by_node, noise, with_threads,
+};
+use crate::geometry::{Padding, Window};
+use crate::graph::{GraphBuilder, ParamKind, Shape};
+
+const SEED: u64 = 11;
+
+/// Two inverted residuals, one with a way past it, both pools, dropout and two dense layers.
+fn graph() -> Graph {
+    let norm = Op::BatchNorm {
+        epsilon: 1e-3,
+        momentum: 0.1,
+    };
+    let window = |kernel, stride, padding| Window {
+        kernel: [kernel; 2],
+        stride: [stride; 2],
+        dilation: [1; 2],
+        padding: Padding::same(padding),
+    };
+    let mut builder = GraphBuilder::new([9, 8]);
+    let mut add = |name: &str, op, inputs: &[NodeId]| builder.add(name, op, inputs).unwrap();
+    let conv = |filters, kernel, bias| Op::Conv2d {
+        filters,
+        bias,
+        window: window(kernel, 1, kernel / 2),
+    };
+    let depthwise = |stride, padding, bias| Op::DepthwiseConv2d {
+        bias,
+        window: window(3, stride, padding),
+    };
+    let x = add("stem", conv(6, 3, true), &[0]);
+    let x = add("stem_bn", norm, &[x]);
+    let x = add("stem_relu", Op::Relu6, &[x]);
+    let padding = Padding {
+        top: 0,
+        bottom: 1,
+        left: 1,
+        right: 1,
+    };
+    let x = add("down_pad", Op::Pad(padding), &[x]);
+    let x = add("down", depthwise(2, 0, false), &[x]);
+    let x = add("down_bn", norm, &[x]);
+    let x = add("down_relu", Op::Relu, &[x]);
+    let x = add("project", conv(4, 1, false), &[x]);
+    let past = add("project_bn", norm, &[x]);
+    let x = add("expand", conv(8, 1, false), &[past]);
+    let x = add("expand_bn", norm, &[x]);
+    let x = add("expand_relu", Op::Relu6, &[x]);
+    let x = add("filter", depthwise(1, 1, true), &[x]);
+    let x = add("filter_bn", norm, &[x]);
+    let x = add("filter_relu", Op::Relu6, &[x]);
+    let x = add("narrow", conv(4, 1, false), &[x]);
+    let x = add("narrow_bn", norm, &[x]);
+    let x = add("sum", Op::Add, &[past, x]);
+    let average = add("average", Op::GlobalAvgPool, &[x]);
+    let maximum = add("maximum", Op::GlobalMaxPool, &[x]);
+    let x = add("pooled", Op::Add, &[average, maximum]);
+    let x = add("dropout", Op::Dropout { rate: 0.4 }, &[x]);
+    let x = add("hidden", Op::Dense { units: 7 }, &[x]);
+    let x = add("hidden_relu", Op::Relu, &[x]);
+    add("logits", Op::Dense { units: 3 }, &[x]);
+    builder.finish()
+}
+
+/// The same forward pass in stock Candle ops, for Candle's autograd; maps lie channels-first.
+fn reference(
+    graph: &Graph,
+    vars: &IndexMap<String, Var>,
+    picture: &Tensor,
+    batch_statistics: impl Fn(NodeId) -> bool,
+) -> candle_core::Result<Tensor> {
+    let mut outputs = vec![picture.permute((0, 3, 1, 2))?.contiguous()?];
+    for (id, node) in graph.nodes().iter().enumerate().skip(1) {
+        let x = &outputs[node.inputs[0]];
+        let param = |kind: ParamKind| vars[&format!("{}/{}", node.name, kind.name())].as_tensor();
+        let channels = |tensor: &Tensor| tensor.reshape((1, (), 1, 1));
+        let convolution = |window: &Window, bias, groups| -> candle_core::Result<Tensor> {
+            let padding = window.padding;
+            let x = x.pad_with_zeros(2, padding.top, padding.bottom)?;
+            let x = x.pad_with_zeros(3, padding.left, padding.right)?;
+            let y = x.conv2d(param(ParamKind::Kernel), 0, window.stride[0], 1, groups)?;
+            match bias {
+                true => y.broadcast_add(&channels(param(ParamKind::Bias))?),
+                false => Ok(y),
+            }
+        };
+        let y = match &node.op {
+            Op::Conv2d { window, bias, .. } => convolution(window, *bias, 1)?,
+            Op::DepthwiseConv2d { window, bias } => convolution(window, *bias, x.dim(1)?)?,
+            Op::Pad(padding) => x
+                .pad_with_zeros(2, padding.top, padding.bottom)?
+                .pad_with_zeros(3, padding.left, padding.right)?,
+            Op::BatchNorm { epsilon, .. } => {
+                let (mean, variance) = if batch_statistics(id) {
+                    let mean = x.mean_keepdim((0, 2, 3))?;
+                    let variance = x.broadcast_sub(&mean)?.sqr()?.mean_keepdim((0, 2, 3))?;
+                    (mean, variance)
+                } else {
+                    (
+                        channels(&param(ParamKind::MovingMean).detach())?,
+                        channels(&param(ParamKind::MovingVariance).detach())?,
+                    )
+                };
+                x.broadcast_sub(&mean)?
+                    .broadcast_div(&(variance + *epsilon)?.sqrt()?)?
+                    .broadcast_mul(&channels(param(ParamKind::Gamma))?)?
+                    .broadcast_add(&channels(param(ParamKind::Beta))?)?
+            }
+            Op::Relu => x.relu()?,
+            // Candle's `clamp` passes gradients through beyond its bounds.
+            Op::Relu6 => (x.relu()? - (x - 6.0)?.relu()?)?,
+            Op::Add => (x + &outputs[node.inputs[1]])?,
+            Op::GlobalAvgPool => x.mean((2, 3))?,
+            Op::GlobalMaxPool => x.flatten_from(2)?.max(D::Minus1)?,
+            Op::Dense { .. } => x
+                .matmul(&param(ParamKind::Kernel).t()?)?
+                .broadcast_add(param(ParamKind::Bias))?,
+            Op::Dropout { rate } => {
+                let mut stream = rng::stream(SEED, "dropout", &[id as u64]);
+                (x * dropout::mask(x, *rate, &mut stream)?)?
+            }
+            Op::Input | Op::Flatten => x.clone(),
+        };
+        outputs.push(y);
+    }
+    Ok(outputs.swap_remove(graph.output()))
+}
+
+fn vars(params: &Params) -> IndexMap<String, Var> {
+    params
+        .iter()
+        .map(|(name, param)| (name.to_owned(), Var::from_tensor(&param.value).unwrap()))
+        .collect()
+}
+
+fn suffix(graph: &Graph, how: &str, bn: BatchNormMode) -> Suffix {
+    let (trainable, frontier) = freezing(graph, how);
+    Suffix::new(Arc::new(graph.clone()), &trainable, &frontier, bn)
+}
+
+/// Gradients of `sum(logits * weights)`.
+fn gradients(
+    suffix: &Suffix,
+    params: &Params,
+    inputs: &[Tensor],
+    weights: &Tensor,
+) -> (Tensor, Gradients) {
+    let tape = suffix.forward(params, inputs, SEED).unwrap();
+    let logits = tape.logits.clone();
+    (logits, suffix.backward(params, tape, weights).unwrap())
+}
+
+#[test]
+fn gradients_equal_those_of_candles_autograd() {
+    let graph = graph();
+    let params = formula(&graph);
+    let picture = noise("picture", &[3, 9, 8, 3]);
+    let weights = noise("weights", &[3, 3]);
+    for (how, bn) in [
+        ("freeze = \"none\"", BatchNormMode::Eval),
+        ("freeze = \"none\"", BatchNormMode::Train),
+        // Frozen layers between trained ones: their norms keep the stored statistics.
+        ("freeze = [\"stem*\", \"filter*\"]", BatchNormMode::Train),
+    ] {
+        let suffix = suffix(&graph, how, bn);
+        let stored = &suffix.plan.stored;
+        let prefix = Prefix::compile(&graph, &params, &[0], stored).unwrap();
+        let inputs = prefix.run(std::slice::from_ref(&picture)).unwrap();
+        let (logits, gradients) = gradients(&suffix, &params, &inputs, &weights);
+
+        let vars = vars(&params);
+        let by_batch = |id: NodeId| suffix.plan.batch_statistics[id];
+        let expected = reference(&graph, &vars, &picture, by_batch).unwrap();
+        assert_close(how, &logits, &expected, 1e-4);
+        let loss = (expected * &weights).unwrap().sum_all().unwrap();
+        let store = loss.backward().unwrap();
+        assert!(gradients.keys().eq(suffix.trained()));
+        assert!(gradients.len() > 10);
+        for (name, gradient) in &gradients {
+            let expected = store.get(&vars[name]).unwrap();
+            let (gradient, largest) = (values(gradient).unwrap(), values(expected).unwrap());
+            let scale = largest.iter().fold(1e-3f32, |max, v| max.max(v.abs()));
+            for (a, b) in gradient.iter().zip(&largest) {
+                assert!((a - b).abs() <= 2e-4 * scale, "{how}: {name}: {a} for {b}");
+            }
+        }
+    }
+}
+
+#[test]
+fn gradients_equal_finite_differences() {
+    let graph = graph();
+    let params = formula(&graph);
+    let picture = [noise("picture", &[3, 9, 8, 3])];
+    let weights = noise("weights", &[3, 3]);
+    for bn in [BatchNormMode::Eval, BatchNormMode::Train] {
+        let suffix = suffix(&graph, "freeze = \"none\"", bn);
+        let (_, gradients) = gradients(&suffix, &params, &picture, &weights);
+        let dot = |a: &Tensor, b: &Tensor| -> f64 {
+            let (a, b) = (values(a).unwrap(), values(b).unwrap());
+            a.iter()
+                .zip(&b)
+                .map(|(&a, &b)| f64::from(a) * f64::from(b))
+                .sum()
+        };
+        for (name, gradient) in &gradients {
+            let direction = noise(&format!("direction of {name}"), gradient.dims());
+            let step = 1e-3;
+            let loss = |sign: f64| {
+                let mut moved = params.clone();
+                let change = (&direction * (sign * step)).unwrap();
+                moved
+                    .set(name, (params.value(name) + change).unwrap())
+                    .unwrap();
+                let tape = suffix.forward(&moved, &picture, SEED).unwrap();
+                dot(&tape.logits, &weights)
+            };
+            let numeric = (loss(1.0) - loss(-1.0)) / (2.0 * step);
+            let analytic = dot(gradient, &direction);
+            let tolerance = 0.02 * numeric.abs().max(0.1);
+            assert!(
+                (numeric - analytic).abs() < tolerance,
+                "{bn:?} {name}: {analytic} for {numeric}"
+            );
+        }
+    }
+}
+
+#[test]
+fn freezing_changes_what_is_computed_and_not_its_values() {
+    let graph = mobilenet(0.35, 64, "[{ dropout = 0.3 }, { dense = 5 }]");
+    let params = formula(&graph);
+    let picture = noise("picture", &[2, 64, 64, 3]);
+    let outputs = node_by_node(&graph, &params, &picture);
+    let weights = noise("weights", &[2, 5]);
+    let full = suffix(&graph, "freeze = \"none\"", BatchNormMode::Eval);
+    let (logits, full) = gradients(&full, &params, &[picture], &weights);
+    for (how, trained) in [
+        ("freeze = \"all\"", 2),
+        ("freeze_before = \"block_11_expand_BN\"", 58),
+        ("freeze_before = \"block_16_project\"", 8),
+    ] {
+        let suffix = suffix(&graph, how, BatchNormMode::Eval);
+        assert_eq!(suffix.trained().len(), trained, "{how}");
+        let stored = suffix.plan.stored.iter();
+        let inputs: Vec<Tensor> = stored.map(|&id| outputs[id].clone()).collect();
+        let (same_logits, part) = gradients(&suffix, &params, &inputs, &weights);
+        assert_close(how, &same_logits, &logits, 1e-5);
+        assert!(part.keys().eq(suffix.trained()), "{how}");
+        for (name, gradient) in &part {
+            assert_close(name, gradient, &full[name], 1e-4);
+        }
+    }
+}
+
+#[test]
+fn the_tape_keeps_only_what_gradients_need() {
+    let graph = mobilenet(0.35, 64, "[{ dense = 5 }]");
+    let params = formula(&graph);
+    let suffix = suffix(
+        &graph,
+        "freeze_before = \"block_16_project\"",
+        BatchNormMode::Eval,
+    );
+    let stored = suffix.plan.stored.iter();
+    let inputs: Vec<Tensor> = stored
+        .map(|&id| noise("stored", &graph.nodes()[id].shape.batched(2)))
+        .collect();
+    let tape = suffix.forward(&params, &inputs, SEED).unwrap();
+    let kept: Vec<&str> = tape
+        .values
+        .iter()
+        .zip(graph.nodes())
+        .filter(|(value, _)| value.is_some())
+        .map(|(_, node)| node.name.as_str())
+        .collect();
+    assert_eq!(
+        kept,
+        [
+            "block_16_depthwise_relu",
+            "block_16_project",
+            "block_16_project_BN",
+            "Conv_1",
+            "out_relu",
+            "global_average_pooling2d",
+        ]
+    );
+}
+
+#[test]
+fn bits_do_not_depend_on_threads_and_dropout_on_its_seed_alone() {
+    let graph = mobilenet(
+        0.35,
+        64,
+        "[\"batch_norm\", { dropout = 0.3 }, { dense = 5 }]",
+    );
+    let params = formula(&graph);
+    let picture = [noise("picture", &[6, 64, 64, 3])];
+    let weights = noise("weights", &[6, 5]);
+    let suffix = suffix(&graph, "freeze = \"none\"", BatchNormMode::Train);
+    let run = |threads| with_threads(threads, || gradients(&suffix, &params, &picture, &weights));
+    let (logits, reference) = run(1);
+    for threads in [2, 7] {
+        let (same, gradients) = run(threads);
+        assert!(same_bytes(&same, &logits).unwrap());
+        for (name, gradient) in &gradients {
+            assert!(
+                same_bytes(gradient, &reference[name]).unwrap(),
+                "{name} with {threads} threads"
+            );
+        }
+    }
+    let other = suffix.forward(&params, &picture, SEED + 1).unwrap();
+    assert!(!same_bytes(&other.logits, &logits).unwrap());
+}
+
+#[test]
+fn norms_of_the_head_learn_statistics_even_when_the_backbone_keeps_its_own() {
+    let graph = mobilenet(0.35, 32, "[\"batch_norm\", { dense = 5 }]");
+    let params = formula(&graph);
+    let suffix = suffix(&graph, "freeze = \"all\"", BatchNormMode::Eval);
+    let features = graph.nodes()[suffix.plan.stored[0]].shape;
+    assert!(matches!(features, Shape::Vector(1280)));
+    let input = noise("features", &features.batched(8));
+    let tape = suffix.forward(&params, &[input.clone()], SEED).unwrap();
+    let names: Vec<&str> = tape
+        .statistics
+        .iter()
+        .map(|(name, _)| name.as_str())
+        .collect();
+    let layer = &graph.nodes()[suffix.plan.order[0]].name;
+    assert_eq!(
+        names,
+        [
+            format!("{layer}/moving_mean"),
+            format!("{layer}/moving_variance")
+        ]
+    );
+    let mean = input.mean(0).unwrap();
+    let old = params.value(names[0]);
+    let expected = ((old * 0.9).unwrap() + (mean * 0.1).unwrap()).unwrap();
+    let momentum = match graph.nodes()[suffix.plan.order[0]].op {
+        Op::BatchNorm { momentum, .. } => momentum,
+        _ => 0.0,
+    };
+    if momentum == 0.1 {
+        assert_close(names[0], &tape.statistics[0].1, &expected, 1e-5);
+    }
+    assert!(suffix.forward(&params, &[], SEED).is_err());
+    let wrong = Tensor::zeros((8, 3), DType::F32, &Device::Cpu).unwrap();
+    assert!(suffix.forward(&params, &[wrong], SEED).is_err());
+}

@@ -1,0 +1,144 @@
+//! MobileNetV2 against torchvision's: see `tests/fixtures/make_mobilenet_fixture.py`.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use candle_core::{Device, Tensor, safetensors};
+
+use super::params::Params;
+use super::prefix::Prefix;
+use super::suffix::Suffix;
+use super::test_support::{assert_close, difference, formula, freezing, mobilenet, uniform};
+use crate::config::BatchNormMode;
+
+const FEATURES: f64 = 1e-4;
+const GRADIENTS: f64 = 1e-3;
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
+}
+
+fn load(path: &Path) -> HashMap<String, Tensor> {
+    safetensors::load(path, &Device::Cpu).unwrap()
+}
+
+/// The script's `pictures`.
+fn pictures() -> Tensor {
+    let (batch, side, blocks) = (4, 64, 4);
+    let coarse = uniform("squares", batch * blocks * blocks * 3);
+    let fine = uniform("noise", batch * side * side * 3);
+    let value = |index: usize| {
+        let (channel, x) = (index % 3, index / 3 % side);
+        let (y, picture) = (index / 3 / side % side, index / 3 / side / side);
+        let block = (picture * blocks + y / 16) * blocks + x / 16;
+        (0.7 * coarse[block * 3 + channel] + 0.3 * fine[index]) as f32
+    };
+    let values: Vec<f32> = (0..fine.len()).map(value).collect();
+    Tensor::from_vec(values, (batch, side, side, 3), &Device::Cpu).unwrap()
+}
+
+#[test]
+fn features_and_logits_equal_torchvision() {
+    let expected = load(&fixtures().join("mobilenet_v2_torch.safetensors"));
+    let graph = mobilenet(0.35, 64, "[{ dense = 5 }]");
+    let features = graph.find("global_average_pooling2d").unwrap();
+    let outputs = [features, graph.output()];
+    let prefix = Prefix::compile(&graph, &formula(&graph), &[0], &outputs).unwrap();
+    let outputs = prefix.run(&[pictures()]).unwrap();
+    assert_close(
+        "features",
+        &outputs[0],
+        &expected["eval/features"],
+        FEATURES,
+    );
+    assert_close("logits", &outputs[1], &expected["eval/logits"], FEATURES);
+}
+
+#[test]
+fn gradients_equal_torchvision_in_both_modes() {
+    let expected = load(&fixtures().join("mobilenet_v2_torch.safetensors"));
+    let graph = Arc::new(mobilenet(0.35, 64, "[{ dense = 5 }]"));
+    let params = formula(&graph);
+    let (trainable, frontier) = freezing(&graph, "freeze = \"none\"");
+    for (mode, bn) in [
+        ("eval", BatchNormMode::Eval),
+        ("train", BatchNormMode::Train),
+    ] {
+        let suffix = Suffix::new(graph.clone(), &trainable, &frontier, bn);
+        let tape = suffix.forward(&params, &[pictures()], 0).unwrap();
+        let logits = &expected[&format!("{mode}/logits")];
+        assert_close("logits", &tape.logits, logits, FEATURES);
+        let statistics: HashMap<String, Tensor> = tape.statistics.iter().cloned().collect();
+        assert_eq!(statistics.len(), if mode == "train" { 104 } else { 0 });
+        let dlogits = &expected[&format!("{mode}/dlogits")];
+        let gradients = suffix.backward(&params, tape, dlogits).unwrap();
+        assert!(gradients.keys().eq(suffix.trained()));
+        let prefix = format!("{mode}/");
+        let mut compared = 0;
+        for (name, expected) in &expected {
+            let Some(name) = name.strip_prefix(&prefix) else {
+                continue;
+            };
+            if let Some(gradient) = gradients.get(name) {
+                assert_close(&prefix_name(mode, name), gradient, expected, GRADIENTS);
+                compared += 1;
+            } else if let Some(statistic) = statistics.get(name) {
+                assert_close(&prefix_name(mode, name), statistic, expected, FEATURES);
+            }
+        }
+        assert_eq!(compared, 9);
+    }
+}
+
+fn prefix_name(mode: &str, name: &str) -> String {
+    format!("{mode} {name}")
+}
+
+/// ImageNet weights on ten photographs. Needs `../shared` and a Python with torch and torchvision,
+/// named by `XP_PYTHON`.
+#[test]
+fn real_features_equal_torchvision() {
+    let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
+    let shared = [shared.clone(), shared.join("../../shared")]
+        .into_iter()
+        .find(|path| path.is_dir());
+    let (Some(shared), Some(python)) = (shared, std::env::var_os("XP_PYTHON")) else {
+        skip("skipped: needs `../shared` and `XP_PYTHON`, a Python with torchvision");
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("features.safetensors");
+    let status = Command::new(python)
+        .arg(fixtures().join("make_mobilenet_fixture.py"))
+        .arg("real")
+        .arg(shared.join("weights/mobilenet_v2_imagenet.safetensors"))
+        .arg(shared.join("data/flowers_1k"))
+        .arg(&out)
+        .status()
+        .unwrap();
+    assert!(status.success());
+    let expected = load(&out);
+    let graph = mobilenet(1.0, 160, "[{ dense = 5 }]");
+    let mut params = Params::initialise(&graph, 0, &Device::Cpu).unwrap();
+    for (name, value) in &expected {
+        if name.contains('/') {
+            params.set(name, value.clone()).unwrap();
+        }
+    }
+    let features = graph.find("global_average_pooling2d").unwrap();
+    let prefix = Prefix::compile(&graph, &params, &[0], &[features]).unwrap();
+    let actual = prefix.run(&[expected["pictures"].clone()]).unwrap();
+    skip(&format!(
+        "features of ten photographs differ by {:.2e} of the largest",
+        difference(&actual[0], &expected["features"])
+    ));
+    assert_close("features", &actual[0], &expected["features"], FEATURES);
+}
+
+/// Says something in a test's output.
+#[expect(clippy::print_stderr, reason = "tests report there")]
+fn skip(message: &str) {
+    eprintln!("{message}");
+}
