@@ -1,0 +1,472 @@
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use candle_core::{DType, Device};
+use safetensors::tensor::{Dtype, TensorView, serialize};
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+use super::hub::Hub;
+use super::keys::checkpoint_key;
+use super::*;
+use crate::graph::{Graph, Op};
+
+const FAMILY: &str = "mobilenet_v2";
+
+type Dims = Vec<usize>;
+
+#[derive(Deserialize)]
+struct Published {
+    torchvision: IndexMap<String, Dims>,
+    timm: IndexMap<String, Dims>,
+    kernels: IndexMap<String, Vec<Dims>>,
+}
+
+fn published() -> Published {
+    serde_json::from_str(include_str!("../../tests/fixtures/mobilenet_v2_keys.json")).unwrap()
+}
+
+fn backbone(width: f64) -> Graph {
+    Graph::build_backbone(FAMILY, width, [32, 32], Flavour::Torch).unwrap()
+}
+
+fn wanted(graph: &Graph) -> Vec<(String, Dims)> {
+    (0..graph.nodes().len())
+        .flat_map(|id| graph.params(id))
+        .map(|spec| (spec.name, spec.dims))
+        .collect()
+}
+
+/// A file of the given tensors, filled with 0, 1, 2... per tensor in the given type.
+fn file(tensors: &[(String, Dims)], dtype: Dtype, metadata: &[(&str, &str)]) -> Vec<u8> {
+    let data: Vec<(String, Dims, Vec<u8>)> = tensors
+        .iter()
+        .map(|(name, dims)| {
+            let values = 0..dims.iter().product::<usize>();
+            let bytes = match dtype {
+                Dtype::F16 => values
+                    .flat_map(|v| half::f16::from_f32((v % 8) as f32).to_le_bytes())
+                    .collect(),
+                Dtype::BF16 => values
+                    .flat_map(|v| half::bf16::from_f32((v % 8) as f32).to_le_bytes())
+                    .collect(),
+                Dtype::I32 => values.flat_map(|v| (v as i32).to_le_bytes()).collect(),
+                _ => values
+                    .flat_map(|v| ((v % 8) as f32).to_le_bytes())
+                    .collect(),
+            };
+            (name.clone(), dims.clone(), bytes)
+        })
+        .collect();
+    let views = data.iter().map(|(name, dims, bytes)| {
+        let view = TensorView::new(dtype, dims.clone(), bytes).unwrap();
+        (name.as_str(), view)
+    });
+    let metadata: HashMap<String, String> = metadata
+        .iter()
+        .map(|(key, value)| (key.to_string(), value.to_string()))
+        .collect();
+    serialize(views, (!metadata.is_empty()).then_some(metadata)).unwrap()
+}
+
+fn stem() -> Vec<(String, Dims)> {
+    vec![
+        ("Conv1/kernel".into(), vec![4, 3, 3, 3]),
+        ("bn_Conv1/gamma".into(), vec![4]),
+    ]
+}
+
+fn renamed(tensors: &[(String, Dims)], naming: Naming) -> Vec<(String, Dims)> {
+    tensors
+        .iter()
+        .map(|(name, dims)| (checkpoint_key(FAMILY, naming, name).unwrap(), dims.clone()))
+        .collect()
+}
+
+fn write(folder: &tempfile::TempDir, name: &str, bytes: &[u8]) -> PathBuf {
+    let path = folder.path().join(name);
+    std::fs::write(&path, bytes).unwrap();
+    path
+}
+
+fn load_stem(path: &Path) -> Result<Loaded, WeightsError> {
+    load(&path.to_string_lossy(), FAMILY, &stem(), &Device::Cpu)
+}
+
+#[test]
+fn keys_and_shapes_are_those_of_torchvision_and_timm() {
+    let published = published();
+    let wanted = wanted(&backbone(1.0));
+    for (naming, theirs) in [
+        (Naming::Torchvision, published.torchvision),
+        (Naming::Timm, published.timm),
+    ] {
+        let ours: IndexMap<String, Dims> = renamed(&wanted, naming).into_iter().collect();
+        assert_eq!(ours.len(), theirs.len());
+        for (key, dims) in &theirs {
+            assert_eq!(ours.get(key), Some(dims), "{key}");
+        }
+    }
+}
+
+#[test]
+fn widths_have_the_published_kernels() {
+    for (width, theirs) in published().kernels {
+        let graph = backbone(width.parse().unwrap());
+        let ours: Vec<Dims> = (0..graph.nodes().len())
+            .filter(|&id| {
+                matches!(
+                    graph.nodes()[id].op,
+                    Op::Conv2d { .. } | Op::DepthwiseConv2d { .. }
+                )
+            })
+            .map(|id| graph.params(id)[0].dims.clone())
+            .collect();
+        assert_eq!(ours, theirs, "width {width}");
+    }
+}
+
+#[test]
+fn loads_the_imagenet_weights_where_they_are_at_hand() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../shared/weights/mobilenet_v2_imagenet.safetensors");
+    if !path.exists() {
+        eprintln!("skipped: no {}", path.display());
+        return;
+    }
+    let graph = backbone(1.0);
+    let source = path.to_string_lossy();
+    let loaded = load(&source, FAMILY, &wanted(&graph), &Device::Cpu).unwrap();
+    assert_eq!(loaded.naming, Naming::Torchvision);
+    assert_eq!(loaded.flavour, Flavour::Torch);
+    assert_eq!(loaded.tensors.len(), 260);
+    assert_eq!(loaded.fingerprint.len(), 64);
+    assert_eq!(flavour_of(&source).unwrap(), Flavour::Torch);
+
+    let narrow = load(&source, FAMILY, &wanted(&backbone(0.5)), &Device::Cpu).unwrap_err();
+    assert!(
+        narrow.to_string().contains("`features.0.0.weight`"),
+        "{narrow}"
+    );
+    assert!(narrow.to_string().contains("[32, 3, 3, 3]"), "{narrow}");
+    assert!(
+        narrow
+            .to_string()
+            .contains("`Conv1/kernel` needs [16, 3, 3, 3]"),
+        "{narrow}"
+    );
+}
+
+#[test]
+fn loads_every_naming_and_float_type_as_f32() {
+    let folder = tempfile::tempdir().unwrap();
+    for naming in Naming::ALL {
+        for dtype in [Dtype::F32, Dtype::F16, Dtype::BF16] {
+            let mut tensors = renamed(&stem(), naming);
+            tensors.push(("classifier.weight".into(), vec![2, 4]));
+            let path = write(&folder, "w.safetensors", &file(&tensors, dtype, &[]));
+            let loaded = load_stem(&path).unwrap();
+            assert_eq!(loaded.naming, naming);
+            let names: Vec<&String> = loaded.tensors.keys().collect();
+            assert_eq!(names, ["Conv1/kernel", "bn_Conv1/gamma"]);
+            let gamma = &loaded.tensors["bn_Conv1/gamma"];
+            assert_eq!(gamma.dtype(), DType::F32);
+            assert_eq!(gamma.to_vec1::<f32>().unwrap(), [0.0, 1.0, 2.0, 3.0]);
+        }
+    }
+}
+
+#[test]
+fn a_run_directory_gives_its_model_and_flavour() {
+    let folder = tempfile::tempdir().unwrap();
+    let bytes = file(&stem(), Dtype::F32, &[(FLAVOUR_KEY, "tf")]);
+    write(&folder, "model.safetensors", &bytes);
+    let loaded = load_stem(folder.path()).unwrap();
+    assert_eq!(loaded.flavour, Flavour::Tf);
+    assert_eq!(loaded.naming, Naming::Xp);
+    let source = folder.path().to_string_lossy().into_owned();
+    assert_eq!(flavour_of(&source).unwrap(), Flavour::Tf);
+    write(
+        &folder,
+        "model.safetensors",
+        &file(&stem(), Dtype::F32, &[(FLAVOUR_KEY, "jax")]),
+    );
+    assert!(matches!(flavour_of(&source), Err(WeightsError::Flavour(name)) if name == "jax"));
+}
+
+#[test]
+fn unfit_tensors_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let failure = |tensors: &[(String, Dims)], dtype| {
+        let path = write(&folder, "w.safetensors", &file(tensors, dtype, &[]));
+        let error = load_stem(&path).unwrap_err();
+        let message = error.to_string().replace(&*path.to_string_lossy(), "FILE");
+        (message, error.help().unwrap_or_default())
+    };
+    let theirs = renamed(&stem(), Naming::Timm);
+    let (message, help) = failure(&theirs[..1], Dtype::F32);
+    assert_eq!(
+        message,
+        "`FILE` lacks the tensor `bn1.weight` for `bn_Conv1/gamma`"
+    );
+    assert!(help.contains("model.width"));
+
+    let mut wide = theirs.clone();
+    wide[1].1 = vec![8];
+    let (message, _) = failure(&wide, Dtype::F32);
+    assert_eq!(
+        message,
+        "tensor `bn1.weight` in `FILE` is [8], but `bn_Conv1/gamma` needs [4]"
+    );
+
+    let (message, _) = failure(&theirs, Dtype::I32);
+    assert_eq!(
+        message,
+        "tensor `conv_stem.weight` in `FILE` holds I32, not floating-point numbers"
+    );
+
+    let (message, _) = failure(&[("layer1.weight".into(), vec![1])], Dtype::F32);
+    assert_eq!(
+        message,
+        "`FILE` holds no weights of `mobilenet_v2`; its first tensor is `layer1.weight`"
+    );
+}
+
+#[test]
+fn hostile_files_are_errors() {
+    let sound = file(&stem(), Dtype::F32, &[]);
+    let with_header = |header: &str, data: usize| {
+        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+        bytes.extend(header.as_bytes());
+        bytes.extend(vec![0; data]);
+        bytes
+    };
+    let mut lying = sound.clone();
+    lying[..8].copy_from_slice(&u64::MAX.to_le_bytes());
+    let mut lying_a_little = sound.clone();
+    lying_a_little[..8].copy_from_slice(&90_000_000_u64.to_le_bytes());
+    let overlapping = r#"{"Conv1/kernel":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},
+        "bn_Conv1/gamma":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}}"#;
+    let overflowing = r#"{"Conv1/kernel":{"dtype":"F32","shape":[4611686018427387904,4],
+        "data_offsets":[0,8]}}"#;
+    let backwards = r#"{"Conv1/kernel":{"dtype":"F32","shape":[2],"data_offsets":[8,0]}}"#;
+    let beyond = r#"{"Conv1/kernel":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#;
+    let nested = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+    let folder = tempfile::tempdir().unwrap();
+    for (what, bytes) in [
+        ("nothing", Vec::new()),
+        ("a short length", sound[..5].to_vec()),
+        ("a short header", sound[..40].to_vec()),
+        ("short data", sound[..sound.len() - 1].to_vec()),
+        ("too much data", [sound.as_slice(), &[0]].concat()),
+        ("a huge length", lying),
+        ("a length beyond the file", lying_a_little),
+        ("overlapping tensors", with_header(overlapping, 12)),
+        ("overflowing dimensions", with_header(overflowing, 8)),
+        ("offsets back to front", with_header(backwards, 8)),
+        ("offsets beyond the data", with_header(beyond, 4)),
+        ("no JSON", with_header("hello", 0)),
+        (
+            "no UTF-8",
+            [&2_u64.to_le_bytes()[..], &[0xff, 0xfe]].concat(),
+        ),
+        ("deep nesting", with_header(&nested, 0)),
+    ] {
+        let path = write(&folder, "w.safetensors", &bytes);
+        let error = load_stem(&path).unwrap_err();
+        assert!(
+            matches!(error, WeightsError::Damaged { .. }),
+            "{what}: {error}"
+        );
+        assert!(error.help().is_some());
+        let _ = flavour_of(&path.to_string_lossy());
+    }
+    let absent = load_stem(&folder.path().join("absent.safetensors")).unwrap_err();
+    assert!(
+        matches!(absent, WeightsError::Unreadable { .. }),
+        "{absent}"
+    );
+}
+
+#[test]
+fn sources_are_told_apart() {
+    let hub = |id: &str, revision: &str| Source::Hub {
+        id: id.into(),
+        revision: revision.into(),
+    };
+    for (text, expected) in [
+        (
+            "timm/mobilenetv2_100.ra_in1k",
+            hub("timm/mobilenetv2_100.ra_in1k", "main"),
+        ),
+        ("timm/tf_x@v1", hub("timm/tf_x", "v1")),
+        (
+            "weights/x.safetensors",
+            Source::File("weights/x.safetensors".into()),
+        ),
+        ("/absent/x", Source::File("/absent/x".into())),
+    ] {
+        assert_eq!(Source::parse(text).unwrap(), expected, "{text}");
+    }
+    for text in [
+        "", "imagenet", "a/b/c", "../x/y", "a/..", "a b/c", "a/b@../c",
+    ] {
+        assert!(
+            matches!(Source::parse(text), Err(WeightsError::UnknownSource(_))),
+            "{text}"
+        );
+    }
+    assert!(matches!(
+        Source::parse("xp/absent"),
+        Err(WeightsError::NotEmbedded { .. })
+    ));
+    assert_eq!(flavour_of("timm/tf_x").unwrap(), Flavour::Tf);
+    assert_eq!(flavour_of("timm/x").unwrap(), Flavour::Torch);
+}
+
+/// A hub on the loopback interface with one file; the first `broken` downloads end half-way.
+struct LoopbackHub {
+    endpoint: String,
+    requests: Arc<AtomicUsize>,
+}
+
+impl LoopbackHub {
+    fn serve(content: Vec<u8>, etag: String, broken: usize) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let requests = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&requests);
+        std::thread::spawn(move || {
+            let mut broken = broken;
+            for stream in listener.incoming() {
+                let Ok(stream) = stream else { return };
+                counter.fetch_add(1, Ordering::SeqCst);
+                let _ = answer(&stream, &content, &etag, &mut broken);
+            }
+        });
+        Self { endpoint, requests }
+    }
+}
+
+fn answer(
+    mut stream: &TcpStream,
+    content: &[u8],
+    etag: &str,
+    broken: &mut usize,
+) -> std::io::Result<()> {
+    let mut range = String::new();
+    for line in BufReader::new(stream).lines() {
+        let line = line?.to_lowercase();
+        match line.strip_prefix("range: bytes=") {
+            _ if line.is_empty() => break,
+            Some(asked) => range = asked.into(),
+            None => {}
+        }
+    }
+    let (from, to) = range.split_once('-').unwrap_or(("0", ""));
+    let from: usize = from.parse().unwrap_or(0);
+    let last = to.parse().unwrap_or(content.len() - 1);
+    let body = &content[from..=last];
+    write!(
+        stream,
+        "HTTP/1.1 206 Partial Content\r\nContent-Length: {}\r\nContent-Range: bytes {from}-{last}/{}\r\n\
+         ETag: \"{etag}\"\r\nX-Repo-Commit: c0ffee\r\nConnection: close\r\n\r\n",
+        body.len(),
+        content.len()
+    )?;
+    // One byte is the question for size and name; what comes after it is a download.
+    let cut = if body.len() > 1 && *broken > 0 {
+        *broken -= 1;
+        body.len() / 2
+    } else {
+        body.len()
+    };
+    stream.write_all(&body[..cut])
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+#[test]
+fn the_hub_is_asked_once_and_then_the_cache() {
+    let content = file(&renamed(&stem(), Naming::Timm), Dtype::F32, &[]);
+    let server = LoopbackHub::serve(content.clone(), sha256(&content), 0);
+    let cache = tempfile::tempdir().unwrap();
+    let hub = Hub::new(cache.path().into(), server.endpoint, 0);
+    let mut last = None;
+    let path = hub
+        .fetch("timm/tiny", "main", &mut |download| last = Some(download))
+        .unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), content);
+    let size = content.len() as u64;
+    let complete = Download {
+        done: size,
+        total: size,
+    };
+    assert_eq!(last, Some(complete));
+    assert!(load_stem(&path).is_ok());
+
+    let asked = server.requests.load(Ordering::SeqCst);
+    assert_eq!(hub.fetch("timm/tiny", "main", &mut |_| ()).unwrap(), path);
+    assert_eq!(server.requests.load(Ordering::SeqCst), asked);
+}
+
+#[test]
+fn a_broken_download_goes_on_from_where_it_was() {
+    let content = file(&renamed(&stem(), Naming::Timm), Dtype::F32, &[]);
+    let server = LoopbackHub::serve(content.clone(), sha256(&content), 1);
+    let cache = tempfile::tempdir().unwrap();
+    let hub = Hub::new(cache.path().into(), server.endpoint, 0);
+    let broken = hub.fetch("timm/tiny", "main", &mut |_| ()).unwrap_err();
+    assert!(matches!(broken, WeightsError::Hub { .. }), "{broken}");
+    let mut first = None;
+    let path = hub
+        .fetch("timm/tiny", "main", &mut |download| {
+            first.get_or_insert(download.done);
+        })
+        .unwrap();
+    assert_eq!(first, Some(content.len() as u64 / 2));
+    assert_eq!(std::fs::read(path).unwrap(), content);
+}
+
+#[test]
+fn a_download_that_is_not_what_the_hub_promised_is_thrown_away() {
+    let content = file(&renamed(&stem(), Naming::Timm), Dtype::F32, &[]);
+    let server = LoopbackHub::serve(content.clone(), sha256(b"another file"), 0);
+    let cache = tempfile::tempdir().unwrap();
+    let hub = Hub::new(cache.path().into(), server.endpoint, 0);
+    for _ in 0..2 {
+        let error = hub.fetch("timm/tiny", "main", &mut |_| ()).unwrap_err();
+        assert!(matches!(error, WeightsError::Checksum { .. }), "{error}");
+    }
+}
+
+#[test]
+fn offline_says_where_to_get_the_file() {
+    let closed = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let cache = tempfile::tempdir().unwrap();
+    let hub = Hub::new(cache.path().into(), format!("http://{closed}"), 0);
+    let error = hub.fetch("timm/tiny", "main", &mut |_| ()).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .starts_with("cannot fetch the weights `timm/tiny` from the hub")
+    );
+    let help = error.help().unwrap();
+    assert!(
+        help.contains("/timm/tiny/resolve/main/model.safetensors"),
+        "{help}"
+    );
+    assert!(help.contains("weights = "), "{help}");
+}
