@@ -1,6 +1,7 @@
 //! One file a command, each a column of values. The only layer that prints and decides exit codes.
 
 pub mod failure;
+pub mod plot;
 pub mod printer;
 
 pub use failure::{Exit, Failure};
@@ -28,9 +29,12 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn dispatch(command: &Command, _printer: &Printer) -> Result<(), Failure> {
-    Err(Failure::new(
-        Exit::Other,
-        format!("not built yet: {command:?}"),
-    ))
+fn dispatch(command: &Command, printer: &Printer) -> Result<(), Failure> {
+    match command {
+        Command::Plot(args) => plot::run(args, printer),
+        _ => Err(Failure::new(
+            Exit::Other,
+            format!("not built yet: {command:?}"),
+        )),
+    }
 }
