@@ -6,6 +6,7 @@ pub mod evaluate;
 pub mod failure;
 pub mod logging;
 pub mod network;
+pub mod plot;
 pub mod predict;
 pub mod printer;
 pub mod progress;
@@ -13,6 +14,7 @@ pub mod recorder;
 pub mod restored;
 pub mod results;
 pub mod run;
+pub mod summary;
 
 pub use failure::{Exit, Failure};
 pub use printer::Printer;

@@ -1,1 +1,69 @@
-//! Placeholder.
+//! Rows to PNG, in memory: works from what CSV and JSON hold alone, so old runs can be drawn again.
+
+mod axis;
+mod canvas;
+pub mod confusion;
+pub mod curves;
+mod overlay;
+
+pub use confusion::confusion;
+pub use curves::curves;
+pub use overlay::overlay;
+
+#[cfg(test)]
+mod tests {
+    use super::curves::tests::rows;
+    use super::*;
+    use std::path::PathBuf;
+
+    /// `XP_GALLERY=/tmp/gallery cargo test gallery -- --ignored` draws one of each kind to look at.
+    #[test]
+    #[ignore = "for eyes"]
+    fn gallery() {
+        let folder = PathBuf::from(std::env::var_os("XP_GALLERY").expect("XP_GALLERY: a folder"));
+        std::fs::create_dir_all(&folder).unwrap();
+        let put = |name: &str, png: Vec<u8>| std::fs::write(folder.join(name), png).unwrap();
+        let started = std::time::Instant::now();
+        put(
+            "two_phases.png",
+            curves(&rows(10, 10), "cats_vs_dogs_mobilenet_v2"),
+        );
+        dbg!(started.elapsed());
+        put("one_row.png", curves(&rows(0, 0), "one_row"));
+        put("long.png", curves(&rows(600, 400), "a thousand epochs"));
+        let mut log = rows(4, 8);
+        for row in &mut log[7..] {
+            row.phase = "all_layers".into();
+        }
+        for row in &mut log[10..] {
+            row.phase = "last_polish_with_a_long_name".into();
+        }
+        (log[3].val_loss, log[9].val_accuracy) = (Some(f64::NAN), Some(f64::NAN));
+        put(
+            "four_phases.png",
+            curves(&log, &"a very long name ".repeat(9)),
+        );
+        for row in &mut log {
+            (row.val_loss, row.val_accuracy) = (None, None);
+        }
+        put("no_validation.png", curves(&log, "no_validation"));
+        for count in [3, 9, 24] {
+            let name = |i: usize| format!("flowers_mobilenet_v2_finetune_seed_{i}");
+            let runs: Vec<_> = (0..count).map(|i| (name(i), rows(5 + i, 10))).collect();
+            put(&format!("overlay_{count}.png"), overlay(&runs));
+        }
+        let flowers = ["daisy", "dandelion", "roses", "sunflowers", "tulips"];
+        for classes in [2, 5, 10, 20, 37, 120] {
+            let name = |i: usize| {
+                let flower = flowers[i % 5];
+                if i < 5 {
+                    flower.into()
+                } else {
+                    format!("{flower} of the kind no. {i}")
+                }
+            };
+            let report = super::confusion::tests::report(classes, name);
+            put(&format!("confusion_{classes}.png"), confusion(&report));
+        }
+    }
+}

@@ -120,11 +120,17 @@ impl RunDir {
         &self.path
     }
 
+    /// The directory's own name, without the folders it lies in.
+    pub fn folder_name(&self) -> String {
+        let path = fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
+        let name = path.file_name().unwrap_or_default();
+        name.to_string_lossy().into_owned()
+    }
+
     /// The experiment's name as the directory's name has it; the whole name if it is not of
     /// our form.
     pub fn name(&self) -> String {
-        let path = fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
-        let whole = path.file_name().unwrap_or_default().to_string_lossy();
+        let whole = self.folder_name();
         name_in(&whole).unwrap_or(&whole).to_owned()
     }
 

@@ -1,0 +1,248 @@
+//! Ranges, ticks and framed panels.
+
+use super::canvas::{Align, Canvas, Color, Font, GREY, INK, PALE, Point};
+
+/// Text beside ticks and in legends.
+pub(super) const SMALL: f64 = 14.0;
+/// Names of axes.
+pub(super) const LABEL: f64 = 15.0;
+
+/// A closed range of values.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Range {
+    pub(super) low: f64,
+    pub(super) high: f64,
+}
+
+impl Range {
+    /// The range of finite values; `None` if there are none.
+    pub(super) fn of(values: impl Iterator<Item = f64>) -> Option<Self> {
+        let finite = values.filter(|value| value.is_finite());
+        finite.fold(None, |range: Option<Self>, value| {
+            let Self { low, high } = range.unwrap_or(Self {
+                low: value,
+                high: value,
+            });
+            Some(Self {
+                low: low.min(value),
+                high: high.max(value),
+            })
+        })
+    }
+
+    /// Wider by a share of its width on both sides, at least `least` wide, kept within `bounds`.
+    pub(super) fn padded(self, share: f64, least: f64, bounds: Self) -> Self {
+        let missing = (least - (self.high - self.low)).max(0.0) / 2.0;
+        let (low, high) = (self.low - missing, self.high + missing);
+        let pad = (high - low) * share;
+        Self {
+            low: (low - pad).max(bounds.low),
+            high: (high + pad).min(bounds.high),
+        }
+    }
+}
+
+/// Round values within a range, at most `most` of them, at a step of 1, 2 or 5 times a power of
+/// ten that is at least `least_step`; and the decimals that tell them apart.
+pub(super) fn ticks(range: Range, most: usize, least_step: f64) -> (Vec<f64>, usize) {
+    let width = (range.high - range.low).max(f64::MIN_POSITIVE);
+    let raw = (width / most as f64).max(least_step);
+    let power = raw.log10().floor();
+    let steps = [1.0, 2.0, 5.0, 10.0].map(|factor| factor * 10f64.powf(power));
+    let fits = |step: &f64| {
+        *step >= least_step * 0.999
+            && (range.high / step).floor() - (range.low / step).ceil() < most as f64
+    };
+    let step = steps.into_iter().find(fits).unwrap_or(steps[3]);
+    let slack = 1e-9 * width;
+    let first = ((range.low - slack) / step).ceil() as i64;
+    let last = ((range.high + slack) / step).floor() as i64;
+    let values = (first..=last).map(|index| index as f64 * step).collect();
+    let decimals = (-step.log10() + 1e-9).ceil().max(0.0) as usize;
+    (values, decimals)
+}
+
+/// A framed area with its two ranges.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Panel {
+    pub(super) left: f64,
+    pub(super) top: f64,
+    pub(super) right: f64,
+    pub(super) bottom: f64,
+    pub(super) x: Range,
+    pub(super) y: Range,
+}
+
+impl Panel {
+    /// Where a pair of values lies.
+    pub(super) fn at(&self, x: f64, y: f64) -> Point {
+        let share = |value: f64, range: Range| (value - range.low) / (range.high - range.low);
+        (
+            self.left + share(x, self.x) * (self.right - self.left),
+            self.bottom - share(y, self.y) * (self.bottom - self.top),
+        )
+    }
+
+    /// Grid, frame, ticks and the name of the vertical axis. Whole numbers below; `percent` writes
+    /// 0.93 as 93%.
+    pub(super) fn frame(&self, canvas: &mut Canvas, name: &str, percent: bool) {
+        let font = Font::new(SMALL, INK);
+        let (left, top, right, bottom) = (self.left, self.top, self.right, self.bottom);
+        let (xs, _) = ticks(self.x, 10, 1.0);
+        for &x in &xs {
+            let (at, _) = self.at(x, self.y.low);
+            canvas.line(&[(at, top), (at, bottom)], PALE, 1.0);
+            canvas.line(&[(at, bottom), (at, bottom + 4.0)], INK, 1.0);
+            canvas.text(&format!("{x}"), (at, bottom + 15.0), Align::Centre, font);
+        }
+        let (ys, decimals) = ticks(self.y, 7, 0.0);
+        for &y in &ys {
+            let (_, at) = self.at(self.x.low, y);
+            canvas.line(&[(left, at), (right, at)], PALE, 1.0);
+            canvas.line(&[(left - 4.0, at), (left, at)], INK, 1.0);
+            let text = if percent {
+                format!("{:.*}%", decimals.saturating_sub(2), 100.0 * y)
+            } else {
+                format!("{y:.decimals$}")
+            };
+            canvas.text(&text, (left - 8.0, at), Align::Right, font);
+        }
+        let corners = [
+            (left, top),
+            (right, top),
+            (right, bottom),
+            (left, bottom),
+            (left, top),
+        ];
+        canvas.line(&corners, GREY, 1.0);
+        let middle = (top + bottom) / 2.0;
+        canvas.text_upward(
+            name,
+            (16.0, middle),
+            Align::Centre,
+            Font::new(LABEL, INK).bold(),
+        );
+    }
+
+    /// Says in the middle that there is nothing to show.
+    pub(super) fn empty(&self, canvas: &mut Canvas) {
+        let middle = (
+            (self.left + self.right) / 2.0,
+            (self.top + self.bottom) / 2.0,
+        );
+        canvas.text("no values", middle, Align::Centre, Font::new(LABEL, GREY));
+    }
+
+    /// A line through the finite values; the others leave a gap. With `markers`, a dot at each.
+    pub(super) fn series(&self, canvas: &mut Canvas, values: &[(f64, f64)], stroke: Stroke) {
+        let finite = |value: &(f64, f64)| value.1.is_finite();
+        for piece in values.split(|value| !finite(value)) {
+            let points: Vec<Point> = piece.iter().map(|&(x, y)| self.at(x, y)).collect();
+            match stroke.dashes {
+                Some(dashes) => canvas.dashed(&points, stroke.color, 2.2, dashes),
+                None => canvas.line(&points, stroke.color, 2.2),
+            }
+            // Among many points only lone ones need a dot to be seen at all.
+            if stroke.markers || points.len() == 1 {
+                for &point in &points {
+                    canvas.disc(point, 3.6, stroke.color);
+                }
+            }
+        }
+    }
+}
+
+/// How a series is drawn.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stroke {
+    pub(super) color: Color,
+    /// Lengths of dash and gap; a full line if none.
+    pub(super) dashes: Option<(f64, f64)>,
+    pub(super) markers: bool,
+}
+
+impl Stroke {
+    /// A sample for a legend, 30 pixels from `at` on.
+    pub(super) fn sample(&self, canvas: &mut Canvas, (x, y): Point) {
+        let ends = [(x, y), (x + 30.0, y)];
+        match self.dashes {
+            Some(dashes) => canvas.dashed(&ends, self.color, 2.2, dashes),
+            None => canvas.line(&ends, self.color, 2.2),
+        }
+        if self.markers {
+            canvas.disc((x + 15.0, y), 3.6, self.color);
+        }
+    }
+}
+
+/// Ranges of the vertical axes from what is drawn.
+pub(super) fn accuracy_range(values: impl Iterator<Item = f64>) -> Range {
+    let whole = Range {
+        low: 0.0,
+        high: 1.0,
+    };
+    Range::of(values).map_or(whole, |range| range.padded(0.05, 0.04, whole))
+}
+
+/// As [`accuracy_range`], for losses.
+pub(super) fn loss_range(values: impl Iterator<Item = f64>) -> Range {
+    let bounds = Range {
+        low: 0.0,
+        high: f64::MAX,
+    };
+    let range = Range::of(values).unwrap_or(Range {
+        low: 0.0,
+        high: 1.0,
+    });
+    range.padded(0.05, 1e-3 * range.high.abs().max(1e-3), bounds)
+}
+
+/// Range of the horizontal axis: from the first to the last epoch with room at both ends.
+pub(super) fn epoch_range(epochs: impl Iterator<Item = f64>) -> Range {
+    let everywhere = Range {
+        low: f64::MIN,
+        high: f64::MAX,
+    };
+    let range = Range::of(epochs).unwrap_or(Range {
+        low: 0.0,
+        high: 1.0,
+    });
+    range.padded(0.02, 1.0, everywhere)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_are_round_within_the_range_and_few() {
+        let at = |low, high, most, least| ticks(Range { low, high }, most, least);
+        assert_eq!(
+            at(0.0, 1.0, 7, 0.0),
+            (vec![0.0, 0.2, 0.4, 0.6000000000000001, 0.8, 1.0], 1)
+        );
+        assert_eq!(
+            at(0.8, 20.2, 10, 1.0).0,
+            [2., 4., 6., 8., 10., 12., 14., 16., 18., 20.]
+        );
+        assert_eq!(at(0.5, 1.5, 10, 1.0), (vec![1.0], 0));
+        for (low, high) in [
+            (0.871, 0.998),
+            (0.0, 1e-4),
+            (0.3, 0.301),
+            (0.0, 3e5),
+            (-0.2, 1020.0),
+        ] {
+            let (values, _) = at(low, high, 7, 0.0);
+            assert!(
+                (2..=8).contains(&values.len()),
+                "{low} to {high}: {values:?}"
+            );
+            assert!(
+                values
+                    .iter()
+                    .all(|v| (low - 1e-9..=high + 1e-9).contains(v))
+            );
+        }
+    }
+}

@@ -1,0 +1,348 @@
+//! Learning curves of one run: accuracy above, loss below, phases and the best epoch marked.
+
+use super::axis::{LABEL, Panel, Range, SMALL, Stroke, accuracy_range, epoch_range, loss_range};
+use super::canvas::{Align, Canvas, Color, Font, GREY, INK, WHITE};
+use crate::records::MetricsRow;
+
+/// Blue and vermilion of Okabe and Ito's palette, told apart with every kind of colour vision.
+const TRAIN: Color = plotters::style::RGBColor(0, 114, 178);
+const VALIDATION: Color = plotters::style::RGBColor(213, 94, 0);
+
+pub(super) const WIDTH: usize = 800;
+const HEIGHT: usize = 780;
+pub(super) const LEFT: f64 = 84.0;
+pub(super) const RIGHT: f64 = 782.0;
+/// Up to this many rows each value has a dot.
+pub(super) const MARKED_ROWS: usize = 45;
+
+/// Draws the rows of a run as a PNG, 800 pixels wide; `title` is the run's name. Values that are
+/// absent or not finite leave gaps.
+pub fn curves(rows: &[MetricsRow], title: &str) -> Vec<u8> {
+    let mut canvas = Canvas::new(WIDTH, HEIGHT);
+    let best = best_row(rows);
+    draw_title(&mut canvas, title, &subtitle(rows, best));
+
+    let x = epoch_range(rows.iter().map(|row| row.epoch as f64));
+    let starts = phase_starts(rows);
+    let strip = if starts.is_empty() { 0.0 } else { 22.0 };
+    let top = 102.0 + strip;
+    let height = (728.0 - top - 38.0) / 2.0;
+    let panels = [
+        (top, "Accuracy", Metric::Accuracy),
+        (top + height + 38.0, "Loss", Metric::Loss),
+    ];
+    for (top, name, metric) in panels {
+        let panel = Panel {
+            left: LEFT,
+            top,
+            right: RIGHT,
+            bottom: top + height,
+            x,
+            y: metric.range(
+                rows.iter()
+                    .flat_map(|row| [metric.train(row), metric.val(row)]),
+            ),
+        };
+        panel.frame(&mut canvas, name, metric == Metric::Accuracy);
+        for (epoch, _) in &starts {
+            let (at, _) = panel.at(*epoch, panel.y.low);
+            canvas.dashed(&[(at, top), (at, panel.bottom)], GREY, 1.4, (6.0, 4.0));
+        }
+        draw_values(&mut canvas, &panel, rows, best, metric);
+        if metric == Metric::Accuracy {
+            label_phases(&mut canvas, &panel, &starts);
+        }
+    }
+    let middle = (LEFT + RIGHT) / 2.0;
+    let font = Font::new(LABEL, INK).bold();
+    canvas.text("Epoch", (middle, 763.0), Align::Centre, font);
+    draw_legend(&mut canvas, rows, best);
+    canvas.png()
+}
+
+/// Which of the two panels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Metric {
+    Accuracy,
+    Loss,
+}
+
+impl Metric {
+    /// Training value; NaN if absent.
+    pub(super) fn train(self, row: &MetricsRow) -> f64 {
+        let value = match self {
+            Self::Accuracy => row.train_accuracy,
+            Self::Loss => row.train_loss,
+        };
+        value.unwrap_or(f64::NAN)
+    }
+
+    /// Validation value; NaN if absent.
+    pub(super) fn val(self, row: &MetricsRow) -> f64 {
+        let value = match self {
+            Self::Accuracy => row.val_accuracy,
+            Self::Loss => row.val_loss,
+        };
+        value.unwrap_or(f64::NAN)
+    }
+
+    /// Range of the axis.
+    pub(super) fn range(self, values: impl Iterator<Item = f64>) -> Range {
+        match self {
+            Self::Accuracy => accuracy_range(values),
+            Self::Loss => loss_range(values),
+        }
+    }
+}
+
+/// Title in bold and a line below it, both shortened to fit.
+pub(super) fn draw_title(canvas: &mut Canvas, title: &str, subtitle: &str) {
+    let (bold, plain) = (Font::new(19.0, INK).bold(), Font::new(LABEL, GREY));
+    let (left, width) = (20.0, WIDTH as f64 - 40.0);
+    canvas.text(&bold.fit(title, width), (left, 26.0), Align::Left, bold);
+    canvas.text(
+        &plain.fit(subtitle, width),
+        (left, 52.0),
+        Align::Left,
+        plain,
+    );
+}
+
+/// The first row with the best validation accuracy.
+pub(super) fn best_row(rows: &[MetricsRow]) -> Option<&MetricsRow> {
+    let finite = |row: &&MetricsRow| Metric::Accuracy.val(row).is_finite();
+    rows.iter().filter(finite).reduce(|best, row| {
+        if row.val_accuracy > best.val_accuracy {
+            row
+        } else {
+            best
+        }
+    })
+}
+
+fn subtitle(rows: &[MetricsRow], best: Option<&MetricsRow>) -> String {
+    if let Some(best) = best {
+        return format!(
+            "Best validation accuracy {:.2}% at epoch {}",
+            100.0 * Metric::Accuracy.val(best),
+            best.epoch
+        );
+    }
+    let last = rows.iter().rev().find_map(|row| row.train_accuracy);
+    match last {
+        Some(accuracy) if accuracy.is_finite() => {
+            format!(
+                "Last training accuracy {:.2}%, no validation",
+                100.0 * accuracy
+            )
+        }
+        _ => "No accuracy recorded".into(),
+    }
+}
+
+/// Epochs after which a phase other than the first starts, with what to call it.
+fn phase_starts(rows: &[MetricsRow]) -> Vec<(f64, String)> {
+    let mut starts: Vec<(f64, String)> = Vec::new();
+    for pair in rows.windows(2) {
+        let [before, after] = pair else { continue };
+        if before.phase == after.phase || before.epoch == 0 {
+            continue;
+        }
+        let plain = after.phase.replace(['_', '-'], " ");
+        let fine = plain.to_lowercase().replace(' ', "").starts_with("finetun");
+        let name = if fine && starts.is_empty() {
+            "Start of fine-tuning".into()
+        } else {
+            plain
+        };
+        starts.push((before.epoch as f64, name));
+    }
+    starts
+}
+
+/// Writes the names of phases above the panel, each centred on its line where there is room.
+fn label_phases(canvas: &mut Canvas, panel: &Panel, starts: &[(f64, String)]) {
+    let font = Font::new(SMALL, GREY);
+    let mut free_from = panel.left;
+    for (index, (epoch, name)) in starts.iter().enumerate() {
+        let (at, _) = panel.at(*epoch, panel.y.low);
+        // Room up to the next line at least, so that each label stays by its own.
+        let next = starts
+            .get(index + 1)
+            .map(|(epoch, _)| panel.at(*epoch, panel.y.low).0);
+        let limit = next.map_or(panel.right, |next| ((at + next) / 2.0).max(at + 20.0));
+        let name = font.fit(name, (limit.min(panel.right) - free_from).max(0.0));
+        let width = font.width(&name);
+        let start = (at - width / 2.0).min(limit - width).max(free_from);
+        if name == "…" || start > at {
+            continue;
+        }
+        canvas.text(&name, (start, panel.top - 12.0), Align::Left, font);
+        free_from = start + width + 10.0;
+    }
+}
+
+fn draw_values(
+    canvas: &mut Canvas,
+    panel: &Panel,
+    rows: &[MetricsRow],
+    best: Option<&MetricsRow>,
+    metric: Metric,
+) {
+    let series = |value: fn(Metric, &MetricsRow) -> f64| -> Vec<(f64, f64)> {
+        let points = rows
+            .iter()
+            .map(|row| (row.epoch as f64, value(metric, row)));
+        points.collect()
+    };
+    let (train, val) = (series(Metric::train), series(Metric::val));
+    let any = |values: &[(f64, f64)]| values.iter().any(|value| value.1.is_finite());
+    if !any(&train) && !any(&val) {
+        panel.empty(canvas);
+        return;
+    }
+    panel.series(canvas, &train, stroke(TRAIN, rows));
+    panel.series(canvas, &val, stroke(VALIDATION, rows));
+    // The evaluation before training keeps its dot when the others have none.
+    if let Some(row) = rows.first().filter(|row| row.epoch == 0) {
+        let value = metric.val(row);
+        if value.is_finite() {
+            canvas.disc(panel.at(0.0, value), 3.6, VALIDATION);
+        }
+    }
+    if let Some(best) = best {
+        let value = metric.val(best);
+        if value.is_finite() {
+            ring(canvas, panel.at(best.epoch as f64, value));
+        }
+    }
+}
+
+fn stroke(color: Color, rows: &[MetricsRow]) -> Stroke {
+    Stroke {
+        color,
+        dashes: None,
+        markers: rows.len() <= MARKED_ROWS,
+    }
+}
+
+/// The mark of the best epoch: a dot within a ring.
+fn ring(canvas: &mut Canvas, at: (f64, f64)) {
+    canvas.disc(at, 8.0, INK);
+    canvas.disc(at, 6.2, WHITE);
+    canvas.disc(at, 3.8, VALIDATION);
+}
+
+fn draw_legend(canvas: &mut Canvas, rows: &[MetricsRow], best: Option<&MetricsRow>) {
+    let font = Font::new(SMALL, INK);
+    let y = 82.0;
+    let mut x = LEFT;
+    let has = |value: fn(Metric, &MetricsRow) -> f64| {
+        let metrics = [Metric::Accuracy, Metric::Loss];
+        rows.iter()
+            .any(|row| metrics.iter().any(|&metric| value(metric, row).is_finite()))
+    };
+    let lines = [
+        ("Training", TRAIN, has(Metric::train)),
+        ("Validation", VALIDATION, has(Metric::val)),
+    ];
+    for (name, color, _) in lines.into_iter().filter(|(_, _, shown)| *shown) {
+        stroke(color, rows).sample(canvas, (x, y));
+        canvas.text(name, (x + 38.0, y), Align::Left, font);
+        x += 38.0 + font.width(name) + 28.0;
+    }
+    if best.is_some() {
+        ring(canvas, (x + 8.0, y));
+        canvas.text("Best epoch", (x + 24.0, y), Align::Left, font);
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A run of two phases that behaves as such runs do.
+    pub(in super::super) fn rows(first: usize, second: usize) -> Vec<MetricsRow> {
+        let row = |epoch: usize| {
+            let fine = epoch > first;
+            let t = epoch as f64 / (first + second).max(1) as f64;
+            let wiggle = 0.01 * ((epoch * 7919 % 13) as f64 / 13.0 - 0.5);
+            let lift = if fine { 0.05 } else { 0.0 };
+            let accuracy = 0.9 - 0.65 * (-8.0 * t).exp() + lift;
+            MetricsRow {
+                phase: if fine {
+                    "fine_tune"
+                } else {
+                    "feature_extraction"
+                }
+                .into(),
+                phase_epoch: if fine { epoch - first } else { epoch },
+                epoch,
+                step: epoch as u64 * 25,
+                lr: 1e-4,
+                train_loss: (epoch > 0).then_some(1.4 * (-5.0 * t).exp() + 0.1 - lift),
+                train_accuracy: (epoch > 0).then_some((accuracy + 0.02).min(1.0)),
+                val_loss: Some(1.5 * (-5.0 * t).exp() + 0.25 + wiggle - 2.0 * lift),
+                val_accuracy: Some(accuracy + wiggle),
+                images_per_second: 100.0,
+                seconds: 1.0,
+            }
+        };
+        (0..=first + second).map(row).collect()
+    }
+
+    /// Width and height of a PNG.
+    pub(in super::super) fn size(png: &[u8]) -> (u32, u32) {
+        let picture = image::load_from_memory(png).unwrap();
+        (picture.width(), picture.height())
+    }
+
+    #[test]
+    fn the_same_rows_give_the_same_bytes() {
+        let png = curves(&rows(10, 10), "flowers");
+        assert_eq!(size(&png), (800, 780));
+        assert_eq!(png, curves(&rows(10, 10), "flowers"));
+        assert_ne!(png, curves(&rows(10, 9), "flowers"));
+    }
+
+    #[test]
+    fn odd_logs_are_drawn() {
+        let mut holes = rows(3, 3);
+        holes[2].val_loss = Some(f64::NAN);
+        holes[4].train_loss = Some(f64::INFINITY);
+        holes[4].val_accuracy = Some(f64::NAN);
+        let mut without = rows(5, 0);
+        for row in &mut without {
+            (row.val_loss, row.val_accuracy) = (None, None);
+        }
+        let mut nothing = rows(0, 0);
+        (nothing[0].val_loss, nothing[0].val_accuracy) = (None, None);
+        for odd in [
+            holes,
+            without,
+            nothing,
+            rows(0, 0),
+            rows(1, 0),
+            rows(500, 500),
+            vec![],
+        ] {
+            assert_eq!(size(&curves(&odd, &"long name ".repeat(30))), (800, 780));
+        }
+    }
+
+    #[test]
+    fn phases_are_named_where_they_start() {
+        let mut log = rows(2, 2);
+        log.extend(rows(2, 2).into_iter().skip(3).map(|row| MetricsRow {
+            phase: "all_layers".into(),
+            epoch: row.epoch + 2,
+            ..row
+        }));
+        let starts = phase_starts(&log);
+        let expected = [(2.0, "Start of fine-tuning"), (4.0, "all layers")];
+        assert_eq!(starts.len(), 2);
+        for ((epoch, name), expected) in starts.iter().zip(expected) {
+            assert_eq!((*epoch, name.as_str()), expected);
+        }
+    }
+}
