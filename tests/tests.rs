@@ -1,4 +1,8 @@
-//! The binary from outside: what it prints, writes and exits with.
+//! The one integration binary: users' behaviour, through the library and the command line.
 
+#[path = "tests/data_errors.rs"]
+mod data_errors;
+#[path = "tests/experiments.rs"]
+mod experiments;
 #[path = "tests/plot.rs"]
 mod plot;

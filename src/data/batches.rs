@@ -244,3 +244,103 @@ impl Drop for Loader {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{AugmentConfig, DataConfig};
+    use crate::data::Source;
+    use crate::data::preprocess::IMAGENET;
+
+    fn generated() -> (Arc<Dataset>, Preprocess) {
+        let config: DataConfig = toml::from_str(
+            "generate = { kind = 'patterns', per_class = 12 }\nimage_size = 16\nresize = 20",
+        )
+        .unwrap();
+        let preprocess = Preprocess::from_config(&config, [32, 32], IMAGENET).unwrap();
+        (Arc::new(Dataset::open(&config, 5).unwrap()), preprocess)
+    }
+
+    fn plan(dataset: &Dataset, preprocess: Preprocess, threads: usize) -> Plan {
+        Plan {
+            items: (0..dataset.items.len()).rev().collect(),
+            preprocess,
+            augment: Some(Augment {
+                config: AugmentConfig {
+                    flip_horizontal: true,
+                    flip_vertical: true,
+                    crop: true,
+                },
+                seed: 9,
+                epoch: 2,
+            }),
+            batch_size: 5,
+            threads,
+            cache: None,
+        }
+    }
+
+    fn all(dataset: &Arc<Dataset>, plan: Plan) -> Vec<Batch> {
+        Loader::start(dataset, plan)
+            .unwrap()
+            .collect::<Result<_, _>>()
+            .unwrap()
+    }
+
+    #[test]
+    fn batches_do_not_depend_on_threads_or_cache() {
+        let (dataset, preprocess) = generated();
+        let alone = all(&dataset, plan(&dataset, preprocess, 1));
+        assert_eq!(alone.len(), dataset.items.len().div_ceil(5));
+        let items: Vec<usize> = alone.iter().flat_map(|batch| batch.items.clone()).collect();
+        assert_eq!(items, (0..dataset.items.len()).rev().collect::<Vec<_>>());
+        assert_eq!(alone, all(&dataset, plan(&dataset, preprocess, 7)));
+        // Room for some of the pictures only.
+        let cache = Arc::new(PictureCache::new(&dataset, 10 * 20 * 20 * 3 + 7));
+        for _ in 0..2 {
+            let cached = Plan {
+                cache: Some(Arc::clone(&cache)),
+                ..plan(&dataset, preprocess, 2)
+            };
+            assert_eq!(alone, all(&dataset, cached));
+        }
+        let kept = (0..dataset.items.len())
+            .filter(|&item| cache.get(item).is_some())
+            .count();
+        assert_eq!(kept, 10);
+    }
+
+    #[test]
+    fn a_loader_can_be_dropped_half_way() {
+        let (dataset, preprocess) = generated();
+        for taken in 0..3 {
+            let mut loader = Loader::start(&dataset, plan(&dataset, preprocess, 3)).unwrap();
+            for _ in 0..taken {
+                loader.next().unwrap().unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_that_vanished_or_changed_is_an_error_that_names_it() {
+        let (dataset, preprocess) = generated();
+        let folder = tempfile::tempdir().unwrap();
+        let mut changed = (*dataset).clone();
+        let file = folder.path().join("here.png");
+        changed.items[3].source = Source::File(file.clone());
+        changed.items[3].path = "a/here.png".into();
+        let changed = Arc::new(changed);
+        let failure = || {
+            let mut loader = Loader::start(&changed, plan(&changed, preprocess, 2)).unwrap();
+            let error = loader.find_map(Result::err).unwrap().to_string();
+            assert!(loader.next().is_none());
+            error
+        };
+        assert!(failure().starts_with("picture `a/here.png` cannot be used: No such file"));
+        std::fs::write(&file, b"other bytes").unwrap();
+        assert_eq!(
+            failure(),
+            "picture `a/here.png` changed since it was scanned"
+        );
+    }
+}

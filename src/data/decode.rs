@@ -186,3 +186,142 @@ fn upright(picture: RgbImage, orientation: Option<Orientation>) -> RgbImage {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::testing::{fixture, mean_difference, reference};
+
+    /// Decodes a fixture and compares with Pillow's `exif_transpose(...).convert("RGB")`.
+    fn check(name: &str, tolerance: f64) {
+        let picture = decode(&fixture(name)).unwrap_or_else(|flaw| panic!("{name}: {flaw}"));
+        let (width, height, pixels) = reference(name);
+        assert_eq!(picture.dimensions(), (width, height), "{name}");
+        let difference = mean_difference(picture.as_raw(), &pixels);
+        assert!(difference <= tolerance, "{name}: {difference} levels");
+    }
+
+    #[test]
+    fn every_format_gives_what_pillow_gives() {
+        for name in ["plain.jpg", "sampled.jpg", "progressive.jpg", "grey.jpg"] {
+            check(name, 0.7);
+        }
+        for name in ["cmyk.jpg", "ycck.jpg"] {
+            check(name, 1.0);
+        }
+        for name in [
+            "plain.png",
+            "alpha.png",
+            "grey.png",
+            "grey_alpha.png",
+            "one_bit.png",
+            "palette.png",
+            "palette_alpha.png",
+            "turned.png",
+            "grey_16.png",
+            "plain.webp",
+            "alpha.webp",
+            "plain.bmp",
+            "palette.bmp",
+            "plain.gif",
+            "animated.gif",
+        ] {
+            check(name, 0.0);
+        }
+        check("lossy.webp", 0.7);
+    }
+
+    #[test]
+    fn orientation_is_applied() {
+        for orientation in 1..=8 {
+            check(&format!("turned_{orientation}.jpg"), 0.7);
+        }
+    }
+
+    #[test]
+    fn a_cut_off_picture_is_broken_wherever_it_is_cut() {
+        for name in [
+            "plain.jpg",
+            "progressive.jpg",
+            "turned_6.jpg",
+            "plain.png",
+            "plain.bmp",
+        ] {
+            let whole = fixture(name);
+            let picture = decode(&whole).unwrap();
+            for length in 0..whole.len() {
+                // A PNG whose last marker alone is missing still has all its pixels.
+                if name == "plain.png" && decode(&whole[..length]).is_ok_and(|cut| cut == picture) {
+                    assert!(length + 16 >= whole.len());
+                    continue;
+                }
+                assert!(
+                    decode(&whole[..length]).is_err(),
+                    "{name} cut to {length} bytes"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn damaged_bytes_never_panic() {
+        for name in [
+            "plain.jpg",
+            "progressive.jpg",
+            "palette.png",
+            "lossy.webp",
+            "animated.gif",
+        ] {
+            let whole = fixture(name);
+            for at in (0..whole.len()).step_by(3) {
+                let mut damaged = whole.clone();
+                damaged[at] ^= 0xA5;
+                let _ = decode(&damaged);
+            }
+        }
+    }
+
+    #[test]
+    fn bytes_after_the_end_do_no_harm() {
+        let mut bytes = fixture("plain.jpg");
+        bytes.extend([0xFF, 0xD8, 0x00, 0x12]);
+        assert!(decode(&bytes).is_ok());
+    }
+
+    #[test]
+    fn huge_pictures_are_refused_before_they_are_decoded() {
+        // Width and height in the header of a PNG (and its checksum), rest as it was.
+        let mut bytes = fixture("plain.png");
+        bytes[16..24].copy_from_slice(&[0, 1, 0, 0, 0, 1, 0, 0]);
+        let sum = crc(&bytes[12..29]);
+        bytes[29..33].copy_from_slice(&sum.to_be_bytes());
+        assert!(matches!(
+            decode(&bytes),
+            Err(Flaw::TooLarge { width: 65536, .. })
+        ));
+        // The same of a JPEG: height and width of its frame header.
+        let mut bytes = fixture("plain.jpg");
+        let frame = bytes
+            .windows(2)
+            .position(|pair| pair == [0xFF, 0xC0])
+            .unwrap();
+        bytes[frame + 5..frame + 9].copy_from_slice(&[0xF0, 0, 0xF0, 0]);
+        assert!(matches!(
+            decode(&bytes),
+            Err(Flaw::TooLarge { height: 61440, .. })
+        ));
+    }
+
+    /// The checksum of PNG chunks.
+    fn crc(bytes: &[u8]) -> u32 {
+        !bytes.iter().fold(u32::MAX, |crc, &byte| {
+            (0..8).fold(crc ^ u32::from(byte), |crc, _| {
+                if crc & 1 == 1 {
+                    crc >> 1 ^ 0xEDB8_8320
+                } else {
+                    crc >> 1
+                }
+            })
+        })
+    }
+}

@@ -13,6 +13,8 @@ pub mod preprocess;
 mod scan;
 pub mod sheet;
 pub mod split;
+#[cfg(test)]
+mod testing;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

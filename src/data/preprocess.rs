@@ -168,3 +168,54 @@ pub fn unscale(preprocess: &Preprocess, values: &[f32]) -> Vec<u8> {
         .map(|(value, (mean, std))| ((value * std + mean) * 255.0).round() as u8)
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::decode::decode;
+    use crate::data::testing::{fixture, mean_difference, reference};
+
+    #[test]
+    fn resizing_gives_what_pillow_gives() {
+        let photo = decode(&fixture("photo.png")).unwrap();
+        for (name, interpolation) in [
+            ("resize_bilinear_20x27", Interpolation::Bilinear),
+            ("resize_bicubic_20x27", Interpolation::Bicubic),
+            ("resize_lanczos_20x27", Interpolation::Lanczos),
+            ("resize_nearest_20x27", Interpolation::Nearest),
+            ("resize_bilinear_90x100", Interpolation::Bilinear),
+        ] {
+            let (width, height, expected) = reference(name);
+            let resized = Resizer::default().resize(photo.clone(), [height, width], interpolation);
+            let difference = mean_difference(&resized, &expected);
+            assert!(difference < 0.1, "{name}: {difference} levels");
+        }
+    }
+
+    #[test]
+    fn scaling_is_the_written_formula_and_can_be_undone() {
+        let preprocess = Preprocess {
+            image_size: [1, 2],
+            resize: None,
+            interpolation: Interpolation::Bilinear,
+            mean: IMAGENET.mean,
+            std: IMAGENET.std,
+        };
+        let bytes = [0, 128, 255, 7, 70, 200];
+        let mut values = [0.0; 6];
+        Scale::new(&preprocess).apply(&bytes, &mut values);
+        assert_eq!(values[1], (128.0 / 255.0 - 0.456) / 0.224);
+        assert_eq!(unscale(&preprocess, &values), bytes);
+    }
+
+    #[test]
+    fn a_crop_larger_than_the_picture_is_refused() {
+        let config: DataConfig =
+            toml::from_str("root = 'x'\nimage_size = 160\nresize = [200, 150]").unwrap();
+        let refused = Preprocess::from_config(&config, [224, 224], IMAGENET).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "cannot crop 160x160 out of 200x150 (height x width)"
+        );
+    }
+}

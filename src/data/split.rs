@@ -152,6 +152,7 @@ fn fill(groups: &BTreeMap<Hash, Vec<usize>>, counts: [usize; 3], seed: u64, spli
     // single pictures in the order of their keys.
     ranked.sort_by(|a, b| b.2.len().cmp(&a.2.len()).then((a.0, a.1).cmp(&(b.0, b.1))));
     let mut room = counts.map(|count| count as i64);
+    let mut dealt: [Vec<&Vec<usize>>; 3] = Default::default();
     for (_, _, pictures) in ranked {
         // Single pictures fill the held-out splits first: any order would do, as keys are random.
         let split = match pictures.len() {
@@ -162,8 +163,19 @@ fn fill(groups: &BTreeMap<Hash, Vec<usize>>, counts: [usize; 3], seed: u64, spli
             .or_else(|| (0..3).rev().max_by_key(|&split| room[split]))
             .unwrap_or(0);
         room[split] -= pictures.len() as i64;
-        for &picture in pictures {
-            splits[picture] = Split::ALL[split];
+        dealt[split].push(pictures);
+    }
+    // Groups may have left no picture for a split; then it gets the smallest of another's.
+    for split in 0..3 {
+        if counts[split] > 0 && dealt[split].is_empty() {
+            let most = (0..3).rev().max_by_key(|&other| dealt[other].len());
+            let spare = most.and_then(|most| dealt[most].pop());
+            dealt[split].extend(spare);
+        }
+    }
+    for (groups, split) in dealt.iter().zip(Split::ALL) {
+        for &picture in groups.iter().copied().flatten() {
+            splits[picture] = split;
         }
     }
 }
@@ -173,16 +185,18 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    const NO_COPIES: usize = usize::MAX;
+
     fn hash(picture: u32) -> Hash {
         *blake3::hash(&picture.to_le_bytes()).as_bytes()
     }
 
-    /// Pictures of classes of the given sizes; every `copies`-th is followed by a duplicate.
+    /// Pictures of classes of the given sizes; in every `copies` the second repeats the first.
     fn pictures(sizes: &[usize], copies: usize) -> Vec<(usize, Hash)> {
         let mut all = Vec::new();
         for (class, &size) in sizes.iter().enumerate() {
             for index in 0..size {
-                let number = if index % copies == 1 {
+                let number = if index % copies == 1 && copies < NO_COPIES {
                     index - 1
                 } else {
                     index
@@ -235,7 +249,7 @@ mod tests {
             shares in shares(),
             seed in 0u64..1000,
         ) {
-            let all = pictures(&sizes, usize::MAX);
+            let all = pictures(&sizes, NO_COPIES);
             let splits = by_ratio(&all, shares, seed).unwrap();
             let total: usize = sizes.iter().sum();
             for (share, split) in shares.into_iter().zip(Split::ALL) {
@@ -292,7 +306,7 @@ mod tests {
 
     #[test]
     fn seeds_give_different_splits_and_equal_ones_the_same() {
-        let all = pictures(&[50, 50], usize::MAX);
+        let all = pictures(&[50, 50], NO_COPIES);
         let of = |seed| by_ratio(&all, [0.8, 0.1, 0.1], seed).unwrap();
         assert_eq!(of(1), of(1));
         assert_ne!(of(1), of(2));
@@ -300,7 +314,7 @@ mod tests {
 
     #[test]
     fn too_few_pictures_are_refused() {
-        let all = pictures(&[5, 2], usize::MAX);
+        let all = pictures(&[5, 2], NO_COPIES);
         let refused = by_ratio(&all, [0.8, 0.1, 0.1], 1);
         assert_eq!(
             refused,
