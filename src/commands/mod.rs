@@ -1,7 +1,10 @@
 //! One file a command, each a column of values. The only layer that prints and decides exit codes.
 
+pub mod check;
+pub mod completions;
 pub mod failure;
 pub mod printer;
+pub mod schema;
 
 pub use failure::{Exit, Failure};
 pub use printer::Printer;
@@ -28,9 +31,14 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn dispatch(command: &Command, _printer: &Printer) -> Result<(), Failure> {
-    Err(Failure::new(
-        Exit::Other,
-        format!("not built yet: {command:?}"),
-    ))
+fn dispatch(command: &Command, printer: &Printer) -> Result<(), Failure> {
+    match command {
+        Command::Check(args) => check::run(args, printer),
+        Command::Schema => schema::run(printer),
+        Command::Completions(args) => completions::run(args, printer),
+        other => Err(Failure::new(
+            Exit::Other,
+            format!("not built yet: {other:?}"),
+        )),
+    }
 }
