@@ -4,9 +4,18 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+const EXAMPLES: &str = "\
+Examples:
+  xp run configs/quickstart.toml                    train; leaves a directory under runs/
+  xp run flowers.toml --set train.batch_size=16     the same with one value changed
+  xp check configs/*.toml                           say what is wrong, touch nothing
+  xp predict runs/RUN photos/ --top 3               classify pictures with the result
+
+XP_TRAIN__BATCH_SIZE=16 in the environment sets `train.batch_size`, too; --set goes before it.";
+
 /// Declarative transfer learning for image classification.
 #[derive(Debug, Parser)]
-#[command(name = "xp", version, about, max_term_width = 100)]
+#[command(name = "xp", version, about, max_term_width = 100, after_help = EXAMPLES)]
 pub struct Cli {
     /// Global flags.
     #[command(flatten)]
@@ -55,7 +64,7 @@ pub enum Command {
 pub struct ConfigArgs {
     /// TOML file of the experiment
     pub config: PathBuf,
-    /// Override a value, for example `--set train.batch_size=16`; may be repeated
+    /// Override a value, for example `train.batch_size=16` or `phase[0].epochs=3`; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub sets: Vec<String>,
 }

@@ -1,5 +1,9 @@
 //! The one integration binary: users' behaviour, through the library and the command line.
 
+#[path = "tests/config_errors.rs"]
+mod config_errors;
+#[path = "tests/config_layers.rs"]
+mod config_layers;
 #[path = "tests/data_errors.rs"]
 mod data_errors;
 #[path = "tests/experiments.rs"]

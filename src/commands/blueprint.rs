@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Exit, Failure};
+use super::{Exit, Failure, Printer};
 use crate::config::{self, Flavour, Loaded, Problem};
 use crate::data::preprocess::{self, Preprocess};
 use crate::graph::Graph;
@@ -33,8 +33,9 @@ pub struct Blueprint {
 
 impl Blueprint {
     /// Loads a configuration and builds what it describes.
-    pub fn load(path: &Path, sets: &[String]) -> Result<Self, Failure> {
+    pub fn load(path: &Path, sets: &[String], printer: &Printer) -> Result<Self, Failure> {
         let loaded = config::load(path, sets)?;
+        printer.config_warnings(&loaded.warnings);
         Self::from_loaded(loaded)
     }
 

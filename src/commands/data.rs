@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::blueprint::Blueprint;
 use super::{Exit, Failure, Printer};
 use crate::cli::DataArgs;
-use crate::config::{Experiment, MeanStd, load};
-use crate::data::{Augment, DataError, Dataset, Preprocess, preprocess, sheet};
+use crate::data::{Augment, Dataset, sheet};
 use crate::records::{DataIssueRow, Split};
 
 /// Issues shown in the table; all of them are in the JSON.
@@ -17,33 +17,17 @@ const SHOWN: usize = 5;
 
 /// Scans and splits the data of a configuration, prints a table, writes the contact sheet.
 pub fn run(args: &DataArgs, printer: &Printer) -> Result<(), Failure> {
-    let experiment = load(&args.config.config, &args.config.sets)?.experiment;
-    let (size, scaling) = input_of_backbone(&experiment);
-    show(&experiment, size, scaling, &args.sheet, printer)
-}
+    let blueprint = Blueprint::load(&args.config.config, &args.config.sets, printer)?;
+    let (experiment, preprocess) = (&blueprint.loaded.experiment, &blueprint.preprocess);
 
-/// Input size and scaling of the configured backbone. These are MobileNetV2's until the registry
-/// of backbones is wired in here.
-fn input_of_backbone(_experiment: &Experiment) -> ([u32; 2], MeanStd) {
-    ([224, 224], preprocess::IMAGENET)
-}
-
-fn show(
-    experiment: &Experiment,
-    default_size: [u32; 2],
-    default_scaling: MeanStd,
-    sheet_path: &Path,
-    printer: &Printer,
-) -> Result<(), Failure> {
-    let preprocess = Preprocess::from_config(&experiment.data, default_size, default_scaling)?;
     let dataset = Arc::new(Dataset::open(&experiment.data, experiment.seed)?);
     let augment = Augment {
         config: experiment.data.augment,
         seed: experiment.seed,
         epoch: 1,
     };
-    sheet::write(sheet_path, &dataset, &preprocess, augment)?;
-    let summary = Summary::new(&dataset, sheet_path);
+    sheet::write(&args.sheet, &dataset, preprocess, augment)?;
+    let summary = Summary::new(&dataset, &args.sheet);
     if printer.json {
         let json = serde_json::to_string_pretty(&summary);
         printer.data(json.map_err(|error| Failure::new(Exit::Other, error))?);
@@ -173,18 +157,5 @@ fn spread(values: impl Iterator<Item = u32>) -> [u32; 3] {
         [] => [0; 3],
         [least, .., most] => [*least, values[(values.len() - 1) / 2], *most],
         [only] => [*only; 3],
-    }
-}
-
-impl From<DataError> for Failure {
-    fn from(error: DataError) -> Self {
-        let exit = match error {
-            // A contradiction within the configuration, not in the data.
-            DataError::Crop { .. } | DataError::NoSource | DataError::SplitSource { .. } => {
-                Exit::Config
-            }
-            _ => Exit::Data,
-        };
-        Self::new(exit, &error).help(error.help())
     }
 }

@@ -3,9 +3,12 @@
 use std::fmt;
 
 use crate::config;
+use crate::data::DataError;
+use crate::fsx::FsError;
 use crate::run::RunError;
 use crate::train::feed::FeedError;
 use crate::train::fit::FitError;
+use crate::weights::WeightsError;
 
 /// Exit codes of the command line; see the README.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +36,8 @@ pub struct Failure {
     pub message: String,
     /// What to do.
     pub help: Option<String>,
+    /// The problems of a configuration, each with its own head; printed instead of the message.
+    pub report: Option<config::Report>,
 }
 
 impl Failure {
@@ -42,6 +47,7 @@ impl Failure {
             exit,
             message: message.to_string(),
             help: None,
+            report: None,
         }
     }
 
@@ -52,11 +58,53 @@ impl Failure {
             ..self
         }
     }
+
+    /// The failure as lines for people, or as one JSON object.
+    pub fn render(&self, json: bool, coloured: bool) -> String {
+        if json {
+            return self.to_json().to_string();
+        }
+        if let Some(report) = &self.report {
+            return report.render(coloured).trim_end().to_string();
+        }
+        let (head, end) = if coloured {
+            ("\x1b[1;31m", "\x1b[0m")
+        } else {
+            ("", "")
+        };
+        let help = self.help.iter().map(|help| format!("\n  help: {help}"));
+        format!("{head}error{end}: {}", self.message) + &help.collect::<String>()
+    }
+
+    fn to_json(&self) -> serde_json::Value {
+        let mut object = serde_json::json!({
+            "error": self.message,
+            "help": self.help,
+            "exit": self.exit as u8,
+        });
+        if let Some(report) = &self.report {
+            let problems = report.diagnostics.iter().map(|problem| {
+                let position = problem.place.as_ref().and_then(|place| place.position);
+                serde_json::json!({
+                    "error": problem.message,
+                    "help": problem.help,
+                    "origin": problem.place.as_ref().map(|place| &place.origin),
+                    "line": position.map(|[line, _]| line),
+                    "column": position.map(|[_, column]| column),
+                })
+            });
+            object["problems"] = problems.collect();
+        }
+        object
+    }
 }
 
 impl From<config::Report> for Failure {
     fn from(report: config::Report) -> Self {
-        Self::new(Exit::Config, report)
+        Self {
+            report: Some(report.clone()),
+            ..Self::new(Exit::Config, report)
+        }
     }
 }
 
@@ -74,9 +122,44 @@ impl From<candle_core::Error> for Failure {
 
 impl From<RunError> for Failure {
     fn from(error: RunError) -> Self {
+        let exit = match error {
+            RunError::NotARun { .. } | RunError::Foreign { .. } => Exit::Config,
+            _ => Exit::Other,
+        };
+        let help = error.help().map(str::to_owned);
+        Self {
+            help,
+            ..Self::new(exit, error)
+        }
+    }
+}
+
+impl From<FsError> for Failure {
+    fn from(error: FsError) -> Self {
+        Self::new(Exit::Other, error)
+    }
+}
+
+impl From<DataError> for Failure {
+    fn from(error: DataError) -> Self {
+        let exit = match error {
+            // A contradiction within the configuration, not in the data.
+            DataError::Crop { .. } | DataError::NoSource | DataError::SplitSource { .. } => {
+                Exit::Config
+            }
+            _ => Exit::Data,
+        };
+        Self::new(exit, &error).help(error.help())
+    }
+}
+
+impl From<WeightsError> for Failure {
+    fn from(error: WeightsError) -> Self {
         let help = error.help();
-        let failure = Self::new(Exit::Other, error);
-        help.map_or(failure.clone(), |help| failure.help(help))
+        Self {
+            help,
+            ..Self::new(Exit::Other, error)
+        }
     }
 }
 
@@ -94,9 +177,31 @@ impl From<FitError> for Failure {
         match error {
             FitError::Feed(error) => error.into(),
             FitError::Engine(error) => error.into(),
-            FitError::NonFinite { .. } => Self::new(Exit::NonFinite, error)
-                .help("lower the learning rate of that phase, or give its schedule a `warmup_epochs`"),
+            FitError::NonFinite { .. } => Self::new(Exit::NonFinite, error).help(
+                "lower the learning rate of that phase, or give its schedule a `warmup_epochs`",
+            ),
             FitError::SelfCheck(_) | FitError::Observer(_) => Self::new(Exit::Other, error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_says_error_once() {
+        let plain = Failure::new(Exit::Data, "no pictures in `x`").help("look there");
+        assert_eq!(
+            plain.render(false, false),
+            "error: no pictures in `x`\n  help: look there"
+        );
+        assert_eq!(
+            plain.render(true, false),
+            r#"{"error":"no pictures in `x`","help":"look there","exit":3}"#
+        );
+        let report = config::load(std::path::Path::new("does-not-exist.toml"), &[]).unwrap_err();
+        let text = Failure::from(report).render(false, false);
+        assert_eq!(text.matches("error").count(), 1, "{text}");
     }
 }

@@ -1,6 +1,8 @@
 //! One file a command, each a column of values. The only layer that prints and decides exit codes.
 
 pub mod blueprint;
+pub mod check;
+pub mod completions;
 pub mod data;
 pub mod evaluate;
 pub mod failure;
@@ -14,7 +16,7 @@ pub mod recorder;
 pub mod restored;
 pub mod results;
 pub mod run;
-pub mod summary;
+pub mod schema;
 
 pub use failure::{Exit, Failure};
 pub use printer::Printer;
@@ -27,6 +29,7 @@ use crate::cli::{Cli, Command};
 /// Parses the command line, runs the command, prints a failure once, gives the exit code.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    logging::init();
     let printer = Printer {
         quiet: cli.global.quiet,
         json: cli.global.json,
@@ -40,9 +43,19 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn dispatch(command: &Command, _printer: &Printer) -> Result<(), Failure> {
-    Err(Failure::new(
-        Exit::Other,
-        format!("not built yet: {command:?}"),
-    ))
+fn dispatch(command: &Command, printer: &Printer) -> Result<(), Failure> {
+    match command {
+        Command::Run(args) => run::run(args, printer),
+        Command::Check(args) => check::run(args, printer),
+        Command::Schema => schema::run(printer),
+        Command::Data(args) => data::run(args, printer),
+        Command::Plot(args) => plot::run(args, printer),
+        Command::Evaluate(args) => evaluate::run(args, printer),
+        Command::Predict(args) => predict::run(args, printer),
+        Command::Completions(args) => completions::run(args, printer),
+        other => Err(Failure::new(
+            Exit::Other,
+            format!("not built yet: {other:?}"),
+        )),
+    }
 }

@@ -28,7 +28,7 @@ pub fn initial(
         .flat_map(|id| graph.params(id))
         .map(|spec| (spec.name, spec.dims))
         .collect();
-    let loaded = weights::load(source, blueprint.family.name, &wanted, device, &|_| ())?;
+    let loaded = weights::load(source, blueprint.family.name, &wanted, device)?;
     printer.note(format!(
         "weights: {source} ({} tensors)",
         loaded.tensors.len()

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use super::{Exit, Failure, Printer};
 use crate::cli::PlotArgs;
-use crate::fsx::{self, FsError};
+use crate::fsx;
 use crate::records::MetricsRow;
 use crate::report;
-use crate::run::{RunDir, RunError};
+use crate::run::RunDir;
 
 /// Draws from `metrics.csv` (and `test.json`) alone, so that runs of any age can be drawn again.
 pub fn run(args: &PlotArgs, printer: &Printer) -> Result<(), Failure> {
@@ -99,24 +99,4 @@ fn draw_several(runs: &[Loaded], output: Option<&Path>) -> Result<Vec<PathBuf>, 
     let output = output.unwrap_or(Path::new("compare.png"));
     fsx::write_atomic(output, &png)?;
     Ok(vec![output.to_path_buf()])
-}
-
-impl From<RunError> for Failure {
-    fn from(error: RunError) -> Self {
-        let exit = match error {
-            RunError::NotARun { .. } | RunError::Foreign { .. } => Exit::Config,
-            _ => Exit::Other,
-        };
-        Self {
-            exit,
-            message: error.to_string(),
-            help: error.help().map(str::to_owned),
-        }
-    }
-}
-
-impl From<FsError> for Failure {
-    fn from(error: FsError) -> Self {
-        Self::new(Exit::Other, error)
-    }
 }

@@ -2,6 +2,9 @@
 
 use std::io::{IsTerminal, Write};
 
+use super::Failure;
+use crate::config::Diagnostic;
+
 /// What the global flags ask of the output.
 #[derive(Debug, Clone, Copy)]
 pub struct Printer {
@@ -30,19 +33,27 @@ impl Printer {
         let _ = writeln!(std::io::stderr(), "warning: {}", text.as_ref());
     }
 
+    /// Writes the warnings of a configuration to stderr, each with its place.
+    pub fn config_warnings(&self, warnings: &[Diagnostic]) {
+        for warning in warnings {
+            let _ = writeln!(std::io::stderr(), "{}", warning.render(self.coloured()));
+        }
+    }
+
+    /// Writes why a command failed to stderr, with `--json` as one JSON object.
+    pub fn failure(&self, failure: &Failure) {
+        let text = failure.render(self.json, self.coloured());
+        let _ = writeln!(std::io::stderr(), "{text}");
+    }
+
     /// Whether stderr is a terminal: progress bars instead of lines.
     pub fn interactive(&self) -> bool {
         !self.quiet && std::io::stderr().is_terminal()
     }
-}
 
-impl Printer {
-    /// Writes why a command failed to stderr.
-    pub fn failure(&self, failure: &super::Failure) {
-        let mut stderr = std::io::stderr().lock();
-        let _ = writeln!(stderr, "error: {}", failure.message);
-        if let Some(help) = &failure.help {
-            let _ = writeln!(stderr, "  help: {help}");
-        }
+    /// Whether messages may be coloured: on a terminal, unless `NO_COLOR` is set.
+    fn coloured(&self) -> bool {
+        let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        !refused && std::io::stderr().is_terminal()
     }
 }

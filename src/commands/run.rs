@@ -21,7 +21,7 @@ use crate::train::phase::{LossPlan, Plan};
 
 /// Runs the command.
 pub fn run(args: &ConfigArgs, printer: &Printer) -> Result<(), Failure> {
-    let blueprint = Blueprint::load(&args.config, &args.sets)?;
+    let blueprint = Blueprint::load(&args.config, &args.sets, printer)?;
     let device = blueprint::device(&blueprint)?;
     let threads = blueprint::set_threads(blueprint.loaded.experiment.threads)?;
     let dataset = open_data(&blueprint, printer)?;
@@ -196,10 +196,7 @@ fn test(
     let (report, predictions) = results::report(dataset, Split::Test, &evaluation);
     run.write_test(&report)?;
     run.write_predictions(&predictions)?;
-    run.write_confusion(&report::confusion::confusion(
-        &report,
-        &blueprint.loaded.experiment.name,
-    )?)?;
+    run.write_confusion(&report::confusion(&report))?;
     Ok(Some(report))
 }
 

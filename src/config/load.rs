@@ -9,12 +9,9 @@ use figment::Figment;
 use figment::value::Value;
 
 use super::diagnose::{Diagnostic, Problem, Report, Severity};
-use super::layer::{
-    ENVIRONMENT_PREFIX, Entry, Layer, Lookup, Node, Origin, Provided, Tree, anchor,
-};
+use super::layer::{ENVIRONMENT_PREFIX, Entry, Layer, Lookup, Node, Origin, Provided, Tree};
 use super::path::{self, Segment};
 use super::schema::Experiment;
-use super::suggest;
 use super::{shape, validate};
 
 /// Key of a file that names the file below it.

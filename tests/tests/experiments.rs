@@ -16,13 +16,21 @@ const TINY: &[&str] = &[
 ];
 
 fn xp(arguments: &[&str]) -> Output {
-    Command::cargo_bin("xp").unwrap().args(arguments).output().unwrap()
+    Command::cargo_bin("xp")
+        .unwrap()
+        .args(arguments)
+        .output()
+        .unwrap()
 }
 
 #[track_caller]
 fn succeeds(output: Output) -> String {
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{:?}\n{stderr}", output.status.code());
+    assert!(
+        output.status.success(),
+        "{:?}\n{stderr}",
+        output.status.code()
+    );
     String::from_utf8(output.stdout).unwrap()
 }
 
@@ -42,7 +50,9 @@ fn run(runs: &Path, sets: &[&str]) -> PathBuf {
 /// `metrics.csv` without what depends on the clock.
 fn timeless_metrics(run: &Path) -> Vec<String> {
     let text = fs::read_to_string(run.join("metrics.csv")).unwrap();
-    text.lines().map(|line| line.split(',').take(9).collect::<Vec<_>>().join(",")).collect()
+    text.lines()
+        .map(|line| line.split(',').take(9).collect::<Vec<_>>().join(","))
+        .collect()
 }
 
 #[test]
@@ -97,11 +107,22 @@ fn a_run_leaves_a_complete_directory_that_the_other_commands_understand() {
     fs::copy(run.join("model.safetensors"), &model).unwrap();
     let picture = run.join("curves.png");
     let picture = picture.to_str().unwrap();
-    let answer = succeeds(xp(&["predict", model.to_str().unwrap(), picture, "--top", "2", "--json"]));
+    let answer = succeeds(xp(&[
+        "predict",
+        model.to_str().unwrap(),
+        picture,
+        "--top",
+        "2",
+        "--json",
+    ]));
     let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
     assert_eq!(answer[0]["classes"].as_array().unwrap().len(), 2);
     let csv = succeeds(xp(&["predict", model.to_str().unwrap(), run_name, "--csv"]));
-    assert_eq!(csv.lines().count(), 3, "a header and the run's two pictures:\n{csv}");
+    assert_eq!(
+        csv.lines().count(),
+        3,
+        "a header and the run's two pictures:\n{csv}"
+    );
 
     fs::remove_file(run.join("curves.png")).unwrap();
     succeeds(xp(&["plot", run_name]));
@@ -147,9 +168,20 @@ fn a_loss_that_is_not_finite_ends_with_exit_5_and_says_where() {
     let output = xp(&arguments);
     assert_eq!(output.status.code(), Some(5));
     let stderr = String::from_utf8(output.stderr).unwrap();
-    assert!(stderr.contains("in phase `fine_tune`, epoch 3, step"), "{stderr}");
-    let run = fs::read_dir(runs.path()).unwrap().next().unwrap().unwrap().path();
+    assert!(
+        stderr.contains("in phase `fine_tune`, epoch 3, step"),
+        "{stderr}"
+    );
+    let run = fs::read_dir(runs.path())
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
     let manifest = fs::read_to_string(run.join("manifest.json")).unwrap();
     assert!(manifest.contains(r#""status": "failed""#), "{manifest}");
-    assert!(run.join("checkpoints/best").exists(), "what was earned is kept");
+    assert!(
+        run.join("checkpoints/best").exists(),
+        "what was earned is kept"
+    );
 }
