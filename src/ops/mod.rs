@@ -42,4 +42,6 @@ pub struct Needs {
 }
 
 #[cfg(test)]
+mod fixtures;
+#[cfg(test)]
 mod tests;

@@ -1,0 +1,137 @@
+//! Speed of the CPU kernels on one thread, on shapes of MobileNetV2: GFLOP/s, best of many runs.
+//! `cargo bench --bench kernels`.
+
+#![allow(clippy::print_stdout, missing_docs)]
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use xp::geometry::{Padding, Window};
+use xp::ops::activation::Activation;
+use xp::ops::kernel::{self, Epilogue, MapDims, PackedConv, PackedDepthwise};
+
+fn wave(count: usize) -> Vec<f32> {
+    (0..count).map(|i| (i as f32 * 0.7).sin()).collect()
+}
+
+/// Shortest time of a call, over about half a second.
+fn time(mut f: impl FnMut()) -> Duration {
+    let start = Instant::now();
+    let mut best = Duration::MAX;
+    while start.elapsed() < Duration::from_millis(500) {
+        let start = Instant::now();
+        f();
+        best = best.min(start.elapsed());
+    }
+    best
+}
+
+fn report(name: &str, operations: usize, duration: Duration) {
+    let rate = operations as f64 / duration.as_nanos() as f64;
+    let micros = duration.as_secs_f64() * 1e6;
+    println!("{name:44} {rate:6.1} GFLOP/s {micros:9.1} us");
+}
+
+fn window(kernel: usize, stride: usize) -> Window {
+    Window {
+        kernel: [kernel; 2],
+        stride: [stride; 2],
+        dilation: [1; 2],
+        padding: Padding::same(kernel / 2),
+    }
+}
+
+fn conv(size: usize, channels: usize, filters: usize, kernel: usize, stride: usize) {
+    let input = MapDims {
+        height: size,
+        width: size,
+        channels,
+    };
+    let window = window(kernel, stride);
+    let dims = [filters, channels, kernel, kernel];
+    let packed = PackedConv::new(&wave(dims.iter().product()), dims, None);
+    let bias = wave(filters);
+    let epilogue = Epilogue {
+        bias: Some(&bias),
+        residual: None,
+        activation: Activation::Relu6,
+    };
+    let Some([height, width]) = window.output(size, size) else {
+        return;
+    };
+    let x = wave(input.elements());
+    let mut y = vec![0.0; height * width * filters];
+    let mut scratch = vec![0.0; kernel::conv_scratch(input, &packed, &window)];
+    let duration = time(|| {
+        let x = black_box(&x);
+        kernel::conv(
+            x,
+            1,
+            input,
+            &packed,
+            &window,
+            epilogue,
+            &mut y,
+            &mut scratch,
+        );
+    });
+    let operations = 2 * height * width * filters * channels * kernel * kernel;
+    let name = format!("conv {kernel}x{kernel}/{stride} {size}x{size} {channels} -> {filters}");
+    report(&name, operations, duration);
+}
+
+fn depthwise(size: usize, channels: usize, stride: usize) {
+    let input = MapDims {
+        height: size,
+        width: size,
+        channels,
+    };
+    let window = window(3, stride);
+    let packed = PackedDepthwise::new(&wave(9 * channels), [channels, 1, 3, 3], None);
+    let bias = wave(channels);
+    let epilogue = Epilogue {
+        bias: Some(&bias),
+        residual: None,
+        activation: Activation::Relu6,
+    };
+    let Some([height, width]) = window.output(size, size) else {
+        return;
+    };
+    let x = wave(input.elements());
+    let mut y = vec![0.0; height * width * channels];
+    let duration = time(|| {
+        kernel::depthwise(black_box(&x), 1, input, &packed, &window, epilogue, &mut y);
+    });
+    let name = format!("depthwise 3x3/{stride} {size}x{size} {channels}");
+    report(&name, 18 * height * width * channels, duration);
+}
+
+fn main() {
+    for (size, channels, filters) in [
+        (40, 96, 24),
+        (40, 144, 24),
+        (40, 24, 144),
+        (10, 96, 576),
+        (10, 576, 96),
+        (80, 16, 96),
+        (80, 32, 16),
+        (20, 192, 32),
+        (5, 960, 320),
+        (5, 320, 1280),
+        (32, 256, 256),
+    ] {
+        conv(size, channels, filters, 1, 1);
+    }
+    conv(160, 3, 32, 3, 2);
+    conv(56, 64, 64, 3, 1);
+    for (size, channels, stride) in [
+        (80, 32, 1),
+        (80, 96, 1),
+        (80, 96, 2),
+        (40, 144, 1),
+        (10, 576, 1),
+        (5, 960, 1),
+    ] {
+        depthwise(size, channels, stride);
+    }
+}
