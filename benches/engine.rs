@@ -16,11 +16,13 @@ use xp::graph::cutoff::{Frontier, Trainable};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+type Outcome = std::result::Result<(), Box<dyn std::error::Error + Send + Sync>>;
+
 const BATCH: usize = 32;
 const SIDE: usize = 160;
 const ENOUGH: Duration = Duration::from_secs(3);
 
-fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
+fn main() -> Outcome {
     let model = toml::from_str("backbone = \"mobilenet_v2\"\nhead = [{ dense = 5 }]")?;
     let side = u32::try_from(SIDE)?;
     let graph = Arc::new(Graph::build(&model, [side, side], Flavour::Torch)?);
@@ -31,7 +33,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .build()?;
-        pool.install(|| -> std::result::Result<(), Box<dyn std::error::Error>> {
+        pool.install(|| -> Outcome {
             let whole = Prefix::compile(&graph, &params, &[0], &[graph.output()])?;
             report(threads, "inference", || {
                 whole.run(std::slice::from_ref(&picture)).map(drop)
@@ -52,7 +54,7 @@ fn step(
     params: &Params,
     picture: &Tensor,
     freezing: &str,
-) -> std::result::Result<(), Box<dyn std::error::Error>> {
+) -> Outcome {
     let optimizer = "optimizer = { kind = \"sgd\", lr = 0.1 }";
     let phase: PhaseConfig = toml::from_str(&format!(
         "name = \"p\"\nepochs = 1\n{optimizer}\n{freezing}"

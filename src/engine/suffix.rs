@@ -2,6 +2,7 @@
 //! pass over the static graph.
 
 mod backward;
+mod fold;
 mod plan;
 
 use std::collections::BTreeMap;
@@ -14,10 +15,11 @@ use super::forward;
 use super::params::Params;
 use crate::config::BatchNormMode;
 use crate::graph::cutoff::{Frontier, Trainable};
-use crate::graph::{Graph, NodeId, Op};
+use crate::graph::{Graph, NodeId, Op, ParamKind};
 use crate::ops::activation::Activation;
 use crate::ops::{dropout, norm};
 use crate::rng;
+use fold::Folded;
 use plan::Plan;
 
 /// Gradients by parameter name, in graph order.
@@ -42,6 +44,8 @@ pub struct Tape {
     dropout: BTreeMap<NodeId, Tensor>,
     /// Mean and biased variance of the batch.
     batch: BTreeMap<NodeId, (Tensor, Tensor)>,
+    /// By batch norm.
+    folded: BTreeMap<NodeId, Folded>,
 }
 
 impl Suffix {
@@ -81,6 +85,7 @@ impl Suffix {
             values: vec![None; nodes.len()],
             dropout: BTreeMap::new(),
             batch: BTreeMap::new(),
+            folded: BTreeMap::new(),
             statistics: Vec::new(),
         };
         for (&id, input) in stored.iter().zip(inputs) {
@@ -95,10 +100,11 @@ impl Suffix {
             run.values[id] = Some(input.clone());
         }
         let mut reads = self.plan.reads.clone();
-        for &id in order {
+        for &id in order.iter().filter(|&&id| !self.plan.folds[id]) {
             let output = run.node(id)?;
             run.values[id] = Some(output);
-            for &input in &nodes[id].inputs {
+            let reader = self.plan.folded[id].unwrap_or(id);
+            for &input in &nodes[reader].inputs {
                 reads[input] -= 1;
                 if reads[input] == 0 && !self.plan.keep[input] {
                     run.values[input] = None;
@@ -118,6 +124,7 @@ impl Suffix {
             values: run.values,
             dropout: run.dropout,
             batch: run.batch,
+            folded: run.folded,
         })
     }
 
@@ -135,6 +142,7 @@ struct Run<'a> {
     values: Vec<Option<Tensor>>,
     dropout: BTreeMap<NodeId, Tensor>,
     batch: BTreeMap<NodeId, (Tensor, Tensor)>,
+    folded: BTreeMap<NodeId, Folded>,
     statistics: Vec<(String, Tensor)>,
 }
 
@@ -143,7 +151,8 @@ impl Run<'_> {
         let graph = &self.suffix.graph;
         let plan = &self.suffix.plan;
         let node = &graph.nodes()[id];
-        let inputs: Vec<&Tensor> = node
+        let reader = plan.folded[id].unwrap_or(id);
+        let inputs: Vec<&Tensor> = graph.nodes()[reader]
             .inputs
             .iter()
             .filter_map(|&input| self.values[input].as_ref())
@@ -160,6 +169,15 @@ impl Run<'_> {
                 if plan.gradient[id] {
                     self.dropout.insert(id, mask);
                 }
+                Ok(y)
+            }
+            Op::BatchNorm { epsilon, .. } if reader != id => {
+                let norm = forward::batch_norm(graph, self.params, id, epsilon)?;
+                let kernel = self.params.expect(graph, reader, ParamKind::Kernel)?;
+                let bias = self.params.of(graph, reader, ParamKind::Bias);
+                let folded = Folded::new(kernel, bias, norm)?;
+                let y = folded.forward(&graph.nodes()[reader].op, x)?;
+                self.folded.insert(id, folded);
                 Ok(y)
             }
             Op::BatchNorm { epsilon, momentum } if plan.batch_statistics[id] => {

@@ -87,6 +87,9 @@ impl Pass<'_> {
                 let grads = dense::backward(x, kernel, dy, needs)?;
                 self.keep_kernel(id, input, grads)
             }
+            Op::BatchNorm { .. } if self.tape.folded.contains_key(&id) => {
+                self.folded(id, input, dy)
+            }
             Op::BatchNorm { epsilon, .. } => self.batch_norm(id, input, dy, epsilon),
             _ if !needed && !matches!(node.op, Op::Add) => Ok(()),
             Op::Relu | Op::Relu6 => {
@@ -144,6 +147,25 @@ impl Pass<'_> {
         };
         self.keep(id, ParamKind::Gamma, grads.gamma);
         self.keep(id, ParamKind::Beta, grads.beta);
+        self.accumulate_if_any(input, grads.input)
+    }
+
+    /// A batch norm that ran as one with the convolution before it.
+    fn folded(&mut self, id: NodeId, conv: NodeId, dy: &Tensor) -> Result<()> {
+        let Some(folded) = self.tape.folded.remove(&id) else {
+            return Ok(());
+        };
+        let input = self.graph.nodes()[conv].inputs[0];
+        let (x, kernel, needs) = self.kernel(conv, input)?;
+        let needs = [needs.input, needs.kernel, self.plan.trains[id]];
+        let op = &self.graph.nodes()[conv].op;
+        let grads = folded.backward(op, x, kernel, dy, needs)?;
+        self.keep(id, ParamKind::Gamma, grads.gamma);
+        self.keep(id, ParamKind::Beta, grads.beta);
+        self.keep(conv, ParamKind::Kernel, grads.kernel);
+        if self.params.of(self.graph, conv, ParamKind::Bias).is_some() {
+            self.keep(conv, ParamKind::Bias, grads.bias);
+        }
         self.accumulate_if_any(input, grads.input)
     }
 
