@@ -2,6 +2,7 @@
 
 pub mod failure;
 pub mod printer;
+pub mod summary;
 
 pub use failure::{Exit, Failure};
 pub use printer::Printer;
@@ -28,9 +29,12 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn dispatch(command: &Command, _printer: &Printer) -> Result<(), Failure> {
-    Err(Failure::new(
-        Exit::Other,
-        format!("not built yet: {command:?}"),
-    ))
+fn dispatch(command: &Command, printer: &Printer) -> Result<(), Failure> {
+    match command {
+        Command::Summary(args) => summary::run(args, printer),
+        other => Err(Failure::new(
+            Exit::Other,
+            format!("not built yet: {other:?}"),
+        )),
+    }
 }
