@@ -10,3 +10,5 @@ mod data_errors;
 mod experiments;
 #[path = "tests/plot.rs"]
 mod plot;
+#[path = "tests/summary.rs"]
+mod summary;

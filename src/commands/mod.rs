@@ -17,6 +17,7 @@ pub mod restored;
 pub mod results;
 pub mod run;
 pub mod schema;
+pub mod summary;
 
 pub use failure::{Exit, Failure};
 pub use printer::Printer;
@@ -53,9 +54,6 @@ fn dispatch(command: &Command, printer: &Printer) -> Result<(), Failure> {
         Command::Evaluate(args) => evaluate::run(args, printer),
         Command::Predict(args) => predict::run(args, printer),
         Command::Completions(args) => completions::run(args, printer),
-        other => Err(Failure::new(
-            Exit::Other,
-            format!("not built yet: {other:?}"),
-        )),
+        Command::Summary(args) => summary::run(args, printer),
     }
 }

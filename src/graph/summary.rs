@@ -1,1 +1,351 @@
-//! Text and JSON tables of a graph.
+//! Text and JSON tables of a graph: its layers, what trains in each phase, and the totals.
+
+use std::fmt::Write;
+
+use serde::Serialize;
+
+use super::build::Graph;
+use super::cutoff::{Frontier, Trainable};
+use super::node::{NodeId, Shape};
+
+/// What `xp summary` says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Summary {
+    /// All layers, in order; a layer's position is its index.
+    pub layers: Vec<Layer>,
+    /// Number of layers that belong to the backbone; they come first.
+    pub backbone_layers: usize,
+    /// Number of parameters, statistics of batch norms included.
+    pub parameters: usize,
+    /// Number of statistics, which no optimizer moves.
+    pub statistics: usize,
+    /// What each phase trains.
+    pub phases: Vec<Phase>,
+}
+
+/// A line of the table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Layer {
+    /// What `freeze_before` may cite.
+    pub index: NodeId,
+    /// What `freeze_before`, `freeze` and `cut` may cite.
+    pub name: String,
+    /// Keras' class name.
+    pub kind: &'static str,
+    /// Output of one picture: height, width, channels, or features.
+    pub shape: Vec<usize>,
+    /// Number of parameters.
+    pub parameters: usize,
+    /// For each phase, whether any of them trains.
+    pub trains: Vec<bool>,
+}
+
+/// Totals of a phase.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Phase {
+    /// The phase's name.
+    pub name: String,
+    /// Number of values that train.
+    pub trainable_parameters: usize,
+    /// Number of tensors that train.
+    pub trainable_tensors: usize,
+    /// Number of values that do not, statistics included.
+    pub non_trainable_parameters: usize,
+    /// Layers whose outputs can be computed once and kept.
+    pub stored: Vec<String>,
+    /// Number of values kept per picture.
+    pub stored_values: usize,
+}
+
+impl Summary {
+    /// Sums up a graph and its phases, given by name and what trains in them.
+    pub fn new(graph: &Graph, phases: &[(String, Trainable)]) -> Self {
+        let layers: Vec<Layer> = (0..graph.nodes().len())
+            .map(|id| layer(graph, id, phases))
+            .collect();
+        let parameters = layers.iter().map(|layer| layer.parameters).sum();
+        Self {
+            backbone_layers: graph.backbone_len(),
+            parameters,
+            statistics: (0..graph.nodes().len())
+                .flat_map(|id| graph.params(id))
+                .filter(|spec| !spec.kind.trains())
+                .map(|spec| spec.elements())
+                .sum(),
+            phases: phases
+                .iter()
+                .map(|(name, trainable)| phase(graph, name, trainable, parameters))
+                .collect(),
+            layers,
+        }
+    }
+
+    /// The table as text, with thousands separators and a column a phase.
+    pub fn text(&self) -> String {
+        let mut header: Vec<String> = ["", "layer", "kind", "output", "parameters"]
+            .map(String::from)
+            .to_vec();
+        header.extend(self.phases.iter().map(|phase| phase.name.clone()));
+        let rows: Vec<Vec<String>> = self.layers.iter().map(row).collect();
+        let mut text = table(&header, &rows, self.backbone_layers);
+        let mut total = |what: &str, figure: usize, more: String| {
+            let _ = writeln!(text, "{what:<24}{:>12}{more}", thousands(figure));
+        };
+        total("parameters", self.parameters, String::new());
+        if self.phases.is_empty() {
+            total(
+                "  that can train",
+                self.parameters - self.statistics,
+                String::new(),
+            );
+            total("  statistics", self.statistics, String::new());
+        }
+        for phase in &self.phases {
+            let _ = writeln!(text, "\nphase {}", phase.name);
+            let mut total = |what: &str, figure: usize, more: String| {
+                let _ = writeln!(text, "{what:<24}{:>12}{more}", thousands(figure));
+            };
+            let tensors = format!(" in {} tensors", thousands(phase.trainable_tensors));
+            total("  trainable", phase.trainable_parameters, tensors);
+            total(
+                "  non-trainable",
+                phase.non_trainable_parameters,
+                String::new(),
+            );
+            let stored = format!(" values a picture after {}", phase.stored.join(", "));
+            total("  input of training", phase.stored_values, stored);
+        }
+        text
+    }
+}
+
+fn layer(graph: &Graph, id: NodeId, phases: &[(String, Trainable)]) -> Layer {
+    let node = &graph.nodes()[id];
+    let specs = graph.params(id);
+    let can_train = specs.iter().any(|spec| spec.kind.trains());
+    Layer {
+        index: id,
+        name: node.name.clone(),
+        kind: node.op.kind(),
+        shape: match node.shape {
+            Shape::Map {
+                channels,
+                height,
+                width,
+            } => vec![height, width, channels],
+            Shape::Vector(features) => vec![features],
+        },
+        parameters: specs.iter().map(|spec| spec.elements()).sum(),
+        trains: phases
+            .iter()
+            .map(|(_, trainable)| can_train && trainable.node(id))
+            .collect(),
+    }
+}
+
+fn phase(graph: &Graph, name: &str, trainable: &Trainable, parameters: usize) -> Phase {
+    let trained: Vec<usize> = (0..graph.nodes().len())
+        .filter(|&id| trainable.node(id))
+        .flat_map(|id| graph.params(id))
+        .filter(|spec| spec.kind.trains())
+        .map(|spec| spec.elements())
+        .collect();
+    let trainable_parameters = trained.iter().sum();
+    let stored = Frontier::find(graph, trainable).stored;
+    let nodes = graph.nodes();
+    Phase {
+        name: name.into(),
+        trainable_parameters,
+        trainable_tensors: trained.len(),
+        non_trainable_parameters: parameters - trainable_parameters,
+        stored: stored.iter().map(|&id| nodes[id].name.clone()).collect(),
+        stored_values: stored.iter().map(|&id| nodes[id].shape.elements()).sum(),
+    }
+}
+
+fn row(layer: &Layer) -> Vec<String> {
+    let shape: Vec<String> = layer.shape.iter().map(usize::to_string).collect();
+    let mut row = vec![
+        layer.index.to_string(),
+        layer.name.clone(),
+        layer.kind.to_string(),
+        shape.join(" x "),
+        match layer.parameters {
+            0 => String::new(),
+            parameters => thousands(parameters),
+        },
+    ];
+    row.extend(layer.trains.iter().map(|&trains| {
+        match (layer.parameters, trains) {
+            (0, _) => "",
+            (_, true) => "trains",
+            (_, false) => "frozen",
+        }
+        .to_string()
+    }));
+    row
+}
+
+/// Columns as wide as their widest cell, figures to the right, rules around the backbone.
+fn table(header: &[String], rows: &[Vec<String>], backbone: usize) -> String {
+    const RIGHT: [usize; 2] = [0, 4];
+    let widths: Vec<usize> = (0..header.len())
+        .map(|column| {
+            std::iter::once(header)
+                .chain(rows.iter().map(Vec::as_slice))
+                .map(|row| row[column].chars().count())
+                .max()
+                .unwrap_or(0)
+        })
+        .collect();
+    let line = |row: &[String]| {
+        let cells: Vec<String> = row
+            .iter()
+            .zip(&widths)
+            .enumerate()
+            .map(|(column, (cell, &width))| match RIGHT.contains(&column) {
+                true => format!("{cell:>width$}"),
+                false => format!("{cell:<width$}"),
+            })
+            .collect();
+        format!("{}\n", cells.join("  ").trim_end())
+    };
+    let rule = "-".repeat(widths.iter().sum::<usize>() + 2 * (widths.len() - 1)) + "\n";
+    let mut text = line(header) + &rule;
+    for (index, row) in rows.iter().enumerate() {
+        if index == backbone {
+            text += &rule;
+        }
+        text += &line(row);
+    }
+    text + &rule
+}
+
+/// `2259265` as `2,259,265`.
+fn thousands(figure: usize) -> String {
+    let digits = figure.to_string();
+    let mut text = String::new();
+    for (position, digit) in digits.chars().enumerate() {
+        if position > 0 && (digits.len() - position).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+    use crate::config::{Flavour, PhaseConfig};
+
+    #[derive(Deserialize)]
+    struct Keras {
+        layers: Vec<(String, String, Vec<usize>, usize)>,
+        #[serde(rename = "cutoff, trainable parameters, tensors")]
+        cutoffs: Vec<(i64, usize, usize)>,
+    }
+
+    fn keras() -> Keras {
+        serde_json::from_str(include_str!("../../tests/fixtures/mobilenet_v2_keras.json")).unwrap()
+    }
+
+    fn tutorial() -> Graph {
+        let model = "backbone = \"mobilenet_v2\"\nhead = [{ dropout = 0.2 }, { dense = 1 }]";
+        Graph::build(&toml::from_str(model).unwrap(), [160, 160], Flavour::Tf).unwrap()
+    }
+
+    fn phase(freezing: &str) -> PhaseConfig {
+        let text = format!(
+            "name = \"p\"\nepochs = 1\noptimizer = {{ kind = \"sgd\", lr = 0.1 }}\n{freezing}"
+        );
+        toml::from_str(&text).unwrap()
+    }
+
+    fn totals(graph: &Graph, freezing: &str) -> Phase {
+        let trainable = Trainable::resolve(graph, &phase(freezing), 0).unwrap();
+        let phases = [("p".to_string(), trainable)];
+        Summary::new(graph, &phases).phases.remove(0)
+    }
+
+    #[test]
+    fn layers_are_those_of_keras() {
+        let graph = Graph::build_backbone("mobilenet_v2", 1.0, [224, 224], Flavour::Tf).unwrap();
+        let ours: Vec<(String, String, Vec<usize>, usize)> = Summary::new(&graph, &[])
+            .layers
+            .into_iter()
+            .filter(|layer| layer.name != "Conv1_pad")
+            .map(|it| (it.name, it.kind.to_string(), it.shape, it.parameters))
+            .collect();
+        let theirs = keras().layers;
+        assert_eq!(ours.len(), theirs.len());
+        for (ours, theirs) in ours.iter().zip(&theirs).skip(1) {
+            assert_eq!(ours, theirs);
+        }
+        assert_eq!(ours[0].2, theirs[0].2);
+    }
+
+    #[test]
+    fn every_cutoff_trains_what_keras_trains() {
+        let graph = tutorial();
+        for (cutoff, parameters, tensors) in keras().cutoffs {
+            // Keras 3 lacks `Conv1_pad`.
+            let freezing = match cutoff + 1 {
+                1 | 2 => "freeze = \"none\"".into(),
+                155 => "freeze = \"all\"".into(),
+                index => format!("freeze_before = {index}"),
+            };
+            let ours = totals(&graph, &freezing);
+            assert_eq!(
+                (ours.trainable_parameters, ours.trainable_tensors),
+                (parameters, tensors),
+                "{freezing}"
+            );
+            assert_eq!(ours.non_trainable_parameters, 2_259_265 - parameters);
+        }
+    }
+
+    #[test]
+    fn text_holds_the_totals_of_the_tutorial() {
+        let graph = tutorial();
+        let phases: Vec<(String, Trainable)> = [
+            ("feature_extraction", "freeze = \"all\""),
+            ("fine_tune", "freeze_before = 100"),
+        ]
+        .into_iter()
+        .map(|(name, freezing)| {
+            let trainable = Trainable::resolve(&graph, &phase(freezing), 0).unwrap();
+            (name.to_string(), trainable)
+        })
+        .collect();
+        let text = Summary::new(&graph, &phases).text();
+        for line in [
+            "                              layer                         kind                    output          parameters  feature_extraction  fine_tune"
+                .trim_start(),
+            " 99  block_11_expand               Conv2D                  10 x 10 x 576       55,296  frozen              frozen",
+            "100  block_11_expand_BN            BatchNormalization      10 x 10 x 576        2,304  frozen              trains",
+            "157  dense                         Dense                   1                    1,281  trains              trains",
+            "parameters                 2,259,265",
+            "  trainable                    1,281 in 2 tensors",
+            "  trainable                1,863,873 in 58 tensors",
+            "  input of training            1,280 values a picture after global_average_pooling2d",
+            "  input of training            9,600 values a picture after block_10_project_BN",
+        ] {
+            assert!(text.contains(line), "no line\n{line}\nin\n{text}");
+        }
+    }
+
+    #[test]
+    fn thousands_are_separated() {
+        for (figure, text) in [
+            (0, "0"),
+            (999, "999"),
+            (1000, "1,000"),
+            (2_259_265, "2,259,265"),
+        ] {
+            assert_eq!(thousands(figure), text);
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! `xp summary`: the layers of a configuration's network, or of a backbone.
+
+use std::path::Path;
+
+use super::{Exit, Failure, Printer};
+use crate::cli::SummaryArgs;
+use crate::config::{self, Experiment, Flavour, Problem};
+use crate::graph::cutoff::Trainable;
+use crate::graph::summary::Summary;
+use crate::graph::{Graph, GraphError};
+use crate::weights;
+use crate::zoo::registry;
+
+/// Prints the table, or JSON.
+pub fn run(args: &SummaryArgs, printer: &Printer) -> Result<(), Failure> {
+    let summary = if names_a_file(&args.target) {
+        of_config(Path::new(&args.target), &args.sets)?
+    } else {
+        of_backbone(&args.target).map_err(|error| {
+            let failure = Failure::new(Exit::Config, error.0.message);
+            match error.0.help {
+                Some(help) => failure.help(help),
+                None => failure,
+            }
+        })?
+    };
+    if printer.json {
+        let json = serde_json::to_string_pretty(&summary)
+            .map_err(|error| Failure::new(Exit::Other, error))?;
+        printer.data(json);
+    } else {
+        printer.data(summary.text().trim_end());
+    }
+    Ok(())
+}
+
+fn names_a_file(target: &str) -> bool {
+    let path = Path::new(target);
+    path.exists() || path.extension().is_some() || path.components().count() > 1
+}
+
+fn of_config(path: &Path, sets: &[String]) -> Result<Summary, Failure> {
+    let loaded = config::load(path, sets)?;
+    of_experiment(&loaded.experiment).map_err(|problems| loaded.report(&problems).into())
+}
+
+fn of_experiment(experiment: &Experiment) -> Result<Summary, Vec<Problem>> {
+    let model = &experiment.model;
+    let family = registry::find(&model.backbone).map_err(|problem| vec![problem])?;
+    let size = experiment
+        .data
+        .image_size
+        .map_or([family.default_size; 2], |size| size.height_width());
+    let graph = Graph::build(model, size, flavour(experiment)).map_err(|error| vec![error.0])?;
+    let mut phases = Vec::new();
+    let mut problems = Vec::new();
+    for (index, phase) in experiment.phase.iter().enumerate() {
+        match Trainable::resolve(&graph, phase, index) {
+            Ok(trainable) => phases.push((phase.name.clone(), trainable)),
+            Err(error) => problems.push(error.0),
+        }
+    }
+    match problems.is_empty() {
+        true => Ok(Summary::new(&graph, &phases)),
+        false => Err(problems),
+    }
+}
+
+/// The table needs no weights, so weights that are not at hand are no obstacle: shapes and counts
+/// are the same in both flavours.
+fn flavour(experiment: &Experiment) -> Flavour {
+    let model = &experiment.model;
+    model
+        .flavour
+        .or_else(|| weights::flavour_of(model.weights.as_deref()?).ok())
+        .unwrap_or(Flavour::Torch)
+}
+
+fn of_backbone(name: &str) -> Result<Summary, GraphError> {
+    let family = registry::find(name).map_err(GraphError)?;
+    let size = [family.default_size; 2];
+    let graph = Graph::build_backbone(name, 1.0, size, Flavour::Torch)?;
+    Ok(Summary::new(&graph, &[]))
+}
