@@ -6,8 +6,8 @@ use super::{Exit, Failure, Printer};
 use crate::cli::PlotArgs;
 use crate::fsx::{self, FsError};
 use crate::records::MetricsRow;
-use crate::report;
-use crate::run::{RunDir, RunError};
+use crate::report::{self, DrawError};
+use crate::run::RunDir;
 
 /// Draws from `metrics.csv` (and `test.json`) alone, so that runs of any age can be drawn again.
 pub fn run(args: &PlotArgs, printer: &Printer) -> Result<(), Failure> {
@@ -33,7 +33,10 @@ struct Loaded {
 }
 
 fn load(path: &Path, printer: &Printer) -> Result<Loaded, Failure> {
-    let dir = RunDir::open(path)?;
+    let dir = RunDir::open(path).map_err(|error| Failure {
+        exit: Exit::Config,
+        ..error.into()
+    })?;
     let file = dir.metrics_csv();
     if !file.exists() {
         return Err(
@@ -65,7 +68,7 @@ fn draw_one(
     output: Option<&Path>,
     printer: &Printer,
 ) -> Result<Vec<PathBuf>, Failure> {
-    let curves = report::curves(rows, &dir.name());
+    let curves = report::curves(rows, &dir.name())?;
     if let Some(output) = output {
         fsx::write_atomic(output, &curves)?;
         return Ok(vec![output.to_path_buf()]);
@@ -75,7 +78,7 @@ fn draw_one(
     match dir.test() {
         Ok(None) => {}
         Ok(Some(test)) => {
-            dir.write_confusion(&report::confusion(&test))?;
+            dir.write_confusion(&report::confusion(&test, &dir.name())?)?;
             drawn.push(dir.confusion_png());
         }
         Err(error) => printer.warning(format!("`confusion.png` is not drawn: {error}")),
@@ -95,28 +98,20 @@ fn draw_several(runs: &[Loaded], output: Option<&Path>) -> Result<Vec<PathBuf>, 
         };
         (name, run.rows.clone())
     });
-    let png = report::overlay(&named.collect::<Vec<_>>());
+    let png = report::overlay(&named.collect::<Vec<_>>())?;
     let output = output.unwrap_or(Path::new("compare.png"));
     fsx::write_atomic(output, &png)?;
     Ok(vec![output.to_path_buf()])
 }
 
-impl From<RunError> for Failure {
-    fn from(error: RunError) -> Self {
-        let exit = match error {
-            RunError::NotARun { .. } | RunError::Foreign { .. } => Exit::Config,
-            _ => Exit::Other,
-        };
-        Self {
-            exit,
-            message: error.to_string(),
-            help: error.help().map(str::to_owned),
-        }
+impl From<FsError> for Failure {
+    fn from(error: FsError) -> Self {
+        Self::new(Exit::Other, error)
     }
 }
 
-impl From<FsError> for Failure {
-    fn from(error: FsError) -> Self {
+impl From<DrawError> for Failure {
+    fn from(error: DrawError) -> Self {
         Self::new(Exit::Other, error)
     }
 }
