@@ -5,6 +5,7 @@ use std::fmt;
 use crate::config;
 use crate::data::DataError;
 use crate::fsx::FsError;
+use crate::report::DrawError;
 use crate::run::RunError;
 use crate::train::feed::FeedError;
 use crate::train::fit::FitError;
@@ -136,6 +137,12 @@ impl From<RunError> for Failure {
 
 impl From<FsError> for Failure {
     fn from(error: FsError) -> Self {
+        Self::new(Exit::Other, error)
+    }
+}
+
+impl From<DrawError> for Failure {
+    fn from(error: DrawError) -> Self {
         Self::new(Exit::Other, error)
     }
 }

@@ -33,7 +33,10 @@ struct Loaded {
 }
 
 fn load(path: &Path, printer: &Printer) -> Result<Loaded, Failure> {
-    let dir = RunDir::open(path)?;
+    let dir = RunDir::open(path).map_err(|error| Failure {
+        exit: Exit::Config,
+        ..error.into()
+    })?;
     let file = dir.metrics_csv();
     if !file.exists() {
         return Err(
@@ -65,7 +68,7 @@ fn draw_one(
     output: Option<&Path>,
     printer: &Printer,
 ) -> Result<Vec<PathBuf>, Failure> {
-    let curves = report::curves(rows, &dir.name());
+    let curves = report::curves(rows, &dir.name())?;
     if let Some(output) = output {
         fsx::write_atomic(output, &curves)?;
         return Ok(vec![output.to_path_buf()]);
@@ -75,7 +78,7 @@ fn draw_one(
     match dir.test() {
         Ok(None) => {}
         Ok(Some(test)) => {
-            dir.write_confusion(&report::confusion(&test))?;
+            dir.write_confusion(&report::confusion(&test, &dir.name())?)?;
             drawn.push(dir.confusion_png());
         }
         Err(error) => printer.warning(format!("`confusion.png` is not drawn: {error}")),
@@ -95,7 +98,7 @@ fn draw_several(runs: &[Loaded], output: Option<&Path>) -> Result<Vec<PathBuf>, 
         };
         (name, run.rows.clone())
     });
-    let png = report::overlay(&named.collect::<Vec<_>>());
+    let png = report::overlay(&named.collect::<Vec<_>>())?;
     let output = output.unwrap_or(Path::new("compare.png"));
     fsx::write_atomic(output, &png)?;
     Ok(vec![output.to_path_buf()])

@@ -58,7 +58,7 @@ pub(super) fn ticks(range: Range, most: usize, least_step: f64) -> (Vec<f64>, us
     let first = ((range.low - slack) / step).ceil() as i64;
     let last = ((range.high + slack) / step).floor() as i64;
     let values = (first..=last).map(|index| index as f64 * step).collect();
-    let decimals = (-step.log10() + 1e-9).ceil().max(0.0) as usize;
+    let decimals = (-step.log10() - 1e-9).ceil().max(0.0) as usize;
     (values, decimals)
 }
 
@@ -102,6 +102,8 @@ impl Panel {
             canvas.line(&[(left - 4.0, at), (left, at)], INK, 1.0);
             let text = if percent {
                 format!("{:.*}%", decimals.saturating_sub(2), 100.0 * y)
+            } else if decimals > 4 || y.abs() >= 1e5 {
+                format!("{y:.1e}")
             } else {
                 format!("{y:.decimals$}")
             };
@@ -194,7 +196,7 @@ pub(super) fn loss_range(values: impl Iterator<Item = f64>) -> Range {
         low: 0.0,
         high: 1.0,
     });
-    range.padded(0.05, 1e-3 * range.high.abs().max(1e-3), bounds)
+    range.padded(0.05, 0.05 * range.high.abs().max(1e-3), bounds)
 }
 
 /// Range of the horizontal axis: from the first to the last epoch with room at both ends.

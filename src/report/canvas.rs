@@ -2,7 +2,6 @@
 //!
 //! Everything is drawn three times as large and averaged down, because the backend does not smooth
 //! lines and places letters on whole pixels. The font is embedded: the same picture everywhere.
-//! Drawing into memory with that font cannot fail, so results of the backend are passed over.
 
 use std::sync::Once;
 
@@ -12,6 +11,12 @@ use plotters::backend::{BitMapBackend, DrawingBackend};
 use plotters::style::{
     Color as _, FontDesc, FontStyle, FontTransform, IntoFont, RGBColor, TextStyle, register_font,
 };
+use thiserror::Error;
+
+/// A picture that could not be drawn or encoded.
+#[derive(Debug, Error)]
+#[error("cannot draw the picture: {0}")]
+pub struct DrawError(String);
 
 /// Red, green and blue.
 pub(super) type Color = RGBColor;
@@ -87,6 +92,21 @@ impl Font {
         })
     }
 
+    /// How far before its point a text begins.
+    fn back(&self, text: &str, align: Align) -> f64 {
+        match align {
+            Align::Left => 0.0,
+            Align::Centre => self.width(text) / 2.0,
+            Align::Right => self.width(text),
+        }
+    }
+
+    /// From the middle of capitals to where the backend starts: it puts the baseline half a line
+    /// height below the point that it is given.
+    fn above(&self) -> f64 {
+        self.size * (LINE_HEIGHT - CAP_HEIGHT) / 2.0
+    }
+
     /// The text, or as much of its start and end as fits into `width` pixels around an ellipsis.
     pub(super) fn fit(&self, text: &str, width: f64) -> String {
         if self.width(text) <= width {
@@ -113,6 +133,8 @@ pub(super) struct Canvas {
     height: usize,
     /// Enlarged, RGB, row by row.
     pixels: Vec<u8>,
+    /// The first thing that went wrong; told when the picture is finished.
+    error: Option<DrawError>,
 }
 
 impl Canvas {
@@ -123,12 +145,20 @@ impl Canvas {
             width,
             height,
             pixels: vec![255; 3 * area],
+            error: None,
         }
     }
 
-    fn backend(&mut self) -> BitMapBackend<'_> {
+    fn draw<E: std::error::Error>(
+        &mut self,
+        with: impl FnOnce(&mut BitMapBackend<'_>) -> Result<(), E>,
+    ) {
         let size = (self.width * OVERSAMPLING, self.height * OVERSAMPLING);
-        BitMapBackend::with_buffer(&mut self.pixels, (size.0 as u32, size.1 as u32))
+        let mut backend =
+            BitMapBackend::with_buffer(&mut self.pixels, (size.0 as u32, size.1 as u32));
+        if let Err(error) = with(&mut backend) {
+            self.error.get_or_insert(DrawError(error.to_string()));
+        }
     }
 
     /// A line through points, with round joints and ends.
@@ -197,69 +227,44 @@ impl Canvas {
     /// A filled polygon.
     pub(super) fn polygon(&mut self, corners: &[Point], color: Color) {
         let corners: Vec<_> = corners.iter().map(|&point| enlarged(point)).collect();
-        let _ = self.backend().fill_polygon(corners, &color);
+        self.draw(|backend| backend.fill_polygon(corners, &color));
     }
 
     /// A filled circle.
     pub(super) fn disc(&mut self, centre: Point, radius: f64, color: Color) {
         let radius = (radius * OVERSAMPLING as f64).round() as u32;
         let style = color.filled();
-        let _ = self
-            .backend()
-            .draw_circle(enlarged(centre), radius, &style, true);
+        self.draw(|backend| backend.draw_circle(enlarged(centre), radius, &style, true));
     }
 
     /// A filled rectangle between two corners.
     pub(super) fn rect(&mut self, top_left: Point, bottom_right: Point, color: Color) {
-        let (x1, y1) = enlarged(bottom_right);
-        let inside = (x1 - 1, y1 - 1);
-        let _ = self
-            .backend()
-            .draw_rect(enlarged(top_left), inside, &color, true);
+        let corners = (enlarged(top_left), enlarged(bottom_right));
+        self.draw(|backend| backend.draw_rect(corners.0, corners.1, &color, true));
     }
 
     /// Text whose capitals are centred on the height of `point`.
     pub(super) fn text(&mut self, text: &str, point: Point, align: Align, font: Font) {
-        let (x, y) = self.text_start(text, point, align, font, 1.0, 0.0);
+        let (x, y) = (point.0 - font.back(text, align), point.1 - font.above());
         self.place(text, (x, y), FontTransform::None, font);
     }
 
     /// Text that runs upward, its capitals centred on the column of `point`.
     pub(super) fn text_upward(&mut self, text: &str, point: Point, align: Align, font: Font) {
-        let (x, y) = self.text_start(text, point, align, font, 0.0, -1.0);
+        let (x, y) = (point.0 - font.above(), point.1 + font.back(text, align));
         self.place(text, (x, y), FontTransform::Rotate270, font);
-    }
-
-    /// The corner from which the backend draws: half its line height above the baseline.
-    fn text_start(
-        &self,
-        text: &str,
-        (x, y): Point,
-        align: Align,
-        font: Font,
-        along_x: f64,
-        along_y: f64,
-    ) -> Point {
-        let back = match align {
-            Align::Left => 0.0,
-            Align::Centre => font.width(text) / 2.0,
-            Align::Right => font.width(text),
-        };
-        let above = font.size * (LINE_HEIGHT - CAP_HEIGHT) / 2.0;
-        // Upward text has its baseline to the right of its middle, so its start is to the left.
-        (
-            x - back * along_x + above * along_y,
-            y - back * along_y - above * along_x,
-        )
     }
 
     fn place(&mut self, text: &str, start: Point, transform: FontTransform, font: Font) {
         let style = TextStyle::from(font.enlarged().transform(transform)).color(&font.color);
-        let _ = self.backend().draw_text(text, &style, enlarged(start));
+        self.draw(|backend| backend.draw_text(text, &style, enlarged(start)));
     }
 
     /// The finished picture as a PNG file.
-    pub(super) fn png(self) -> Vec<u8> {
+    pub(super) fn png(self) -> Result<Vec<u8>, DrawError> {
+        if let Some(error) = self.error {
+            return Err(error);
+        }
         let (width, height) = (self.width, self.height);
         let mut small = Vec::with_capacity(3 * width * height);
         let stride = 3 * width * OVERSAMPLING;
@@ -279,9 +284,10 @@ impl Canvas {
         }
         let mut png = Vec::new();
         let encoder = PngEncoder::new(&mut png);
-        // Writing to memory fails only for sizes that disagree, and they are counted here.
-        let _ = encoder.write_image(&small, width as u32, height as u32, ExtendedColorType::Rgb8);
-        png
+        encoder
+            .write_image(&small, width as u32, height as u32, ExtendedColorType::Rgb8)
+            .map_err(|error| DrawError(error.to_string()))?;
+        Ok(png)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Learning curves of one run: accuracy above, loss below, phases and the best epoch marked.
 
 use super::axis::{LABEL, Panel, Range, SMALL, Stroke, accuracy_range, epoch_range, loss_range};
-use super::canvas::{Align, Canvas, Color, Font, GREY, INK, WHITE};
+use super::canvas::{Align, Canvas, Color, DrawError, Font, GREY, INK, WHITE};
 use crate::records::MetricsRow;
 
 /// Blue and vermilion of Okabe and Ito's palette, told apart with every kind of colour vision.
@@ -17,7 +17,7 @@ pub(super) const MARKED_ROWS: usize = 45;
 
 /// Draws the rows of a run as a PNG, 800 pixels wide; `title` is the run's name. Values that are
 /// absent or not finite leave gaps.
-pub fn curves(rows: &[MetricsRow], title: &str) -> Vec<u8> {
+pub fn curves(rows: &[MetricsRow], title: &str) -> Result<Vec<u8>, DrawError> {
     let mut canvas = Canvas::new(WIDTH, HEIGHT);
     let best = best_row(rows);
     draw_title(&mut canvas, title, &subtitle(rows, best));
@@ -297,12 +297,16 @@ pub(super) mod tests {
         (picture.width(), picture.height())
     }
 
+    fn draw(rows: &[MetricsRow], title: &str) -> Vec<u8> {
+        curves(rows, title).unwrap()
+    }
+
     #[test]
     fn the_same_rows_give_the_same_bytes() {
-        let png = curves(&rows(10, 10), "flowers");
+        let png = draw(&rows(10, 10), "flowers");
         assert_eq!(size(&png), (800, 780));
-        assert_eq!(png, curves(&rows(10, 10), "flowers"));
-        assert_ne!(png, curves(&rows(10, 9), "flowers"));
+        assert_eq!(png, draw(&rows(10, 10), "flowers"));
+        assert_ne!(png, draw(&rows(10, 9), "flowers"));
     }
 
     #[test]
@@ -326,7 +330,7 @@ pub(super) mod tests {
             rows(500, 500),
             vec![],
         ] {
-            assert_eq!(size(&curves(&odd, &"long name ".repeat(30))), (800, 780));
+            assert_eq!(size(&draw(&odd, &"long name ".repeat(30))), (800, 780));
         }
     }
 

@@ -6,6 +6,7 @@ pub mod confusion;
 pub mod curves;
 mod overlay;
 
+pub use canvas::DrawError;
 pub use confusion::confusion;
 pub use curves::curves;
 pub use overlay::overlay;
@@ -22,7 +23,9 @@ mod tests {
     fn gallery() {
         let folder = PathBuf::from(std::env::var_os("XP_GALLERY").expect("XP_GALLERY: a folder"));
         std::fs::create_dir_all(&folder).unwrap();
-        let put = |name: &str, png: Vec<u8>| std::fs::write(folder.join(name), png).unwrap();
+        let put = |name: &str, png: Result<Vec<u8>, DrawError>| {
+            std::fs::write(folder.join(name), png.unwrap()).unwrap();
+        };
         let started = std::time::Instant::now();
         put(
             "two_phases.png",
@@ -63,7 +66,10 @@ mod tests {
                 }
             };
             let report = super::confusion::tests::report(classes, name);
-            put(&format!("confusion_{classes}.png"), confusion(&report));
+            put(
+                &format!("confusion_{classes}.png"),
+                confusion(&report, "flowers"),
+            );
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Validation curves of several runs in one picture.
 
 use super::axis::{LABEL, Panel, SMALL, Stroke, epoch_range};
-use super::canvas::{Align, Canvas, Color, Font, INK};
+use super::canvas::{Align, Canvas, Color, DrawError, Font, INK};
 use super::curves::{LEFT, MARKED_ROWS, Metric, RIGHT, WIDTH, best_row, draw_title};
 use crate::records::MetricsRow;
 
@@ -27,7 +27,7 @@ const LINE: f64 = 24.0;
 
 /// Draws several runs as a PNG, 800 pixels wide: validation accuracy above, validation loss below,
 /// a colour a run, and a legend with each run's best value. Runs without validation show training.
-pub fn overlay(runs: &[(String, Vec<MetricsRow>)]) -> Vec<u8> {
+pub fn overlay(runs: &[(String, Vec<MetricsRow>)]) -> Result<Vec<u8>, DrawError> {
     let columns = if runs.len() > 3 { 2 } else { 1 };
     let lines = runs.len().div_ceil(columns);
     let legend = TOP + 2.0 * PANEL + 38.0 + 62.0;
@@ -132,9 +132,9 @@ mod tests {
         for count in [2, 4, 25] {
             let name = |index: usize| format!("flowers_mobilenet_v2_seed_{index}");
             let runs: Vec<_> = (0..count).map(|i| (name(i), rows(10, 2 * i))).collect();
-            let png = overlay(&runs);
+            let png = overlay(&runs).unwrap();
             assert_eq!(size(&png).0, 800);
-            assert_eq!(png, overlay(&runs));
+            assert_eq!(png, overlay(&runs).unwrap());
         }
     }
 
@@ -149,6 +149,6 @@ mod tests {
             ("b".into(), rows(3, 3)),
             ("c".into(), vec![]),
         ];
-        assert_eq!(size(&overlay(&runs)).0, 800);
+        assert_eq!(size(&overlay(&runs).unwrap()).0, 800);
     }
 }
