@@ -1,7 +1,7 @@
 //! From a structure to a picture: geometry, light, colours, clutter and noise, for all classes
 //! alike; and the small functions that structures are made of.
 
-use image::RgbImage;
+use image::{Rgb, RgbImage};
 use rand::{Rng, RngCore};
 
 use crate::rng::Stream;
@@ -114,28 +114,57 @@ pub(super) fn cell(seed: u32, column: i32, row: i32) -> f32 {
 
 /// Smooth noise: random values on a periodic grid of unit cells, blended in between.
 pub(super) struct Noise {
-    grid: [f32; Self::SIDE * Self::SIDE],
+    rows: [Row; Noise::SIDE],
 }
+
+/// Noise along one line of constant y.
+#[derive(Clone, Copy)]
+pub(super) struct Row([f32; Noise::SIDE]);
 
 impl Noise {
     const SIDE: usize = 16;
 
     pub(super) fn random(rng: &mut Stream) -> Self {
         Self {
-            grid: std::array::from_fn(|_| rng.random()),
+            rows: std::array::from_fn(|_| Row(std::array::from_fn(|_| rng.random()))),
         }
     }
 
     /// Value at a point, 0 to 1.
     pub(super) fn at(&self, x: f32, y: f32) -> f32 {
-        let ((column, u), (row, v)) = (split(x), split(y));
-        let (u, v) = (u * u * (3.0 - 2.0 * u), v * v * (3.0 - 2.0 * v));
-        let wrap = |i: i32| i.rem_euclid(Self::SIDE as i32) as usize;
-        let value = |dx: i32, dy: i32| self.grid[wrap(row + dy) * Self::SIDE + wrap(column + dx)];
-        let top = value(0, 0) + u * (value(1, 0) - value(0, 0));
-        let bottom = value(0, 1) + u * (value(1, 1) - value(0, 1));
-        top + v * (bottom - top)
+        let (above, below, share) = self.around(y);
+        let (above, below) = (above.at(x), below.at(x));
+        above + share * (below - above)
     }
+
+    /// The line at `y`, for all points of a row of pixels.
+    fn row(&self, y: f32) -> Row {
+        let (above, below, share) = self.around(y);
+        Row(std::array::from_fn(|i| {
+            above.0[i] + share * (below.0[i] - above.0[i])
+        }))
+    }
+
+    fn around(&self, y: f32) -> (&Row, &Row, f32) {
+        let (row, rest) = split(y);
+        (&self.rows[wrap(row)], &self.rows[wrap(row + 1)], ease(rest))
+    }
+}
+
+impl Row {
+    fn at(&self, x: f32) -> f32 {
+        let (column, rest) = split(x);
+        let (left, right) = (self.0[wrap(column)], self.0[wrap(column + 1)]);
+        left + ease(rest) * (right - left)
+    }
+}
+
+fn wrap(index: i32) -> usize {
+    index as usize % Noise::SIDE
+}
+
+fn ease(t: f32) -> f32 {
+    t * t * (3.0 - 2.0 * t)
 }
 
 type Colour = [f32; 3];
@@ -147,7 +176,7 @@ fn blend(from: Colour, to: Colour, share: f32) -> Colour {
 /// Two colours that differ enough to be told apart, either of them the lighter one.
 fn palette(rng: &mut Stream) -> [Colour; 2] {
     let first: Colour = std::array::from_fn(|_| uniform(rng, 0.1, 0.9));
-    let contrast = uniform(rng, 0.22, 0.6);
+    let contrast = uniform(rng, 0.3, 0.7);
     let sign = if chance(rng, 0.5) { 1.0 } else { -1.0 };
     let direction: Colour = std::array::from_fn(|_| sign * uniform(rng, -0.25, 1.0));
     let length = direction.iter().map(|d| d * d).sum::<f32>().sqrt().max(0.2);
@@ -207,39 +236,45 @@ pub(super) fn render(
     let light_strength = uniform(rng, 0.0, 0.5);
     let tint: Colour = std::array::from_fn(|_| uniform(rng, -0.5, 0.5));
     let warp = Noise::random(rng);
-    let warp_strength = uniform(rng, 0.0, 0.3);
+    let warp_strength = uniform(rng, 0.0, 0.22);
     let grain = Noise::random(rng);
-    let grain_strength = uniform(rng, 0.0, 0.35);
+    let grain_strength = uniform(rng, 0.0, 0.25);
     let grain_scale = uniform(rng, 3.0, 9.0);
-    let clutter: Vec<Clutter> = (0..pick(rng, 5)).map(|_| Clutter::random(rng)).collect();
-    let noise = uniform(rng, 0.01, 0.11);
+    let clutter: Vec<Clutter> = (0..pick(rng, 4)).map(|_| Clutter::random(rng)).collect();
+    let noise = uniform(rng, 0.01, 0.07);
 
     let pixel = 2.0 / size as f32;
     let edge = pixel * uniform(rng, 1.0, 2.2);
-    RgbImage::from_fn(size, size, |column, row| {
-        let x = (column as f32 + 0.5) * pixel - 1.0;
+    let mut picture = RgbImage::new(size, size);
+    for (row, pixels) in picture.rows_mut().enumerate() {
         let y = (row as f32 + 0.5) * pixel - 1.0;
-        let dx = warp_strength * (warp.at(1.3 * x, 1.3 * y) - 0.5);
-        let dy = warp_strength * (warp.at(1.3 * x + 8.0, 1.3 * y) - 0.5);
-        let value = structure(x + dx, y + dy, edge);
+        let (warp, light) = (warp.row(1.3 * y), light.row(1.1 * y));
+        let grain = grain.row(grain_scale * y);
+        for (column, Rgb(channels)) in pixels.enumerate() {
+            let x = (column as f32 + 0.5) * pixel - 1.0;
+            let dx = warp_strength * (warp.at(1.3 * x) - 0.5);
+            let dy = warp_strength * (warp.at(1.3 * x + 8.0) - 0.5);
+            let value = structure(x + dx, y + dy, edge);
 
-        let shade = light_strength * (light.at(1.1 * x, 1.1 * y) - 0.5)
-            + grain_strength * (grain.at(grain_scale * x, grain_scale * y) - 0.5);
-        let drift = light.at(x + 8.0, y + 4.0) - 0.5;
-        let mut colour = blend(low, high, value);
-        for (channel, tint) in colour.iter_mut().zip(tint) {
-            *channel += shade + tint * drift;
+            let shade = light_strength * (light.at(1.1 * x) - 0.5)
+                + grain_strength * (grain.at(grain_scale * x) - 0.5);
+            let drift = light.at(x + 8.0) - 0.5;
+            let mut colour = blend(low, high, value);
+            for (channel, tint) in colour.iter_mut().zip(tint) {
+                *channel += shade + tint * drift;
+            }
+            for thing in &clutter {
+                colour = blend(colour, thing.colour, thing.cover(x, y, edge));
+            }
+            let luma = bell(rng.next_u32());
+            let chroma = rng.next_u32().to_le_bytes();
+            for ((channel, colour), speck) in channels.iter_mut().zip(colour).zip(chroma) {
+                let speckle = noise * (luma + f32::from(speck) / 255.0 - 0.5);
+                *channel = ((colour + speckle) * 255.0 + 0.5).clamp(0.0, 255.0) as u8;
+            }
         }
-        for thing in &clutter {
-            colour = blend(colour, thing.colour, thing.cover(x, y, edge));
-        }
-        let luma = bell(rng.next_u32()) * noise;
-        let chroma = rng.next_u32();
-        image::Rgb(std::array::from_fn(|i| {
-            let speckle = luma + ((chroma >> (8 * i)) & 255) as f32 / 255.0 * noise - noise / 2.0;
-            ((colour[i] + speckle) * 255.0 + 0.5).clamp(0.0, 255.0) as u8
-        }))
-    })
+    }
+    picture
 }
 
 /// Four bytes to a nearly normal number of mean 0 and deviation 1.
