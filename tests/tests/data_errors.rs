@@ -141,7 +141,10 @@ fn root_is_a_file() {
 
 #[test]
 fn root_empty() {
-    check!(Data::new().error(ROOT), @"");
+    check!(Data::new().error(ROOT), @r"
+    `DIR` holds no pictures
+    help: put JPEG, PNG, WebP, BMP or GIF pictures into one folder a class, or list them in a manifest
+    ");
 }
 
 #[test]
@@ -149,7 +152,10 @@ fn pictures_in_no_class_folder() {
     let data = Data::new()
         .file("a.png", picture("a"))
         .file("b.png", picture("b"));
-    check!(data.error(ROOT), @"");
+    check!(data.error(ROOT), @r"
+    `DIR` holds no class folders, only 2 files
+    help: move the pictures into one folder a class, or list them in a manifest
+    ");
 }
 
 #[test]
@@ -158,7 +164,10 @@ fn folders_of_splits_taken_for_classes() {
         .class("train/cat", 2)
         .class("train/dog", 2)
         .class("val/cat", 2);
-    check!(data.error(ROOT), @"");
+    check!(data.error(ROOT), @r#"
+    the classes of `DIR` would be `train`, `val`, which look like splits
+    help: set `data.split = { by = "folders" }`, or `data.class_from = "leaf"` to split anew
+    "#);
 }
 
 #[test]
@@ -208,7 +217,10 @@ fn class_left_without_pictures() {
     let data = Data::cats_and_dogs()
         .file("bird/a.jpg", "x")
         .file("bird/b.jpg", "");
-    check!(data.error(SKIP), @"");
+    check!(data.error(SKIP), @r#"
+    class `bird` has no usable pictures left (2 skipped over all classes)
+    help: replace the pictures that `on_corrupt = "skip"` dropped, or remove the class
+    "#);
 }
 
 #[test]
@@ -455,12 +467,18 @@ fn manifest_missing() {
 
 #[test]
 fn manifest_empty() {
-    check!(Data::cats_and_dogs().file("m.csv", "\n\n").error(MANIFEST), @"");
+    check!(Data::cats_and_dogs().file("m.csv", "\n\n").error(MANIFEST), @r"
+    `DIR/m.csv` holds no pictures
+    help: put JPEG, PNG, WebP, BMP or GIF pictures into one folder a class, or list them in a manifest
+    ");
 }
 
 #[test]
 fn manifest_header_alone() {
-    check!(Data::cats_and_dogs().file("m.csv", "path,label\n").error(MANIFEST), @"");
+    check!(Data::cats_and_dogs().file("m.csv", "path,label\n").error(MANIFEST), @r"
+    `DIR/m.csv` holds no pictures
+    help: put JPEG, PNG, WebP, BMP or GIF pictures into one folder a class, or list them in a manifest
+    ");
 }
 
 #[test]
@@ -484,7 +502,10 @@ fn manifest_without_a_path_column() {
 #[test]
 fn manifest_of_one_column() {
     let data = Data::cats_and_dogs().file("m.csv", "cat/0.png\ndog/0.png\n");
-    check!(data.error(MANIFEST), @"");
+    check!(data.error(MANIFEST), @r"
+    `DIR/m.csv` line 1: 1 field where path, label and optionally split are expected
+    help: separate fields by commas, quote those that hold commas, or name the columns in a header
+    ");
 }
 
 #[test]
