@@ -46,6 +46,22 @@ pub enum DataError {
         /// Root or manifest.
         path: PathBuf,
     },
+    /// Pictures, but in no class folder.
+    #[error("`{}` holds no class folders, only {count} files", .root.display())]
+    NoClassFolders {
+        /// The root.
+        root: PathBuf,
+        /// Files right under it.
+        count: usize,
+    },
+    /// Folders of splits taken for classes.
+    #[error("the classes of `{}` would be `{classes}`, which look like splits", .root.display())]
+    SplitsAsClasses {
+        /// The root.
+        root: PathBuf,
+        /// Their names.
+        classes: String,
+    },
     /// A single class.
     #[error("`{}` holds one class only, `{class}`", .path.display())]
     OneClass {
@@ -63,7 +79,7 @@ pub enum DataError {
         root: PathBuf,
     },
     /// Skipping broken pictures left a class empty.
-    #[error("class `{class}` has no usable pictures left; {skipped} of all classes were skipped")]
+    #[error("class `{class}` has no usable pictures left ({skipped} skipped over all classes)")]
     AllSkipped {
         /// The class.
         class: String,
@@ -209,8 +225,14 @@ impl DataError {
             }
             Self::Unreadable { .. } => "check the path and its permissions".into(),
             Self::Empty { .. } => {
-                "put JPEG, PNG, WebP, BMP or GIF pictures into one folder a class".into()
+                "put JPEG, PNG, WebP, BMP or GIF pictures into one folder a class, or list them in a manifest".into()
             }
+            Self::NoClassFolders { .. } => {
+                "move the pictures into one folder a class, or list them in a manifest".into()
+            }
+            Self::SplitsAsClasses { .. } => "set `data.split = { by = \"folders\" }`, \
+                 or `data.class_from = \"leaf\"` to split anew"
+                .into(),
             Self::OneClass { .. } => "give at least two classes, one folder each; \
                  `data.class_from = \"leaf\"` takes the innermost folder as the class"
                 .into(),

@@ -8,6 +8,9 @@ use super::listing::{Listed, Listing, issue};
 use crate::config::ClassFrom;
 use crate::records::Split;
 
+/// Why a file right under the root is passed over.
+pub(super) const NO_CLASS_FOLDER: &str = "lies in no class folder";
+
 /// Files and folders under a root, by their path relative to it with `/` between the parts.
 #[derive(Debug, Default)]
 pub(super) struct Tree {
@@ -153,7 +156,8 @@ pub(super) fn list_split(root: &Path, class_from: ClassFrom) -> Result<Listing, 
     Ok(listing)
 }
 
-fn split_folder(name: &str) -> Option<Split> {
+/// The split that a folder of this name stands for.
+pub(super) fn split_folder(name: &str) -> Option<Split> {
     match name.to_ascii_lowercase().as_str() {
         "train" => Some(Split::Train),
         "val" | "validation" | "valid" => Some(Split::Val),
@@ -190,8 +194,8 @@ fn take_classes(
         let parts: Vec<&str> = below.split('/').collect();
         let class = match (class_from, parts.as_slice()) {
             (_, [] | [_]) => {
-                let reason = "lies in no class folder";
-                listing.issues.push(issue(path.clone(), "ignored", reason));
+                let row = issue(path.clone(), "ignored", NO_CLASS_FOLDER);
+                listing.issues.push(row);
                 continue;
             }
             (ClassFrom::First, [class, ..]) | (ClassFrom::Leaf, [.., class, _]) => *class,

@@ -144,6 +144,10 @@ fn is_header(row: &Row, root: &Path) -> bool {
                 .is_some_and(|path| root.join(path).exists())
 }
 
+fn fields(count: usize) -> String {
+    format!("{count} field{}", if count == 1 { "" } else { "s" })
+}
+
 /// Makes errors that cite the manifest.
 struct Place<'a> {
     manifest: &'a Path,
@@ -186,7 +190,10 @@ impl Place<'_> {
         if !(2..=3).contains(&count) {
             return Err(self.error(
                 row.line,
-                format!("{count} fields where path, label and optionally split are expected"),
+                format!(
+                    "{} where path, label and optionally split are expected",
+                    fields(count)
+                ),
                 "separate fields by commas, quote those that hold commas, \
                  or name the columns in a header",
             ));
@@ -210,8 +217,8 @@ impl Place<'_> {
             return Err(self.error(
                 row.line,
                 format!(
-                    "{} fields where {} are expected",
-                    row.fields.len(),
+                    "{} where {} are expected",
+                    fields(row.fields.len()),
                     columns.count
                 ),
                 "quote fields that hold commas",

@@ -382,6 +382,24 @@ impl Dataset {
 
 /// Every class has pictures, there are enough classes, and no two differ in case only.
 fn check_classes(scan: &Scan, path: &Path, least: usize) -> Result<(), DataError> {
+    let looks_like_split = |class: &String| folders::split_folder(class).is_some();
+    if path.is_dir() && !scan.classes.is_empty() && scan.classes.iter().all(looks_like_split) {
+        return Err(DataError::SplitsAsClasses {
+            root: path.to_owned(),
+            classes: scan.classes.join("`, `"),
+        });
+    }
+    let loose = scan
+        .issues
+        .iter()
+        .filter(|row| row.reason == folders::NO_CLASS_FOLDER)
+        .count();
+    if scan.classes.is_empty() && loose > 0 {
+        return Err(DataError::NoClassFolders {
+            root: path.to_owned(),
+            count: loose,
+        });
+    }
     if scan.found.is_empty() && !scan.issues.iter().any(was_dropped) {
         return Err(DataError::Empty {
             path: path.to_owned(),

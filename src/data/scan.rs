@@ -81,6 +81,11 @@ pub(super) fn scan(listing: Listing, on_corrupt: OnCorrupt) -> Result<Scan, Data
             Outcome::Unusable(reason) => refused.push(issue(listed.path, "corrupt", reason)),
         }
     }
+    // With leaf classes a folder of folders is a class only if pictures lie right in it.
+    scan.classes
+        .extend(scan.found.iter().map(|found| found.class.clone()));
+    scan.classes.sort();
+    scan.classes.dedup();
     refused.sort_by(|a, b| a.path.cmp(&b.path));
     if !refused.is_empty() && on_corrupt == OnCorrupt::Error {
         return Err(DataError::Broken {

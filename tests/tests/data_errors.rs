@@ -116,23 +116,35 @@ const SKIP: &str = "root = 'DIR'\non_corrupt = 'skip'";
 
 #[test]
 fn no_source() {
-    check!(Data::new().error(""), @"");
+    check!(Data::new().error(""), @r"
+    `[data]` names no pictures
+    help: set `data.root`, `data.manifest` or `data.generate`
+    ");
 }
 
 #[test]
 fn root_missing() {
-    check!(Data::new().error("root = 'DIR/nowhere'"), @"");
+    check!(Data::new().error("root = 'DIR/nowhere'"), @r"
+    the data root `DIR/nowhere` does not exist
+    help: correct `data.root`; relative paths start at the file that names them
+    ");
 }
 
 #[test]
 fn root_is_a_file() {
     let data = Data::new().file("data.zip", "PK");
-    check!(data.error("root = 'DIR/data.zip'"), @"");
+    check!(data.error("root = 'DIR/data.zip'"), @r"
+    the data root `DIR/data.zip` is not a folder
+    help: `data.root` is a folder of class folders, `data.manifest` a CSV file; correct `data.root`
+    ");
 }
 
 #[test]
 fn root_empty() {
-    check!(Data::new().error(ROOT), @"");
+    check!(Data::new().error(ROOT), @r"
+    `DIR` holds no pictures
+    help: put JPEG, PNG, WebP, BMP or GIF pictures into one folder a class, or list them in a manifest
+    ");
 }
 
 #[test]
@@ -140,12 +152,30 @@ fn pictures_in_no_class_folder() {
     let data = Data::new()
         .file("a.png", picture("a"))
         .file("b.png", picture("b"));
-    check!(data.error(ROOT), @"");
+    check!(data.error(ROOT), @r"
+    `DIR` holds no class folders, only 2 files
+    help: move the pictures into one folder a class, or list them in a manifest
+    ");
+}
+
+#[test]
+fn folders_of_splits_taken_for_classes() {
+    let data = Data::new()
+        .class("train/cat", 2)
+        .class("train/dog", 2)
+        .class("val/cat", 2);
+    check!(data.error(ROOT), @r#"
+    the classes of `DIR` would be `train`, `val`, which look like splits
+    help: set `data.split = { by = "folders" }`, or `data.class_from = "leaf"` to split anew
+    "#);
 }
 
 #[test]
 fn one_class() {
-    check!(Data::new().class("cat", 5).error(ROOT), @"");
+    check!(Data::new().class("cat", 5).error(ROOT), @r#"
+    `DIR` holds one class only, `cat`
+    help: give at least two classes, one folder each; `data.class_from = "leaf"` takes the innermost folder as the class
+    "#);
 }
 
 #[test]
@@ -153,7 +183,10 @@ fn class_without_pictures() {
     let data = Data::cats_and_dogs()
         .dir("bird")
         .file("eel/notes.txt", "none yet");
-    check!(data.error(ROOT), @"");
+    check!(data.error(ROOT), @r"
+    class `bird` has no pictures in `DIR`
+    help: add pictures to the folder, or remove it
+    ");
 }
 
 #[test]
@@ -162,7 +195,21 @@ fn leaf_class_without_pictures() {
         .class("pets/cat", 5)
         .class("pets/dog", 5)
         .dir("wild/fox");
-    check!(data.error("root = 'DIR'\nclass_from = 'leaf'"), @"");
+    check!(data.error("root = 'DIR'\nclass_from = 'leaf'"), @r"
+    class `fox` has no pictures in `DIR`
+    help: add pictures to the folder, or remove it
+    ");
+}
+
+#[test]
+fn leaf_classes_may_hold_folders() {
+    let data = Data::new()
+        .class("cat", 5)
+        .class("cat/tabby", 5)
+        .class("pets/dog", 5);
+    let data = data.file("pets/README.txt", "hello");
+    let dataset = data.open("root = 'DIR'\nclass_from = 'leaf'").unwrap();
+    assert_eq!(dataset.classes, ["cat", "dog", "tabby"]);
 }
 
 #[test]
@@ -170,12 +217,18 @@ fn class_left_without_pictures() {
     let data = Data::cats_and_dogs()
         .file("bird/a.jpg", "x")
         .file("bird/b.jpg", "");
-    check!(data.error(SKIP), @"");
+    check!(data.error(SKIP), @r#"
+    class `bird` has no usable pictures left (2 skipped over all classes)
+    help: replace the pictures that `on_corrupt = "skip"` dropped, or remove the class
+    "#);
 }
 
 #[test]
 fn class_names_clash() {
-    check!(Data::cats_and_dogs().class("Cat", 4).error(ROOT), @"");
+    check!(Data::cats_and_dogs().class("Cat", 4).error(ROOT), @r"
+    classes `Cat` and `cat` differ in case only
+    help: merge the two, or rename one
+    ");
 }
 
 #[test]
@@ -185,8 +238,20 @@ fn broken_pictures() {
         .file("cat/empty.png", "")
         .file("dog/page.jpg", "<html>404</html>")
         .file("dog/scan.tif", b"II*\0rest of a TIFF");
-    check!(data.error(ROOT), @"");
-    check!(data.issues(SKIP), @"");
+    check!(data.error(ROOT), @r#"
+    4 of 24 pictures cannot be used
+      cat/cut.jpg: truncated: the end of the picture is missing
+      cat/empty.png: the file is empty
+      dog/page.jpg: not a picture in a known format
+      dog/scan.tif: TIFF pictures are not supported; convert it to PNG or JPEG
+    help: repair or remove them, or set `data.on_corrupt = "skip"` to go on without them
+    "#);
+    check!(data.issues(SKIP), @r"
+    corrupt cat/cut.jpg: truncated: the end of the picture is missing
+    corrupt cat/empty.png: the file is empty
+    corrupt dog/page.jpg: not a picture in a known format
+    corrupt dog/scan.tif: TIFF pictures are not supported; convert it to PNG or JPEG
+    ");
 }
 
 #[test]
@@ -195,7 +260,21 @@ fn many_broken_pictures() {
     for index in 0..14 {
         data = data.file(&format!("cat/broken_{index:02}.jpg"), "x");
     }
-    check!(data.error(ROOT), @"");
+    check!(data.error(ROOT), @r#"
+    14 of 34 pictures cannot be used
+      cat/broken_00.jpg: not a picture in a known format
+      cat/broken_01.jpg: not a picture in a known format
+      cat/broken_02.jpg: not a picture in a known format
+      cat/broken_03.jpg: not a picture in a known format
+      cat/broken_04.jpg: not a picture in a known format
+      cat/broken_05.jpg: not a picture in a known format
+      cat/broken_06.jpg: not a picture in a known format
+      cat/broken_07.jpg: not a picture in a known format
+      cat/broken_08.jpg: not a picture in a known format
+      cat/broken_09.jpg: not a picture in a known format
+      and 4 more
+    help: repair or remove them, or set `data.on_corrupt = "skip"` to go on without them
+    "#);
 }
 
 #[test]
@@ -223,7 +302,11 @@ fn too_large_picture() {
         .position(|pair| pair == [0xFF, 0xC0])
         .unwrap();
     bytes[frame + 5..frame + 9].copy_from_slice(&[0xF0, 0, 0xF0, 0]);
-    check!(Data::cats_and_dogs().file("dog/bomb.jpg", bytes).error(ROOT), @"");
+    check!(Data::cats_and_dogs().file("dog/bomb.jpg", bytes).error(ROOT), @r#"
+    1 of 21 pictures cannot be used
+      dog/bomb.jpg: 61440x61440 pixels, more than 16384 a side or 100 megapixels
+    help: repair or remove them, or set `data.on_corrupt = "skip"` to go on without them
+    "#);
 }
 
 #[test]
@@ -234,7 +317,11 @@ fn other_files_are_ignored() {
         .file("cat/.DS_Store", "x")
         .file(".cache/x.png", "x")
         .file("__MACOSX/cat/._0.png", "x");
-    check!(data.issues(ROOT), @"");
+    check!(data.issues(ROOT), @r"
+    ignored README.txt: lies in no class folder
+    ignored __MACOSX: left behind by an archive
+    ignored cat/Thumbs.db: not a picture
+    ");
 }
 
 #[test]
@@ -250,8 +337,16 @@ fn same_picture_in_two_classes() {
     let data = Data::cats_and_dogs()
         .file("cat/same.png", picture("same"))
         .file("dog/copy.png", picture("same"));
-    check!(data.error(ROOT), @"");
-    check!(data.issues(SKIP), @"");
+    check!(data.error(ROOT), @r#"
+    2 pictures stand under two classes with the same bytes
+      cat/same.png: class `cat`, but `dog/copy.png` is class `dog`
+      dog/copy.png: class `dog`, but `cat/same.png` is class `cat`
+    help: keep each picture under one class, or set `data.on_corrupt = "skip"` to drop all copies
+    "#);
+    check!(data.issues(SKIP), @r"
+    conflicting_label cat/same.png: class `cat`, but `dog/copy.png` is class `dog`; all copies dropped
+    conflicting_label dog/copy.png: class `dog`, but `cat/same.png` is class `cat`; all copies dropped
+    ");
 }
 
 #[test]
@@ -259,12 +354,15 @@ fn same_picture_twice_in_a_class() {
     let data = Data::cats_and_dogs()
         .file("cat/same.png", picture("same"))
         .file("cat/copy.png", picture("same"));
-    check!(data.issues(ROOT), @"");
+    check!(data.issues(ROOT), @r"duplicate cat/copy.png: same bytes as `cat/same.png`; both kept, in one split");
 }
 
 #[test]
 fn too_few_for_the_splits() {
-    check!(Data::cats_and_dogs().class("fox", 2).error(ROOT), @"");
+    check!(Data::cats_and_dogs().class("fox", 2).error(ROOT), @r"
+    class `fox` has too few pictures: 2 distinct, for 3 splits
+    help: add pictures, remove the class, or set the share of a split to 0
+    ");
 }
 
 #[test]
@@ -272,31 +370,46 @@ fn copies_are_no_second_picture() {
     let data = Data::cats_and_dogs()
         .class("fox", 2)
         .file("fox/copy.png", picture("fox 0"));
-    check!(data.error(ROOT), @"");
+    check!(data.error(ROOT), @r"
+    class `fox` has too few pictures: 2 distinct, for 3 splits
+    help: add pictures, remove the class, or set the share of a split to 0
+    ");
 }
 
 #[test]
 fn hash_split_leaves_a_class_untrained() {
     let toml = "root = 'DIR'\nsplit = { by = 'hash', train = 0.01, val = 0.01, test = 0.98 }";
-    check!(Data::cats_and_dogs().error(toml), @"");
+    check!(Data::cats_and_dogs().error(toml), @r"
+    class `cat` has no training pictures
+    help: give it training pictures, or remove the class
+    ");
 }
 
 #[test]
 fn hash_split_leaves_a_split_empty() {
     let toml = "root = 'DIR'\nsplit = { by = 'hash', train = 0.998, val = 0.001, test = 0.001 }";
-    check!(Data::cats_and_dogs().error(toml), @"");
+    check!(Data::cats_and_dogs().error(toml), @r"
+    the val split got no pictures
+    help: add pictures, or set its share to 0
+    ");
 }
 
 #[test]
 fn folders_without_train() {
     let data = Data::new().class("val/cat", 2).class("val/dog", 2);
-    check!(data.error(FOLDERS), @"");
+    check!(data.error(FOLDERS), @r#"
+    `DIR` has no folder `train`
+    help: `split.by = "folders"` expects `train`, and optionally `val` and `test`, under `data.root`
+    "#);
 }
 
 #[test]
 fn two_folders_of_a_split() {
     let data = Data::new().class("train/cat", 2).class("train/dog", 2);
-    check!(data.class("val/cat", 2).class("valid/cat", 2).error(FOLDERS), @"");
+    check!(data.class("val/cat", 2).class("valid/cat", 2).error(FOLDERS), @r"
+    `DIR` has two folders for the val split, `val` and `valid`
+    help: keep one of them
+    ");
 }
 
 #[test]
@@ -305,7 +418,10 @@ fn class_only_in_the_test_folder() {
         .class("train/cat", 2)
         .class("train/dog", 2)
         .class("test/fox", 2);
-    check!(data.error(FOLDERS), @"");
+    check!(data.error(FOLDERS), @r"
+    class `fox` has no training pictures
+    help: give it training pictures, or remove the class
+    ");
 }
 
 #[test]
@@ -316,7 +432,10 @@ fn copies_leave_train_for_the_held_out_folder() {
         .class("validation/dog", 3)
         .file("validation/cat/copy.png", picture("train/cat 1"))
         .class("extra", 1);
-    check!(data.issues(FOLDERS), @"");
+    check!(data.issues(FOLDERS), @r"
+    ignored extra: no folder of a split (`train`, `val`, `test`)
+    duplicate train/cat/1.png: same bytes as `validation/cat/copy.png` in val; dropped from train
+    ");
     let dataset = data.open(FOLDERS).unwrap();
     assert_eq!(dataset.counts(), [[2, 1, 0], [3, 3, 0]]);
 }
@@ -324,78 +443,122 @@ fn copies_leave_train_for_the_held_out_folder() {
 #[test]
 fn folders_with_a_manifest() {
     let data = Data::cats_and_dogs().file("m.csv", "cat/0.png,cat\n");
-    check!(data.error("manifest = 'DIR/m.csv'\nsplit = { by = 'folders' }"), @"");
+    check!(data.error("manifest = 'DIR/m.csv'\nsplit = { by = 'folders' }"), @r#"
+    `split.by = "folders"` needs folders below `data.root`, not a manifest
+    help: set `data.root` alone, or split another way
+    "#);
 }
 
 #[test]
 fn column_without_a_manifest() {
-    check!(Data::cats_and_dogs().error("root = 'DIR'\nsplit = { by = 'column' }"), @"");
+    check!(Data::cats_and_dogs().error("root = 'DIR'\nsplit = { by = 'column' }"), @r#"
+    `split.by = "column"` needs `data.manifest`
+    help: add a column headed `split`, or use `split = { train = 0.8, val = 0.1, test = 0.1 }`
+    "#);
 }
 
 #[test]
 fn manifest_missing() {
-    check!(Data::cats_and_dogs().error(MANIFEST), @"");
+    check!(Data::cats_and_dogs().error(MANIFEST), @r"
+    the data manifest `DIR/m.csv` does not exist
+    help: correct `data.manifest`; relative paths start at the file that names them
+    ");
 }
 
 #[test]
 fn manifest_empty() {
-    check!(Data::cats_and_dogs().file("m.csv", "\n\n").error(MANIFEST), @"");
+    check!(Data::cats_and_dogs().file("m.csv", "\n\n").error(MANIFEST), @r"
+    `DIR/m.csv` holds no pictures
+    help: put JPEG, PNG, WebP, BMP or GIF pictures into one folder a class, or list them in a manifest
+    ");
 }
 
 #[test]
 fn manifest_header_alone() {
-    check!(Data::cats_and_dogs().file("m.csv", "path,label\n").error(MANIFEST), @"");
+    check!(Data::cats_and_dogs().file("m.csv", "path,label\n").error(MANIFEST), @r"
+    `DIR/m.csv` holds no pictures
+    help: put JPEG, PNG, WebP, BMP or GIF pictures into one folder a class, or list them in a manifest
+    ");
 }
 
 #[test]
 fn manifest_without_a_label_column() {
     let data = Data::cats_and_dogs().file("m.csv", "path,width\ncat/0.png,4\n");
-    check!(data.error(MANIFEST), @"");
+    check!(data.error(MANIFEST), @r"
+    `DIR/m.csv` line 1: no column named `label` among `path`, `width`
+    help: name the columns `path`, `label` and optionally `split`
+    ");
 }
 
 #[test]
 fn manifest_without_a_path_column() {
     let data = Data::cats_and_dogs().file("m.csv", "where,label\ncat/0.png,cat\n");
-    check!(data.error(MANIFEST), @"");
+    check!(data.error(MANIFEST), @r"
+    `DIR/m.csv` line 1: no column named `path` among `where`, `label`
+    help: name the columns `path`, `label` and optionally `split`
+    ");
 }
 
 #[test]
 fn manifest_of_one_column() {
     let data = Data::cats_and_dogs().file("m.csv", "cat/0.png\ndog/0.png\n");
-    check!(data.error(MANIFEST), @"");
+    check!(data.error(MANIFEST), @r"
+    `DIR/m.csv` line 1: 1 field where path, label and optionally split are expected
+    help: separate fields by commas, quote those that hold commas, or name the columns in a header
+    ");
 }
 
 #[test]
 fn manifest_row_too_long() {
     let data = Data::cats_and_dogs().file("m.csv", "path,label\ncat/0.png,cat, tabby\n");
-    check!(data.error(MANIFEST), @"");
+    check!(data.error(MANIFEST), @r"
+    `DIR/m.csv` line 2: 3 fields where 2 are expected
+    help: quote fields that hold commas
+    ");
 }
 
 #[test]
 fn manifest_label_empty() {
     let data = Data::cats_and_dogs().file("m.csv", "path,label\ncat/0.png,cat\ndog/0.png,\n");
-    check!(data.error(MANIFEST), @"");
+    check!(data.error(MANIFEST), @r"
+    `DIR/m.csv` line 3: the label of `dog/0.png` is empty
+    help: give a label, or remove the line
+    ");
 }
 
 #[test]
 fn manifest_path_empty() {
     let data = Data::cats_and_dogs().file("m.csv", "path,label\n,cat\n");
-    check!(data.error(MANIFEST), @"");
+    check!(data.error(MANIFEST), @r"
+    `DIR/m.csv` line 2: the path is empty
+    help: give a path, or remove the line
+    ");
 }
 
 #[test]
 fn manifest_names_missing_files() {
     let rows = "path,label\ncat/0.png,cat\ncat/99.png,cat\ndog/0.png,dog\ndog,dog\n";
     let data = Data::cats_and_dogs().file("m.csv", rows);
-    check!(data.error(MANIFEST), @"");
+    check!(data.error(MANIFEST), @r#"
+    2 of 4 pictures cannot be used
+      cat/99.png: does not exist (line 3)
+      dog: is not a file (line 5)
+    help: repair or remove them, or set `data.on_corrupt = "skip"` to go on without them
+    "#);
 }
 
 #[test]
 fn manifest_leads_out_of_the_root() {
     let data = Data::cats_and_dogs().file("m.csv", "path,label\n../secret.png,cat\n");
-    check!(data.error(MANIFEST), @"");
+    check!(data.error(MANIFEST), @r"
+    `DIR/m.csv` line 2: `../secret.png` leads out of `DIR`
+    help: paths are relative to `data.root`, or to the manifest's folder without one
+    ");
     let data = Data::cats_and_dogs().file("m.csv", "path,label\n/etc/passwd,cat\n");
-    check!(data.error(MANIFEST), @"");
+    check!(data.error(MANIFEST), @r"
+    `DIR/m.csv` line 2: `/etc/passwd` leads out of `DIR`
+    help: paths are relative to `data.root`, or to the manifest's folder without one
+    ");
 }
 
 #[test]
@@ -404,9 +567,12 @@ fn manifest_repeats_a_line() {
         .map(|n| format!("cat/{n}.png,cat\ndog/{n}.png,dog\n"))
         .collect();
     let data = Data::cats_and_dogs().file("m.csv", format!("{rows}./cat/0.png,cat\n"));
-    check!(data.issues(MANIFEST), @"");
+    check!(data.issues(MANIFEST), @r"repeated cat/0.png: line 21 repeats line 1; dropped");
     let data = data.file("m.csv", format!("{rows}cat/0.png,dog\n"));
-    check!(data.error(MANIFEST), @"");
+    check!(data.error(MANIFEST), @r"
+    `DIR/m.csv` line 21: `cat/0.png` has label `dog` here and `cat` in line 1
+    help: keep one of the two lines
+    ");
 }
 
 #[test]
@@ -415,31 +581,47 @@ fn manifest_names_no_picture() {
     let data = Data::cats_and_dogs()
         .file("m.csv", rows)
         .file("notes.txt", "hello");
-    check!(data.error(MANIFEST), @"");
+    check!(data.error(MANIFEST), @r#"
+    1 of 2 pictures cannot be used
+      notes.txt: not a picture in a known format
+    help: repair or remove them, or set `data.on_corrupt = "skip"` to go on without them
+    "#);
 }
 
 #[test]
 fn manifest_not_utf8() {
     let data = Data::cats_and_dogs().file("m.csv", b"path,label\ncat/0.png,caf\xe9\n");
-    check!(data.error(MANIFEST), @"");
+    check!(data.error(MANIFEST), @r"
+    `DIR/m.csv` line 2: not UTF-8
+    help: save the manifest as UTF-8
+    ");
 }
 
 #[test]
 fn column_missing() {
     let data = Data::cats_and_dogs().file("m.csv", "path,label\ncat/0.png,cat\n");
-    check!(data.error(COLUMN), @"");
+    check!(data.error(COLUMN), @r#"
+    `split.by = "column"` needs a split column in the manifest
+    help: add a column headed `split`, or use `split = { train = 0.8, val = 0.1, test = 0.1 }`
+    "#);
 }
 
 #[test]
 fn column_with_an_unknown_word() {
     let rows = "path,label,split\ncat/0.png,cat,train\ndog/0.png,dog,holdout\n";
-    check!(Data::cats_and_dogs().file("m.csv", rows).error(COLUMN), @"");
+    check!(Data::cats_and_dogs().file("m.csv", rows).error(COLUMN), @r"
+    `DIR/m.csv` line 3: `holdout` is no split
+    help: write `train`, `val` or `test`
+    ");
 }
 
 #[test]
 fn column_leaves_a_class_untrained() {
     let rows = "path,label,split\ncat/0.png,cat,train\ndog/0.png,dog,test\n";
-    check!(Data::cats_and_dogs().file("m.csv", rows).error(COLUMN), @"");
+    check!(Data::cats_and_dogs().file("m.csv", rows).error(COLUMN), @r"
+    class `dog` has no training pictures
+    help: give it training pictures, or remove the class
+    ");
 }
 
 #[test]
@@ -476,7 +658,10 @@ fn links_in_circles_and_to_nothing() {
     let root = data.path();
     symlink(&root, root.join("cat/up")).unwrap();
     symlink(root.join("gone.png"), root.join("dog/gone.png")).unwrap();
-    check!(data.issues(SKIP), @"");
+    check!(data.issues(SKIP), @r"
+    ignored cat/up: links to a folder that holds it
+    corrupt dog/gone.png: cannot be read: No such file or directory (os error)
+    ");
 }
 
 #[cfg(unix)]
@@ -487,8 +672,12 @@ fn name_that_is_not_utf8() {
     let data = Data::cats_and_dogs();
     let name = OsStr::from_bytes(b"caf\xe9.png");
     fs::write(data.path().join("cat").join(name), picture("cafe")).unwrap();
-    check!(data.error(ROOT), @"");
-    check!(data.issues(SKIP), @"");
+    check!(data.error(ROOT), @r#"
+    1 of 21 pictures cannot be used
+      cat/caf�.png: its name is not UTF-8; rename it
+    help: repair or remove them, or set `data.on_corrupt = "skip"` to go on without them
+    "#);
+    check!(data.issues(SKIP), @r"bad_name cat/caf�.png: its name is not UTF-8; rename it");
 }
 
 #[test]
@@ -497,5 +686,8 @@ fn a_folder_for_a_model_has_a_class_that_it_does_not_know() {
     let classes = ["cat", "fox"].map(String::from);
     let error = Dataset::labelled(&data.path(), &classes, Default::default()).unwrap_err();
     let text = format!("{error}\nhelp: {}", error.help());
-    check!(text.replace(&data.path().display().to_string(), "DIR"), @"");
+    check!(text.replace(&data.path().display().to_string(), "DIR"), @r"
+    class `dog` of `DIR` is none of the model's
+    help: the model knows `cat`, `fox`
+    ");
 }
