@@ -131,6 +131,6 @@ mod tests {
         );
         let report = config::load(std::path::Path::new("does-not-exist.toml"), &[]).unwrap_err();
         let text = Failure::from(report).render(false, false);
-        assert_eq!(text.matches("error").count(), 1, "{text}");
+        assert_eq!(text.matches("error:").count(), 1, "{text}");
     }
 }

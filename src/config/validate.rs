@@ -110,10 +110,10 @@ impl Findings {
             }
         }
         if given("data.class_from") && (data.manifest.is_some() || data.generate.is_some()) {
-            let help = "take it out: only folders have it";
+            let help = "take it out";
             self.error(
                 "data.class_from",
-                "`data.class_from` has no effect here",
+                "`data.class_from` has no effect without folders",
                 help,
             );
         }
