@@ -77,6 +77,10 @@ impl Failure {
             "exit": self.exit as u8,
         });
         if let Some(report) = &self.report {
+            object["error"] = match report.diagnostics.as_slice() {
+                [only] => only.message.clone().into(),
+                several => format!("{} problems in the configuration", several.len()).into(),
+            };
             let problems = report.diagnostics.iter().map(|problem| {
                 let position = problem.place.as_ref().and_then(|place| place.position);
                 serde_json::json!({

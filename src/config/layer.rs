@@ -129,7 +129,7 @@ impl Layer {
         layer
     }
 
-    /// Reads `KEY=VALUE` behind `lead` in `text`; the value is TOML, or else a string.
+    /// Reads the value that starts at a byte of `text`: TOML, or else a string.
     pub(super) fn assignment(
         origin: Origin,
         folder: PathBuf,

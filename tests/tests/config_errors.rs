@@ -1326,6 +1326,7 @@ fn the_command_exits_with_2_and_says_nothing_on_stdout() {
     assert_eq!(stdout, "");
     let failure: serde_json::Value = serde_json::from_str(&stderr).unwrap();
     assert_eq!(failure["exit"], 2);
+    assert_eq!(failure["error"], "unknown key `batchsize` in `train`");
     assert_eq!(failure["problems"][0]["line"], 17);
     assert_eq!(failure["problems"][0]["help"], "did you mean `batch_size`?");
 }
