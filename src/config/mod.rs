@@ -10,6 +10,7 @@ mod shape;
 mod sources;
 mod suggest;
 mod validate;
+mod validate_head;
 mod words;
 
 pub use diagnose::{Diagnostic, Problem, Report, Severity};
