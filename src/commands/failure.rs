@@ -84,6 +84,10 @@ impl Failure {
             "exit": self.exit as u8,
         });
         if let Some(report) = &self.report {
+            object["error"] = match report.diagnostics.as_slice() {
+                [only] => only.message.clone().into(),
+                several => format!("{} problems in the configuration", several.len()).into(),
+            };
             let problems = report.diagnostics.iter().map(|problem| {
                 let position = problem.place.as_ref().and_then(|place| place.position);
                 serde_json::json!({
@@ -209,6 +213,6 @@ mod tests {
         );
         let report = config::load(std::path::Path::new("does-not-exist.toml"), &[]).unwrap_err();
         let text = Failure::from(report).render(false, false);
-        assert_eq!(text.matches("error").count(), 1, "{text}");
+        assert_eq!(text.matches("error:").count(), 1, "{text}");
     }
 }

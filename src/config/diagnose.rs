@@ -57,7 +57,7 @@ pub struct Diagnostic {
     /// What to do.
     pub help: Option<String>,
     /// Where it stands, if anywhere.
-    pub place: Option<Place>,
+    pub place: Option<Box<Place>>,
     /// Position among the problems of one configuration: source, then byte.
     pub(super) order: (usize, usize),
 }
@@ -174,7 +174,7 @@ impl Diagnostic {
         let mut indent = String::from(" ");
         if let Some(place) = &self.place {
             let number = place.position.map(|[line, _]| line.to_string());
-            let number = number.unwrap_or_default();
+            let number = number.unwrap_or_else(|| " ".into());
             let blank = " ".repeat(number.len());
             let at = place
                 .position
@@ -183,7 +183,9 @@ impl Diagnostic {
             let marks = "^".repeat(place.underline.len());
             text.push_str(&format!("{blank}{gutter}-->{end} {}{at}\n", place.origin));
             text.push_str(&format!("{blank} {gutter}|{end}\n"));
-            text.push_str(&format!("{gutter}{number} |{end} {}\n", place.line));
+            let line = format!("{gutter}{number} |{end} {}", place.line);
+            text.push_str(line.trim_end());
+            text.push('\n');
             text.push_str(&format!(
                 "{blank} {gutter}|{end} {before}{head}{marks}{end}\n"
             ));
@@ -246,7 +248,7 @@ mod tests {
         let start = text.find('"').unwrap();
         let diagnostic = Diagnostic {
             help: Some("do".into()),
-            place: Some(Place::new("c.toml", text, start..start + 3, true)),
+            place: Some(Box::new(Place::new("c.toml", text, start..start + 3, true))),
             ..Diagnostic::new("bad")
         };
         insta::assert_snapshot!(diagnostic.render(false), @r#"

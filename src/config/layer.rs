@@ -113,16 +113,23 @@ impl Layer {
                 span: 0..0,
                 tree: table_of(table.into_inner()),
             };
+            let mut last_line = None;
             for error in errors {
                 let span = error.span().unwrap_or(0..0);
-                problems.push(layer.problem(span, syntax_message(error.message())));
+                let before = layer.text.get(..span.start).unwrap_or_default();
+                let line = before.matches('\n').count();
+                // What follows on the same line follows from the first error.
+                if last_line.replace(line) != Some(line) {
+                    let message = syntax_message(error.message(), before);
+                    problems.push(layer.problem(span, message));
+                }
             }
             layer.node = node;
         }
         layer
     }
 
-    /// Reads `KEY=VALUE` behind `lead` in `text`; the value is TOML, or else a string.
+    /// Reads the value that starts at a byte of `text`: TOML, or else a string.
     pub(super) fn assignment(
         origin: Origin,
         folder: PathBuf,
@@ -161,7 +168,8 @@ impl Layer {
             Err(error) if value.starts_with(['[', '{', '"', '\'']) => {
                 let span = error.span().unwrap_or(0..value.len());
                 let span = start + span.start..start + span.end;
-                return Err(layer.problem(span, syntax_message(error.message())));
+                let message = syntax_message(error.message(), &text);
+                return Err(layer.problem(span, message));
             }
             Err(_) => {}
         }
@@ -173,7 +181,7 @@ impl Layer {
         let numbered = self.origin == Origin::File;
         Diagnostic {
             order: (self.rank, span.start),
-            place: Some(Place::new(&self.name, &self.text, span, numbered)),
+            place: Some(Box::new(Place::new(&self.name, &self.text, span, numbered))),
             ..Diagnostic::new(message)
         }
     }
@@ -303,8 +311,16 @@ fn endless_key(text: &str) -> Option<Range<usize>> {
     None
 }
 
-fn syntax_message(message: &str) -> String {
-    format!("this is not TOML: {message}")
+fn syntax_message(message: &str, before: &str) -> String {
+    match message {
+        "duplicate key" => "this key is set twice".into(),
+        _ if before.trim_end_matches([' ', '\t']).ends_with('=')
+            && message.contains("string values") =>
+        {
+            "this is not TOML: the value is missing or not in quotes".into()
+        }
+        _ => format!("this is not TOML: {message}"),
+    }
 }
 
 impl Node {

@@ -4,10 +4,14 @@ pub mod diagnose;
 mod layer;
 pub mod load;
 mod path;
+mod place;
 pub mod schema;
 mod shape;
+mod sources;
 mod suggest;
 mod validate;
+mod validate_head;
+mod words;
 
 pub use diagnose::{Diagnostic, Problem, Report, Severity};
 pub use load::{Loaded, load, load_with};

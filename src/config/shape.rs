@@ -7,6 +7,10 @@ use serde_json::{Map, Value as Json, json};
 use super::path::{self, Segment};
 use super::schema::Experiment;
 use super::suggest;
+use super::words::{
+    accepts_any_string, as_f64, bare, describe, first_sentence, has_type, names, properties,
+    required, resolve, show, stand_in, variants,
+};
 
 /// Something wrong with the shape.
 #[derive(Debug)]
@@ -17,6 +21,8 @@ pub(super) struct Finding {
     pub(super) message: String,
     pub(super) help: Option<String>,
     kind: Kind,
+    /// A value that would fit; `None` where the key must go.
+    stand_in: Option<Value>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,10 +35,8 @@ enum Kind {
 impl Finding {
     /// Whether what is known of `key` may be wrong because of this finding.
     pub(super) fn touches(&self, key: &str) -> bool {
-        let own = path::show(&self.path);
-        let parent = path::show(&self.path[..self.path.len().saturating_sub(1)]);
-        let key_parent = key.rfind(['.', '[']).map_or("", |at| &key[..at]);
-        own.starts_with(key) || key.starts_with(&own) || parent == key_parent
+        let section = |path: &str| path.split('.').next().unwrap_or_default().to_string();
+        section(&path::show(&self.path)) == section(key)
     }
 }
 
@@ -91,26 +95,35 @@ pub(super) fn check(value: &Value, if_whole: bool) -> Vec<Finding> {
     walk.findings.into_iter().filter(keep).collect()
 }
 
-/// The value without what was found wrong with it; `None` if that cannot be left out.
-pub(super) fn prune(mut value: Value, findings: &[Finding]) -> Option<Value> {
-    for finding in findings {
-        let (last, parents) = finding.path.split_last()?;
-        let (Segment::Key(key), false) = (last, finding.kind == Kind::Missing) else {
-            return None;
+/// The value with unknown keys left out and stand-ins for what is missing or wrong.
+pub(super) fn repair(mut value: Value, findings: &[Finding]) -> Value {
+    for Finding { path, stand_in, .. } in findings {
+        let Some((last, parents)) = path.split_last() else {
+            continue;
         };
-        let mut table = Some(&mut value);
-        for segment in parents {
-            table = match (table, segment) {
-                (Some(Value::Dict(_, dict)), Segment::Key(key)) => dict.get_mut(key),
-                (Some(Value::Array(_, values)), Segment::Index(index)) => values.get_mut(*index),
+        let parent = parents
+            .iter()
+            .try_fold(&mut value, |value, segment| match (value, segment) {
+                (Value::Dict(_, dict), Segment::Key(key)) => dict.get_mut(key),
+                (Value::Array(_, values), Segment::Index(index)) => values.get_mut(*index),
                 _ => None,
-            };
-        }
-        if let Some(Value::Dict(_, dict)) = table {
-            dict.remove(key);
+            });
+        match (parent, last, stand_in) {
+            (Some(Value::Dict(_, dict)), Segment::Key(key), Some(fitting)) => {
+                dict.insert(key.clone(), fitting.clone());
+            }
+            (Some(Value::Dict(_, dict)), Segment::Key(key), None) => {
+                dict.remove(key);
+            }
+            (Some(Value::Array(_, values)), Segment::Index(index), Some(fitting)) => {
+                if let Some(entry) = values.get_mut(*index) {
+                    *entry = fitting.clone();
+                }
+            }
+            _ => {}
         }
     }
-    Some(value)
+    value
 }
 
 /// Every key of the schema with the table that it belongs in.
@@ -154,31 +167,6 @@ fn places(root: &Json) -> Vec<(String, String)> {
     found
 }
 
-fn resolve<'s>(root: &'s Json, schema: &'s Json) -> &'s Json {
-    let mut schema = schema;
-    while let Some(name) = schema["$ref"]
-        .as_str()
-        .and_then(|r| r.strip_prefix("#/$defs/"))
-    {
-        schema = &root["$defs"][name];
-    }
-    schema
-}
-
-fn variants(schema: &Json) -> &[Json] {
-    let list = schema["anyOf"].as_array().or(schema["oneOf"].as_array());
-    list.map_or(&[], Vec::as_slice)
-}
-
-fn properties(schema: &Json) -> Option<&Map<String, Json>> {
-    schema["properties"].as_object()
-}
-
-fn required(schema: &Json) -> Vec<&str> {
-    let list = schema["required"].as_array().into_iter().flatten();
-    list.filter_map(Json::as_str).collect()
-}
-
 struct Walk<'s> {
     root: &'s Json,
     places: Vec<(String, String)>,
@@ -187,8 +175,9 @@ struct Walk<'s> {
 }
 
 impl<'s> Walk<'s> {
-    fn bad_value(&mut self, message: String, help: Option<String>) {
+    fn bad_value(&mut self, schema: &Json, message: String, help: Option<String>) {
         self.findings.push(Finding {
+            stand_in: stand_in(self.root, schema),
             path: self.path.clone(),
             at_key: false,
             message,
@@ -265,6 +254,7 @@ impl<'s> Walk<'s> {
                     let wanted = describe(self.root, schema);
                     let key = path::show(&self.path);
                     self.bad_value(
+                        schema,
                         format!("`{key}` must be {wanted}, but it has {length}"),
                         None,
                     );
@@ -292,7 +282,13 @@ impl<'s> Walk<'s> {
         if !fits {
             let wanted = describe(self.root, schema);
             let (key, found) = (path::show(&self.path), show(value));
-            self.bad_value(format!("`{key}` must be {wanted}, but it is {found}"), None);
+            let largest = format!("the largest integer is {}", i64::MAX);
+            let help = (schema["type"] == "integer" && number > i64::MAX as f64).then_some(largest);
+            self.bad_value(
+                schema,
+                format!("`{key}` must be {wanted}, but it is {found}"),
+                help,
+            );
         }
     }
 
@@ -311,15 +307,7 @@ impl<'s> Walk<'s> {
                 None if schema["additionalProperties"].is_object() => {
                     self.visit(&schema["additionalProperties"], value);
                 }
-                None => {
-                    // A key that is there already was not meant.
-                    let free: Vec<_> = keys
-                        .iter()
-                        .copied()
-                        .filter(|k| !dict.contains_key(*k))
-                        .collect();
-                    meant.extend(self.unknown_key(key, &keys, &free));
-                }
+                None => meant.extend(self.unknown_key(key, &keys)),
             }
             self.path.pop();
         }
@@ -336,16 +324,17 @@ impl<'s> Walk<'s> {
             "" => format!("missing key `{key}`"),
             at => format!("missing key `{key}` in `{at}`"),
         };
-        let names = names(self.root, resolve(self.root, schema));
+        let names = names(self.root, schema);
         let description = schema["description"].as_str().map(first_sentence);
         let help = match (names.is_empty(), description) {
-            (false, _) => Some(format!("it is one of {}", suggest::list(&names, "and"))),
+            (false, _) => Some(format!("it is {}", describe(self.root, schema))),
             (true, Some(text)) => Some(format!("`{key}`: {text}")),
             (true, None) => None,
         };
         let mut path = self.path.clone();
         path.push(Segment::key(key));
         self.findings.push(Finding {
+            stand_in: stand_in(self.root, schema),
             path,
             at_key: false,
             message,
@@ -355,12 +344,7 @@ impl<'s> Walk<'s> {
     }
 
     /// Reports the key at the end of the path; gives the key that was probably meant.
-    fn unknown_key<'k>(
-        &mut self,
-        key: &str,
-        known: &[&'k str],
-        free: &[&'k str],
-    ) -> Option<&'k str> {
+    fn unknown_key<'k>(&mut self, key: &str, known: &[&'k str]) -> Option<&'k str> {
         let at = path::show(&self.path[..self.path.len() - 1]);
         let elsewhere: Vec<String> = self
             .places
@@ -371,7 +355,7 @@ impl<'s> Walk<'s> {
                 place => format!("in `{}`", place.replace("phase[]", "phase[0]")),
             })
             .collect();
-        let near = suggest::nearest(key, free);
+        let near = suggest::nearest(key, known);
         let help = if let Some(near) = near {
             format!("did you mean `{near}`?")
         } else if (1..=2).contains(&elsewhere.len()) {
@@ -390,25 +374,30 @@ impl<'s> Walk<'s> {
             message,
             help: Some(help),
             kind: Kind::UnknownKey,
+            stand_in: None,
         });
         near
     }
 
     fn unknown_name(&mut self, schema: &'s Json, names: &[&str], text: &str) {
-        let key = path::show(&self.path);
-        let wanted = describe(self.root, schema);
         // A layer or the like that takes settings is written as a table.
         let alternatives = self.alternatives(schema);
         let tables = alternatives.iter().filter(|v| v["type"] == "object");
         let heads: Vec<&str> = tables.flat_map(|table| required(table)).collect();
-        let help = match suggest::nearest(text, names) {
-            Some(near) => Some(format!("did you mean `\"{near}\"`?")),
+        let near = match suggest::nearest(text, names) {
+            Some(near) => Some(format!("did you mean `\"{near}\"`?\n")),
             None => {
-                suggest::nearest(text, &heads).map(|head| format!("write `{{ {head} = ... }}`"))
+                suggest::nearest(text, &heads).map(|head| format!("write `{{ {head} = ... }}`\n"))
             }
         };
-        let found = show(&Value::from(text));
-        self.bad_value(format!("`{key}` must be {wanted}, but it is {found}"), help);
+        let known = format!("known values: {}", describe(self.root, schema));
+        let (key, found) = (path::show(&self.path), bare(&Value::from(text)));
+        let help = near.unwrap_or_default() + &known;
+        self.bad_value(
+            schema,
+            format!("unknown value \"{found}\" for `{key}`"),
+            Some(help),
+        );
     }
 
     /// A table whose variant is named by a key such as `kind`.
@@ -426,16 +415,27 @@ impl<'s> Walk<'s> {
             Some(table) => self.visit_one(table, value),
             None => {
                 self.path.push(Segment::key(tag));
-                let key = path::show(&self.path);
-                let (wanted, found) = (suggest::list(&names, "or"), show(given));
-                let near = given
-                    .as_str()
-                    .and_then(|text| suggest::nearest(text, &names));
-                let help = near.map(|near| format!("did you mean `\"{near}\"`?"));
-                self.bad_value(format!("`{key}` must be {wanted}, but it is {found}"), help);
+                let names = json!({ "enum": names });
+                match given {
+                    Value::String(_, text) => self.unknown_tag(&names, text),
+                    other => self.wrong_type(&names, other),
+                }
                 self.path.pop();
             }
         }
+    }
+
+    fn unknown_tag(&mut self, schema: &Json, text: &str) {
+        let names = names(self.root, schema);
+        let near = suggest::nearest(text, &names).map(|n| format!("did you mean `\"{n}\"`?\n"));
+        let known = format!("known values: {}", describe(self.root, schema));
+        let (key, found) = (path::show(&self.path), bare(&Value::from(text)));
+        let help = near.unwrap_or_default() + &known;
+        self.bad_value(
+            schema,
+            format!("unknown value \"{found}\" for `{key}`"),
+            Some(help),
+        );
     }
 
     /// A table whose variant is told by the key that only that variant has.
@@ -465,12 +465,13 @@ impl<'s> Walk<'s> {
                     message: format!("unknown key `{key}` in `{at}`"),
                     help: Some(format!("did you mean `{near}`?")),
                     kind: Kind::UnknownKey,
+                    stand_in: None,
                 });
                 self.path.pop();
             }
             None => {
                 let (key, wanted) = (path::show(&self.path), describe(self.root, schema));
-                self.bad_value(format!("`{key}` must be {wanted}"), None);
+                self.bad_value(schema, format!("`{key}` must be {wanted}"), None);
             }
         }
     }
@@ -487,7 +488,11 @@ impl<'s> Walk<'s> {
         };
         let help = match (schema["type"].as_str(), value) {
             (Some("array"), Value::Dict(..)) if schema["items"]["$ref"].is_string() => {
-                Some(format!("write `[[{key}]]` instead of `[{key}]`"))
+                let items = resolve(self.root, &schema["items"]);
+                Some(match items["type"].as_str() {
+                    Some("object") => format!("write `[[{key}]]` instead of `[{key}]`"),
+                    _ => format!("put it in brackets: `{key} = [...]`"),
+                })
             }
             (Some("number" | "integer"), Value::String(_, text)) if text.parse::<f64>().is_ok() => {
                 Some(format!("take the quotes away: {text}"))
@@ -503,7 +508,7 @@ impl<'s> Walk<'s> {
             }
             _ => None,
         };
-        self.bad_value(message, help);
+        self.bad_value(schema, message, help);
     }
 }
 
@@ -513,152 +518,4 @@ fn tag_of(schema: &Json) -> Option<&str> {
     known
         .find(|(_, below)| below["const"].is_string())
         .map(|(key, _)| key.as_str())
-}
-
-/// The strings that a schema allows by name.
-fn names<'s>(root: &'s Json, schema: &'s Json) -> Vec<&'s str> {
-    let schema = resolve(root, schema);
-    let listed = schema["enum"].as_array().into_iter().flatten();
-    let own = listed.chain([&schema["const"]]).filter_map(Json::as_str);
-    let below = variants(schema)
-        .iter()
-        .flat_map(|variant| names(root, variant));
-    own.chain(below).collect()
-}
-
-fn accepts_any_string(root: &Json, schema: &Json) -> bool {
-    let schema = resolve(root, schema);
-    let open = schema["type"] == "string" && schema["const"].is_null() && schema["enum"].is_null();
-    open || variants(schema)
-        .iter()
-        .any(|variant| accepts_any_string(root, variant))
-}
-
-fn has_type(schema: &Json, value: &Value) -> bool {
-    let Some(wanted) = schema["type"].as_str() else {
-        return true;
-    };
-    match value {
-        Value::String(..) | Value::Char(..) => wanted == "string",
-        Value::Bool(..) => wanted == "boolean",
-        Value::Num(_, Num::F64(_) | Num::F32(_)) => wanted == "number",
-        Value::Num(..) => wanted == "number" || wanted == "integer",
-        Value::Dict(..) => wanted == "object",
-        Value::Array(..) => wanted == "array",
-        Value::Empty(..) => false,
-    }
-}
-
-fn as_f64(number: &Num) -> f64 {
-    match *number {
-        Num::F64(number) => number,
-        Num::F32(number) => number.into(),
-        Num::I64(number) => number as f64,
-        Num::I128(number) => number as f64,
-        other => other.to_u128().map_or(f64::NAN, |number| number as f64),
-    }
-}
-
-/// What a schema wants, in words.
-fn describe(root: &Json, schema: &Json) -> String {
-    let schema = resolve(root, schema);
-    let names = names(root, schema);
-    let mut phrases: Vec<String> = names.iter().map(|name| format!("`\"{name}\"`")).collect();
-    let others = variants(schema)
-        .iter()
-        .map(|variant| resolve(root, variant));
-    for variant in others {
-        if !variants(variant).is_empty()
-            || variant["const"].is_string()
-            || variant["enum"].is_array()
-        {
-            continue;
-        }
-        let phrase = describe(root, variant);
-        if !phrases.contains(&phrase) {
-            phrases.push(phrase);
-        }
-    }
-    if !phrases.is_empty() {
-        return suggest::join(&phrases, "or");
-    }
-    match schema["type"].as_str() {
-        Some("string") => "a string".into(),
-        Some("boolean") => "true or false".into(),
-        Some("integer") => format!("an integer{}", describe_range(schema)),
-        Some("number") => format!("a number{}", describe_range(schema)),
-        Some("array") => {
-            let items = resolve(root, &schema["items"]);
-            let of = match items["type"].as_str() {
-                Some("string") => "strings".into(),
-                Some("integer") => format!("integers{}", describe_range(items)),
-                Some("number") => format!("numbers{}", describe_range(items)),
-                Some("object") => "tables".into(),
-                _ => "values".into(),
-            };
-            match (schema["minItems"].as_u64(), schema["maxItems"].as_u64()) {
-                (Some(min), Some(max)) if min == max => format!("an array of {min} {of}"),
-                _ => format!("an array of {of}"),
-            }
-        }
-        _ => match required(schema).as_slice() {
-            [] => "a table".into(),
-            keys => format!("a table with {}", suggest::list(keys, "and")),
-        },
-    }
-}
-
-fn describe_range(schema: &Json) -> String {
-    let bound = |key: &str| schema[key].as_f64();
-    let low = match (bound("minimum"), bound("exclusiveMinimum")) {
-        (_, Some(low)) => Some((format!("greater than {low}"), format!("greater than {low}"))),
-        (Some(low), None) => Some((format!("from {low}"), format!("of at least {low}"))),
-        (None, None) => None,
-    };
-    let high = match (bound("maximum"), bound("exclusiveMaximum")) {
-        (_, Some(high)) => Some((format!("and less than {high}"), format!("less than {high}"))),
-        (Some(high), None) => Some((format!("to {high}"), format!("of at most {high}"))),
-        (None, None) => None,
-    };
-    match (low, high) {
-        (Some((low, _)), Some((high, _))) => format!(" {low} {high}"),
-        (Some((_, one)), None) | (None, Some((_, one))) => format!(" {one}"),
-        (None, None) => String::new(),
-    }
-}
-
-/// What was found, in words.
-fn show(value: &Value) -> String {
-    match value {
-        Value::String(..) | Value::Char(..) => format!("the string \"{}\"", bare(value)),
-        Value::Num(..) | Value::Bool(..) => bare(value),
-        Value::Dict(..) => "a table".into(),
-        Value::Array(..) => "an array".into(),
-        Value::Empty(..) => "a date".into(),
-    }
-}
-
-fn bare(value: &Value) -> String {
-    const LONGEST: usize = 40;
-    let text = match value {
-        Value::String(_, text) => text.clone(),
-        Value::Bool(_, yes) => yes.to_string(),
-        Value::Num(_, Num::I64(number)) => number.to_string(),
-        Value::Num(_, Num::I128(number)) => number.to_string(),
-        Value::Num(_, number) => format!("{:?}", as_f64(number)),
-        _ => String::new(),
-    };
-    let printable = |c: char| if c.is_control() { '\u{fffd}' } else { c };
-    let start: String = text.chars().take(LONGEST).map(printable).collect();
-    if text.chars().count() > LONGEST {
-        start + "..."
-    } else {
-        start
-    }
-}
-
-fn first_sentence(text: &str) -> &str {
-    let text = text.split("\n\n").next().unwrap_or(text);
-    text.split_once(". ")
-        .map_or(text.trim_end_matches('.'), |(first, _)| first)
 }

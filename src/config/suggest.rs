@@ -17,6 +17,7 @@ const ALIASES: &[(&str, &str)] = &[
     ("fine_tune_at", "freeze_before"),
     ("flavor", "flavour"),
     ("folder", "root"),
+    ("gpu", "cuda"),
     ("img_size", "image_size"),
     ("input_size", "image_size"),
     ("kernel_size", "kernel"),

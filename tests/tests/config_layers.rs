@@ -233,7 +233,14 @@ fn what_is_odd_but_allowed_warns() {
     let [warning] = loaded.warnings.as_slice() else {
         panic!("{:?}", loaded.warnings);
     };
-    insta::assert_snapshot!(warning.render(false), @"");
+    insta::assert_snapshot!(warning.render(false), @r#"
+    warning: the backbone is random and never trained
+     --> command line
+      |
+      | --set model.weights=none
+      |                     ^^^^
+      = help: name pretrained weights, or add a phase that trains the backbone
+    "#);
 }
 
 /// Checks the few keywords that our schema uses.
