@@ -68,7 +68,7 @@ impl Observer for Recorder<'_> {
         self.metrics.append(event.row)?;
         self.rows.push(event.row.clone());
         self.run
-            .write_curves(&report::curves(&self.rows, &self.title))?;
+            .write_curves(&report::curves(&self.rows, &self.title)?)?;
         if let Some(optimizer) = event.optimizer {
             let checkpoint = Checkpoint {
                 weights: tensors(event.params),

@@ -196,7 +196,10 @@ fn test(
     let (report, predictions) = results::report(dataset, Split::Test, &evaluation);
     run.write_test(&report)?;
     run.write_predictions(&predictions)?;
-    run.write_confusion(&report::confusion(&report))?;
+    run.write_confusion(&report::confusion(
+        &report,
+        &blueprint.loaded.experiment.name,
+    )?)?;
     Ok(Some(report))
 }
 
