@@ -79,9 +79,32 @@ unsafe fn tile<V: Vector, const ROWS: usize, const VECTORS: usize>(t: &Tile) {
     }
 }
 
+/// A tile as a function of its own: one function of all tiles would take the compiler minutes.
+#[inline(never)]
+unsafe fn baseline_tile<V: Vector, const ROWS: usize, const VECTORS: usize>(t: &Tile) {
+    // SAFETY: handed on to the caller.
+    unsafe { tile::<V, ROWS, VECTORS>(t) }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[inline(never)]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn avx2_tile<V: Vector, const ROWS: usize, const VECTORS: usize>(t: &Tile) {
+    // SAFETY: handed on to the caller.
+    unsafe { tile::<V, ROWS, VECTORS>(t) }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[inline(never)]
+#[target_feature(enable = "avx512f,avx512vl,avx2,fma")]
+unsafe fn avx512_tile<V: Vector, const ROWS: usize, const VECTORS: usize>(t: &Tile) {
+    // SAFETY: handed on to the caller.
+    unsafe { tile::<V, ROWS, VECTORS>(t) }
+}
+
 /// Tiles of up to `$rows` rows and `$vectors` vectors for each of [`WIDTHS`].
 macro_rules! tiles {
-    ($isa:ty: $($width:literal => $vector:ty, $vectors:literal, $most:literal [$($rows:literal)*];)*) => {
+    ($isa:ty, $tile:ident: $($width:literal => $vector:ty, $vectors:literal, $most:literal [$($rows:literal)*];)*) => {
         impl Tiles for $isa {
             const ROWS: [usize; 4] = [$($most),*];
 
@@ -90,7 +113,7 @@ macro_rules! tiles {
                 // SAFETY: handed on to the caller.
                 unsafe {
                     match (width, rows) {
-                        $($(($width, $rows) => tile::<$vector, $rows, $vectors>(t),)*)*
+                        $($(($width, $rows) => $tile::<$vector, $rows, $vectors>(t),)*)*
                         _ => unreachable!("a tile has at most `ROWS` rows"),
                     }
                 }
@@ -99,7 +122,7 @@ macro_rules! tiles {
     };
 }
 
-tiles! { Baseline:
+tiles! { Baseline, baseline_tile:
     0 => <Self as Isa>::Wide, 4, 2 [1 2];
     1 => <Self as Isa>::Wide, 2, 4 [1 2 3 4];
     2 => <Self as Isa>::Half, 1, 6 [1 2 3 4 5 6];
@@ -107,7 +130,7 @@ tiles! { Baseline:
 }
 
 #[cfg(target_arch = "x86_64")]
-tiles! { super::simd::x86::Avx2:
+tiles! { super::simd::x86::Avx2, avx2_tile:
     0 => <Self as Isa>::Wide, 4, 3 [1 2 3];
     1 => <Self as Isa>::Wide, 2, 6 [1 2 3 4 5 6];
     2 => <Self as Isa>::Half, 1, 12 [1 2 3 4 5 6 7 8 9 10 11 12];
@@ -115,7 +138,7 @@ tiles! { super::simd::x86::Avx2:
 }
 
 #[cfg(target_arch = "x86_64")]
-tiles! { super::simd::x86::Avx512:
+tiles! { super::simd::x86::Avx512, avx512_tile:
     0 => <Self as Isa>::Wide, 2, 14 [1 2 3 4 5 6 7 8 9 10 11 12 13 14];
     1 => <Self as Isa>::Wide, 1, 14 [1 2 3 4 5 6 7 8 9 10 11 12 13 14];
     2 => <Self as Isa>::Half, 1, 14 [1 2 3 4 5 6 7 8 9 10 11 12 13 14];
