@@ -18,7 +18,7 @@ fn portable(x: &Tensor, kernel: &Tensor, bias: Option<&Tensor>) -> Result<Tensor
 /// Batch, features and units.
 fn sizes(x: &Tensor, kernel: &Tensor) -> Result<[usize; 3]> {
     match (x.dims(), kernel.dims()) {
-        (&[batch, features], &[units, wanted]) if features == wanted => {
+        (&[batch, features], &[units, wanted]) if features == wanted && features * units > 0 => {
             Ok([batch, features, units])
         }
         (x, kernel) => bail!("dense: input {x:?} and kernel {kernel:?} do not fit together"),

@@ -65,7 +65,12 @@ impl Maps {
         };
         let sizes = [kernel_height, kernel_width];
         let steps = [window.stride, window.dilation, window.kernel].concat();
-        if [filters, group] != wanted || sizes != window.kernel || steps.contains(&0) {
+        let extents = [height, width, channels, filters];
+        if [filters, group] != wanted
+            || sizes != window.kernel
+            || steps.contains(&0)
+            || extents.contains(&0)
+        {
             return Err(misfit());
         }
         let [out_height, out_width] = window.output(height, width).ok_or_else(misfit)?;

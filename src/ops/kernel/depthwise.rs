@@ -1,6 +1,8 @@
 //! Depthwise convolution, vectorised over channels: row by row, a few output columns at a time
 //! whose sums stay in registers. Only the columns at the borders look where the window ends.
 
+use std::ops::Range;
+
 use super::simd::{Isa, Job, PerChannels, Vector, dispatch, over_channels};
 use super::{Epilogue, MapDims};
 use crate::geometry::Window;
@@ -104,35 +106,64 @@ struct Maps<'a> {
     y: &'a mut [f32],
 }
 
+/// Floats of input rows that stay in the L2 cache while one block of channels after another is
+/// read from them.
+const BAND_FLOATS: usize = 48 * 1024;
+
 impl Job for Maps<'_> {
     #[inline(always)]
-    unsafe fn run<I: Isa>(self) {
+    unsafe fn run<I: Isa>(mut self) {
         let channels = self.input.channels;
-        let [height, width] = self.output;
-        let null = std::ptr::null::<f32>();
-        let interior = interior(self.window, self.input.width, width);
+        let row = self.input.width * channels * self.window.stride[0];
+        let rows = (BAND_FLOATS / row.max(1)).max(4);
         for image in 0..self.batch {
-            let x = self.x[image * self.input.elements()..].as_ptr();
-            for out_row in 0..height {
-                let corner = out_row * self.window.stride[0];
-                let at = (image * height + out_row) * width * channels;
-                let mut row = Row {
-                    x,
-                    taps: self.taps.as_ptr(),
-                    corner: corner as isize - self.window.padding.top as isize,
-                    kernel_rows: valid_taps(self.window, 0, corner, self.input.height),
-                    input: self.input,
-                    window: self.window,
-                    width,
-                    interior,
-                    bias: self.epilogue.bias.map_or(null, <[f32]>::as_ptr),
-                    residual: self.epilogue.residual.map_or(null, |r| r[at..].as_ptr()),
-                    bounds: self.epilogue.activation.bounds(),
-                    y: self.y[at..].as_mut_ptr(),
+            for first in (0..self.output[0]).step_by(rows) {
+                let mut band = Band {
+                    image,
+                    rows: first..(first + rows).min(self.output[0]),
+                    maps: &mut self,
                 };
-                // SAFETY: `depthwise` compared the lengths.
-                unsafe { over_channels::<I>(channels, &mut row) };
+                // SAFETY: handed on to the caller.
+                unsafe { over_channels::<I>(channels, &mut band) };
             }
+        }
+    }
+}
+
+/// Neighbouring output rows of an image.
+struct Band<'a, 'b> {
+    maps: &'b mut Maps<'a>,
+    image: usize,
+    rows: Range<usize>,
+}
+
+impl PerChannels for Band<'_, '_> {
+    #[inline(always)]
+    unsafe fn block<V: Vector>(&mut self, channel: usize) {
+        let maps = &mut *self.maps;
+        let window = maps.window;
+        let [height, width] = maps.output;
+        let null = std::ptr::null::<f32>();
+        let interior = interior(window, maps.input.width, width);
+        for out_row in self.rows.clone() {
+            let corner = out_row * window.stride[0];
+            let at = (self.image * height + out_row) * width * maps.input.channels + channel;
+            let row = Row {
+                x: maps.x[self.image * maps.input.elements() + channel..].as_ptr(),
+                taps: maps.taps[channel..].as_ptr(),
+                corner: corner as isize - window.padding.top as isize,
+                kernel_rows: valid_taps(window, 0, corner, maps.input.height),
+                input: maps.input,
+                window,
+                width,
+                interior,
+                bias: maps.epilogue.bias.map_or(null, |b| b[channel..].as_ptr()),
+                residual: maps.epilogue.residual.map_or(null, |r| r[at..].as_ptr()),
+                bounds: maps.epilogue.activation.bounds(),
+                y: maps.y[at..].as_mut_ptr(),
+            };
+            // SAFETY: `depthwise` compared the lengths; the caller vouches for the channels.
+            unsafe { row.run::<V>() };
         }
     }
 }
@@ -160,7 +191,6 @@ pub(super) fn valid_taps(window: &Window, axis: usize, corner: usize, size: usiz
 }
 
 /// One output row, at a block of channels that all pointers start with.
-#[derive(Clone, Copy)]
 struct Row<'a> {
     x: *const f32,
     taps: *const f32,
@@ -177,64 +207,48 @@ struct Row<'a> {
     y: *mut f32,
 }
 
-impl PerChannels for Row<'_> {
+impl Row<'_> {
+    /// All output columns.
     #[inline(always)]
-    unsafe fn block<V: Vector>(&mut self, channel: usize) {
-        let skip = |from: *const f32| {
-            if from.is_null() {
-                from
-            } else {
-                from.wrapping_add(channel)
-            }
-        };
-        let row = Row {
-            x: skip(self.x),
-            taps: skip(self.taps),
-            bias: skip(self.bias),
-            residual: skip(self.residual),
-            y: self.y.wrapping_add(channel),
-            ..*self
-        };
-        let [start, end] = row.interior;
+    unsafe fn run<V: Vector>(&self) {
+        let [start, end] = self.interior;
         // SAFETY: borders are clipped to the map; the caller vouches for the channels.
         unsafe {
             for column in 0..start {
-                row.border::<V>(column);
+                self.border::<V>(column);
             }
             match (
-                row.window.kernel[1],
-                row.window.dilation[1],
-                row.window.stride[1],
+                self.window.kernel[1],
+                self.window.dilation[1],
+                self.window.stride[1],
             ) {
                 (3, 1, 1) => {
-                    let rest = row.three::<V, 4, 1, 6>(start, end);
-                    let rest = row.three::<V, 2, 1, 4>(rest, end);
-                    row.three::<V, 1, 1, 3>(rest, end);
+                    let rest = self.three::<V, 4, 1, 6>(start, end);
+                    let rest = self.three::<V, 2, 1, 4>(rest, end);
+                    self.three::<V, 1, 1, 3>(rest, end);
                 }
                 (3, 1, 2) => {
-                    let rest = row.three::<V, 4, 2, 9>(start, end);
-                    let rest = row.three::<V, 2, 2, 5>(rest, end);
-                    row.three::<V, 1, 2, 3>(rest, end);
+                    let rest = self.three::<V, 4, 2, 9>(start, end);
+                    let rest = self.three::<V, 2, 2, 5>(rest, end);
+                    self.three::<V, 1, 2, 3>(rest, end);
                 }
                 _ => {
-                    let taps = [0, row.window.kernel[1]];
+                    let taps = [0, self.window.kernel[1]];
                     let rest = end - (end - start) % 4;
                     for column in (start..rest).step_by(4) {
-                        row.any::<V, 4>(column, taps);
+                        self.any::<V, 4>(column, taps);
                     }
                     for column in rest..end {
-                        row.any::<V, 1>(column, taps);
+                        self.any::<V, 1>(column, taps);
                     }
                 }
             }
-            for column in end..row.width {
-                row.border::<V>(column);
+            for column in end..self.width {
+                self.border::<V>(column);
             }
         }
     }
-}
 
-impl Row<'_> {
     /// The input at the given tap row, under tap column 0 of output column `column`.
     #[inline(always)]
     fn source(&self, kernel_row: usize, column: usize) -> *const f32 {

@@ -24,7 +24,7 @@ fn run(channels: usize, work: impl PerChannels) {
 
 /// Rows of `channels` values in `len`.
 fn rows(len: usize, channels: usize) -> usize {
-    if channels == 0 { 0 } else { len / channels }
+    len.checked_div(channels).unwrap_or(0)
 }
 
 /// `y = activation(x * scale + offset (+ residual))` per channel: a batch norm that no convolution
