@@ -92,30 +92,24 @@ fn gradients_equal_torchvision_in_both_modes() {
                 continue;
             };
             if let Some(gradient) = gradients.get(name) {
-                assert_close(&prefix_name(mode, name), gradient, expected, GRADIENTS);
+                assert_close(&format!("{mode} {name}"), gradient, expected, GRADIENTS);
                 compared += 1;
             } else if let Some(statistic) = statistics.get(name) {
-                assert_close(&prefix_name(mode, name), statistic, expected, FEATURES);
+                assert_close(&format!("{mode} {name}"), statistic, expected, FEATURES);
             }
         }
         assert_eq!(compared, 9);
     }
 }
 
-fn prefix_name(mode: &str, name: &str) -> String {
-    format!("{mode} {name}")
-}
-
-/// ImageNet weights on ten photographs. Needs `../shared` and a Python with torch and torchvision,
-/// named by `XP_PYTHON`.
+/// ImageNet weights on ten photographs. Needs `../shared` (or `XP_SHARED`) and a Python with
+/// torchvision, named by `XP_PYTHON`.
 #[test]
 fn real_features_equal_torchvision() {
-    let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
-    let shared = [shared.clone(), shared.join("../../../shared")]
-        .into_iter()
-        .find(|path| path.is_dir());
-    let (Some(shared), Some(python)) = (shared, std::env::var_os("XP_PYTHON")) else {
-        skip("skipped: needs `../shared` and `XP_PYTHON`, a Python with torchvision");
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
+    let shared = std::env::var_os("XP_SHARED").map_or(beside, PathBuf::from);
+    let (true, Some(python)) = (shared.is_dir(), std::env::var_os("XP_PYTHON")) else {
+        say("skipped: needs `../shared` and `XP_PYTHON`, a Python with torchvision");
         return;
     };
     let folder = tempfile::tempdir().unwrap();
@@ -140,7 +134,7 @@ fn real_features_equal_torchvision() {
     let features = graph.find("global_average_pooling2d").unwrap();
     let prefix = Prefix::compile(&graph, &params, &[0], &[features]).unwrap();
     let actual = prefix.run(&[expected["pictures"].clone()]).unwrap();
-    skip(&format!(
+    say(&format!(
         "features of ten photographs differ by {:.2e} of the largest",
         difference(&actual[0], &expected["features"])
     ));
@@ -149,6 +143,6 @@ fn real_features_equal_torchvision() {
 
 /// Says something in a test's output.
 #[expect(clippy::print_stderr, reason = "tests report there")]
-fn skip(message: &str) {
+fn say(message: &str) {
     eprintln!("{message}");
 }
