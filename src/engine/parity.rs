@@ -12,6 +12,7 @@ use super::prefix::Prefix;
 use super::suffix::Suffix;
 use super::test_support::{assert_close, difference, formula, freezing, mobilenet, uniform};
 use crate::config::BatchNormMode;
+use crate::graph::Graph;
 
 const FEATURES: f64 = 1e-4;
 const GRADIENTS: f64 = 1e-3;
@@ -24,29 +25,38 @@ fn load(path: &Path) -> HashMap<String, Tensor> {
     safetensors::load(path, &Device::Cpu).unwrap()
 }
 
+/// The script's `PICTURES`: side and number by mode of batch norm.
+const EVAL: (usize, usize) = (32, 457);
+const TRAIN: (usize, usize) = (64, 398);
+
 /// The script's `pictures`.
-fn pictures() -> Tensor {
-    let (batch, side, blocks) = (4, 64, 4);
-    let coarse = uniform("squares", batch * blocks * blocks * 3);
-    let fine = uniform("noise", batch * side * side * 3);
+fn pictures((side, number): (usize, usize)) -> Tensor {
+    let (batch, blocks) = (4, 4);
+    let coarse = uniform(&format!("squares {number}"), batch * blocks * blocks * 3);
+    let fine = uniform(&format!("noise {number}"), batch * side * side * 3);
+    let size = side / blocks;
     let value = |index: usize| {
         let (channel, x) = (index % 3, index / 3 % side);
         let (y, picture) = (index / 3 / side % side, index / 3 / side / side);
-        let block = (picture * blocks + y / 16) * blocks + x / 16;
+        let block = (picture * blocks + y / size) * blocks + x / size;
         (0.7 * coarse[block * 3 + channel] + 0.3 * fine[index]) as f32
     };
     let values: Vec<f32> = (0..fine.len()).map(value).collect();
     Tensor::from_vec(values, (batch, side, side, 3), &Device::Cpu).unwrap()
 }
 
+fn network((side, _): (usize, usize)) -> Graph {
+    mobilenet(0.35, u32::try_from(side).unwrap(), "[{ dense = 5 }]")
+}
+
 #[test]
 fn features_and_logits_equal_torchvision() {
     let expected = load(&fixtures().join("mobilenet_v2_torch.safetensors"));
-    let graph = mobilenet(0.35, 64, "[{ dense = 5 }]");
+    let graph = network(EVAL);
     let features = graph.find("global_average_pooling2d").unwrap();
     let outputs = [features, graph.output()];
     let prefix = Prefix::compile(&graph, &formula(&graph), &[0], &outputs).unwrap();
-    let outputs = prefix.run(&[pictures()]).unwrap();
+    let outputs = prefix.run(&[pictures(EVAL)]).unwrap();
     assert_close(
         "features",
         &outputs[0],
@@ -59,15 +69,15 @@ fn features_and_logits_equal_torchvision() {
 #[test]
 fn gradients_equal_torchvision_in_both_modes() {
     let expected = load(&fixtures().join("mobilenet_v2_torch.safetensors"));
-    let graph = Arc::new(mobilenet(0.35, 64, "[{ dense = 5 }]"));
-    let params = formula(&graph);
-    let (trainable, frontier) = freezing(&graph, "freeze = \"none\"");
-    for (mode, bn) in [
-        ("eval", BatchNormMode::Eval),
-        ("train", BatchNormMode::Train),
+    for (mode, bn, set) in [
+        ("eval", BatchNormMode::Eval, EVAL),
+        ("train", BatchNormMode::Train, TRAIN),
     ] {
+        let graph = Arc::new(network(set));
+        let params = formula(&graph);
+        let (trainable, frontier) = freezing(&graph, "freeze = \"none\"");
         let suffix = Suffix::new(graph.clone(), &trainable, &frontier, bn);
-        let tape = suffix.forward(&params, &[pictures()], 0).unwrap();
+        let tape = suffix.forward(&params, &[pictures(set)], 0).unwrap();
         let logits = &expected[&format!("{mode}/logits")];
         assert_close("logits", &tape.logits, logits, FEATURES);
         let statistics: HashMap<String, Tensor> = tape.statistics.iter().cloned().collect();
@@ -82,30 +92,24 @@ fn gradients_equal_torchvision_in_both_modes() {
                 continue;
             };
             if let Some(gradient) = gradients.get(name) {
-                assert_close(&prefix_name(mode, name), gradient, expected, GRADIENTS);
+                assert_close(&format!("{mode} {name}"), gradient, expected, GRADIENTS);
                 compared += 1;
             } else if let Some(statistic) = statistics.get(name) {
-                assert_close(&prefix_name(mode, name), statistic, expected, FEATURES);
+                assert_close(&format!("{mode} {name}"), statistic, expected, FEATURES);
             }
         }
         assert_eq!(compared, 9);
     }
 }
 
-fn prefix_name(mode: &str, name: &str) -> String {
-    format!("{mode} {name}")
-}
-
-/// ImageNet weights on ten photographs. Needs `../shared` and a Python with torch and torchvision,
-/// named by `XP_PYTHON`.
+/// ImageNet weights on ten photographs. Needs `../shared` (or `XP_SHARED`) and a Python with
+/// torchvision, named by `XP_PYTHON`.
 #[test]
 fn real_features_equal_torchvision() {
-    let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
-    let shared = [shared.clone(), shared.join("../../shared")]
-        .into_iter()
-        .find(|path| path.is_dir());
-    let (Some(shared), Some(python)) = (shared, std::env::var_os("XP_PYTHON")) else {
-        skip("skipped: needs `../shared` and `XP_PYTHON`, a Python with torchvision");
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
+    let shared = std::env::var_os("XP_SHARED").map_or(beside, PathBuf::from);
+    let (true, Some(python)) = (shared.is_dir(), std::env::var_os("XP_PYTHON")) else {
+        say("skipped: needs `../shared` and `XP_PYTHON`, a Python with torchvision");
         return;
     };
     let folder = tempfile::tempdir().unwrap();
@@ -130,7 +134,7 @@ fn real_features_equal_torchvision() {
     let features = graph.find("global_average_pooling2d").unwrap();
     let prefix = Prefix::compile(&graph, &params, &[0], &[features]).unwrap();
     let actual = prefix.run(&[expected["pictures"].clone()]).unwrap();
-    skip(&format!(
+    say(&format!(
         "features of ten photographs differ by {:.2e} of the largest",
         difference(&actual[0], &expected["features"])
     ));
@@ -139,6 +143,6 @@ fn real_features_equal_torchvision() {
 
 /// Says something in a test's output.
 #[expect(clippy::print_stderr, reason = "tests report there")]
-fn skip(message: &str) {
+fn say(message: &str) {
     eprintln!("{message}");
 }
