@@ -65,6 +65,11 @@ pub fn write_atomic_with(
     fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<(), FsError> {
     let folder = parent(path);
+    if !folder.is_dir() {
+        let reason = "its folder does not exist";
+        let missing = io::Error::new(io::ErrorKind::NotFound, reason);
+        return Err(FsError::at("write", path)(missing));
+    }
     stage_and_persist(path, folder, fill).map_err(FsError::at("write", path))?;
     sync_dir(folder)
 }

@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn report_counts_what_scikit_learn_counts() {
+    fn report_counts_hits_misses_and_empty_classes() {
         let classes: Vec<String> = ["cat", "dog", "emu"].map(String::from).into();
         let pairs = [(0, 0), (0, 0), (0, 1), (1, 1), (1, 0)];
         let report = TestReport::from_predictions(Split::Test, "best", &classes, pairs, 0.5);

@@ -63,7 +63,7 @@ pub struct MetricsLog {
     pub torn: bool,
 }
 
-const DAMAGED: &str = "correct or delete that line; the rest of the file is used as it is";
+const DAMAGED: &str = "correct or delete that line; the first line names the columns";
 
 impl MetricsLog {
     /// Reads a log. Columns are found by name: unknown ones are passed over.
@@ -71,6 +71,15 @@ impl MetricsLog {
         let bytes = fsx::read(path)?;
         let ends_whole = bytes.last().is_none_or(|&byte| byte == b'\n');
         let mut reader = csv::Reader::from_reader(bytes.as_slice());
+        let damaged = |reason: String| RunError::Damaged {
+            path: path.to_path_buf(),
+            reason,
+            help: DAMAGED,
+        };
+        let columns = reader.headers();
+        let columns = columns
+            .cloned()
+            .map_err(|error| damaged(in_words(&error, &csv::StringRecord::new())))?;
         let mut rows = Vec::new();
         let mut records = reader.deserialize().peekable();
         while let Some(row) = records.next() {
@@ -79,24 +88,20 @@ impl MetricsLog {
                 Err(_) if records.peek().is_none() && !ends_whole => {
                     return Ok(Self { rows, torn: true });
                 }
-                Err(error) => {
-                    return Err(RunError::Damaged {
-                        path: path.to_path_buf(),
-                        reason: in_words(&error),
-                        help: DAMAGED,
-                    });
-                }
+                Err(error) => return Err(damaged(in_words(&error, &columns))),
             }
         }
         Ok(Self { rows, torn: false })
     }
 }
 
-fn in_words(error: &csv::Error) -> String {
+fn in_words(error: &csv::Error, columns: &csv::StringRecord) -> String {
     match error.kind() {
         csv::ErrorKind::Deserialize { pos, err } => {
             let line = pos.as_ref().map_or(1, csv::Position::line);
-            format!("line {line}: {}", err.kind())
+            let column = err.field().and_then(|index| columns.get(index as usize));
+            let column = column.map_or(String::new(), |column| format!(", `{column}`"));
+            format!("line {line}{column}: {}", err.kind())
         }
         csv::ErrorKind::UnequalLengths {
             pos,
@@ -172,7 +177,7 @@ mod tests {
         let message = |text: String| read(&text).unwrap_err().to_string();
         let wrong = message(format!("{whole}a,2,x,50,0.1,0.5,3\n"));
         assert!(
-            wrong.contains("line 3: ") && wrong.contains("metrics.csv"),
+            wrong.contains("line 3, `epoch`: ") && wrong.contains("metrics.csv"),
             "{wrong}"
         );
         let short = message(format!("{whole}a,2,2\na,3,3,75,0.1,0.5,3\n"));

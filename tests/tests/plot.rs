@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use insta::{assert_snapshot, with_settings};
+use insta::assert_snapshot;
 
 const HEADER: &str = "phase,phase_epoch,epoch,step,lr,train_loss,train_accuracy,val_loss,\
                       val_accuracy,images_per_second,seconds\n";
@@ -63,10 +63,17 @@ fn one_run_is_drawn_from_its_tables_alone() {
     ];
     make_run(folder.path(), "2026-11-21T18-03-11_cats_ab12cd", &files);
     let run = folder.path().join("2026-11-21T18-03-11_cats_ab12cd");
-    assert_snapshot!(plot(folder.path(), &["2026-11-21T18-03-11_cats_ab12cd"]), @r"");
+    assert_snapshot!(plot(folder.path(), &["2026-11-21T18-03-11_cats_ab12cd"]), @r#"
+    exit 0
+    2026-11-21T18-03-11_cats_ab12cd/curves.png
+    2026-11-21T18-03-11_cats_ab12cd/confusion.png
+    "#);
     assert!(is_png(&run.join("curves.png")) && is_png(&run.join("confusion.png")));
 
-    assert_snapshot!(plot(&run, &[".", "--output", "mine.png", "--json"]), @r"");
+    assert_snapshot!(plot(&run, &[".", "--output", "mine.png", "--json"]), @r#"
+    exit 0
+    {"pictures":["mine.png"]}
+    "#);
     let drawn = fs::read(run.join("mine.png")).unwrap();
     assert_eq!(drawn, fs::read(run.join("curves.png")).unwrap());
 }
@@ -78,9 +85,15 @@ fn several_runs_are_overlaid() {
     for name in ["a", "b"] {
         make_run(folder.path(), name, &[("metrics.csv", &metrics)]);
     }
-    assert_snapshot!(plot(folder.path(), &["a", "b"]), @r"");
+    assert_snapshot!(plot(folder.path(), &["a", "b"]), @r#"
+    exit 0
+    compare.png
+    "#);
     assert!(is_png(&folder.path().join("compare.png")));
-    assert_snapshot!(plot(folder.path(), &["a", "b", "-o", "no/such/folder.png"]), @r"");
+    assert_snapshot!(plot(folder.path(), &["a", "b", "-o", "no/such/folder.png"]), @r#"
+    exit 1
+    error: cannot write `no/such/folder.png`: its folder does not exist; check the path
+    "#);
 }
 
 #[test]
@@ -98,9 +111,39 @@ fn what_cannot_be_drawn_is_said() {
         "absent", "pictures", "a.toml", "early", "empty", "header", "wrong", "foreign",
     ];
     let said: Vec<String> = all.iter().map(|run| plot(folder.path(), &[run])).collect();
-    with_settings!({ filters => [(r"\(os error \d+\)", "(os error)")] }, {
-        assert_snapshot!(said.join("\n"), @r"");
-    });
+    assert_snapshot!(said.join("\n"), @r#"
+        exit 2
+        error: `absent` is not a run directory: there is no such folder
+          help: give a folder made by `xp run`, for example `runs/2026-11-21T18-03-11_NAME_ab12cd`
+
+        exit 2
+        error: `pictures` is not a run directory: it has no `metrics.csv`, `manifest.json` or `resolved.toml`
+          help: give a folder made by `xp run`, for example `runs/2026-11-21T18-03-11_NAME_ab12cd`
+
+        exit 2
+        error: `a.toml` is not a run directory: it is a file
+          help: give a folder made by `xp run`, for example `runs/2026-11-21T18-03-11_NAME_ab12cd`
+
+        exit 1
+        error: `early/metrics.csv` is not there
+          help: the run ended before its first epoch; run it again with `xp run`
+
+        exit 1
+        error: `empty/metrics.csv` has no rows
+          help: the run has not finished an epoch; wait for the first one
+
+        exit 1
+        error: `header/metrics.csv` has no rows
+          help: the run has not finished an epoch; wait for the first one
+
+        exit 1
+        error: `wrong/metrics.csv` is damaged: line 4, `val_accuracy`: invalid float literal
+          help: correct or delete that line; the first line names the columns
+
+        exit 1
+        error: `foreign/metrics.csv` is damaged: line 2: missing field `phase`
+          help: correct or delete that line; the first line names the columns
+        "#);
 }
 
 #[test]
@@ -112,5 +155,10 @@ fn torn_tail_and_damaged_test_are_warnings() {
         "torn",
         &[("metrics.csv", &torn), ("test.json", "{\n")],
     );
-    assert_snapshot!(plot(folder.path(), &["torn"]), @r"");
+    assert_snapshot!(plot(folder.path(), &["torn"]), @r#"
+    exit 0
+    torn/curves.png
+    warning: `torn/metrics.csv` ends in the middle of a row; that row is left out
+    warning: `confusion.png` is not drawn: `torn/test.json` is damaged: EOF while parsing an object at line 2 column 0
+    "#);
 }
