@@ -1,7 +1,8 @@
 //! From a decoded picture to what the network sees: resize, crop, scale.
 
 use fast_image_resize as fir;
-use fir::images::{Image, ImageRef};
+use fir::images::{TypedImage, TypedImageRef};
+use fir::pixels::U8x3;
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
@@ -114,20 +115,19 @@ impl Resizer {
             Interpolation::Bicubic => fir::ResizeAlg::Convolution(fir::FilterType::CatmullRom),
             Interpolation::Lanczos => fir::ResizeAlg::Convolution(fir::FilterType::Lanczos3),
         };
-        let mut output = Image::new(width, height, fir::PixelType::U8x3);
-        // The size of the buffer is right by construction and both are of one pixel type, so
-        // neither step can fail; a black picture stands in for the impossible.
-        if let Ok(input) = ImageRef::new(
-            picture.width(),
-            picture.height(),
-            picture.as_raw(),
-            fir::PixelType::U8x3,
+        let source = (picture.width(), picture.height());
+        let mut output = vec![0; width as usize * height as usize * 3];
+        // The sizes of the buffers are right by construction, so no step can fail; a black picture
+        // stands in for the impossible. Typed images: the dynamic ones compile every pixel type.
+        if let (Ok(input), Ok(mut resized)) = (
+            TypedImageRef::<U8x3>::from_buffer(source.0, source.1, picture.as_raw()),
+            TypedImage::<U8x3>::from_buffer(width, height, &mut output),
         ) {
             let options = fir::ResizeOptions::new().resize_alg(algorithm);
-            let resized = self.inner.resize(&input, &mut output, &options);
-            debug_assert!(resized.is_ok(), "{resized:?}");
+            let done = self.inner.resize_typed(&input, &mut resized, &options);
+            debug_assert!(done.is_ok(), "{done:?}");
         }
-        output.into_vec()
+        output
     }
 }
 

@@ -59,7 +59,7 @@ unsafe fn tile<V: Vector, const ROWS: usize, const VECTORS: usize>(t: &Tile) {
             a = a.add(t.a_depth);
             b = b.add(t.b_depth);
         }
-        let [low, high] = t.bounds.map(|bound| V::splat(bound));
+        let (low, high) = (V::splat(t.bounds[0]), V::splat(t.bounds[1]));
         for (r, row) in sums.iter().enumerate() {
             for (v, sum) in row.iter().enumerate() {
                 let at = r * t.y_row + v * V::LANES;

@@ -54,8 +54,11 @@ pub(super) struct Lanes<const N: usize, const FMA: bool>([f32; N]);
 impl<const N: usize, const FMA: bool> Lanes<N, FMA> {
     #[inline(always)]
     fn zip(mut self, other: Self, f: impl Fn(f32, f32) -> f32) -> Self {
-        for (a, b) in self.0.iter_mut().zip(other.0) {
-            *a = f(*a, b);
+        // Plain indices: iterators here are inlined thousands of times and cost the compiler minutes.
+        let mut i = 0;
+        while i < N {
+            self.0[i] = f(self.0[i], other.0[i]);
+            i += 1;
         }
         self
     }
@@ -93,8 +96,11 @@ impl<const N: usize, const FMA: bool> Vector for Lanes<N, FMA> {
 
     #[inline(always)]
     unsafe fn mul_add(self, factor: Self, mut other: Self) -> Self {
-        for ((a, b), c) in self.0.into_iter().zip(factor.0).zip(&mut other.0) {
-            *c = if FMA { a.mul_add(b, *c) } else { a * b + *c };
+        let mut i = 0;
+        while i < N {
+            let (a, b, c) = (self.0[i], factor.0[i], other.0[i]);
+            other.0[i] = if FMA { a.mul_add(b, c) } else { a * b + c };
+            i += 1;
         }
         other
     }
