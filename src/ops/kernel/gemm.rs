@@ -59,21 +59,33 @@ unsafe fn tile<V: Vector, const ROWS: usize, const VECTORS: usize>(t: &Tile) {
             a = a.add(t.a_depth);
             b = b.add(t.b_depth);
         }
+        // One short loop a step: they unroll whole, and the sums stay in registers throughout.
+        if t.accumulate {
+            for (r, row) in sums.iter_mut().enumerate() {
+                for (v, sum) in row.iter_mut().enumerate() {
+                    *sum = sum.add(V::load(t.y.add(r * t.y_row + v * V::LANES)));
+                }
+            }
+        }
+        if !t.bias.is_null() {
+            for row in &mut sums {
+                for (v, sum) in row.iter_mut().enumerate() {
+                    *sum = sum.add(V::load(t.bias.add(v * V::LANES)));
+                }
+            }
+        }
+        if !t.residual.is_null() {
+            for (r, row) in sums.iter_mut().enumerate() {
+                for (v, sum) in row.iter_mut().enumerate() {
+                    *sum = sum.add(V::load(t.residual.add(r * t.y_row + v * V::LANES)));
+                }
+            }
+        }
         let (low, high) = (V::splat(t.bounds[0]), V::splat(t.bounds[1]));
         for (r, row) in sums.iter().enumerate() {
             for (v, sum) in row.iter().enumerate() {
-                let at = r * t.y_row + v * V::LANES;
-                let mut value = *sum;
-                if t.accumulate {
-                    value = value.add(V::load(t.y.add(at)));
-                }
-                if !t.bias.is_null() {
-                    value = value.add(V::load(t.bias.add(v * V::LANES)));
-                }
-                if !t.residual.is_null() {
-                    value = value.add(V::load(t.residual.add(at)));
-                }
-                value.clamp(low, high).store(t.y.add(at));
+                sum.clamp(low, high)
+                    .store(t.y.add(r * t.y_row + v * V::LANES));
             }
         }
     }
@@ -198,20 +210,13 @@ struct Left<'a> {
     depth: usize,
 }
 
-/// The right matrix.
-#[derive(Clone, Copy)]
-enum Right<'a> {
-    Packed(&'a [f32]),
-    /// Row-major, with this many columns.
-    Rows(&'a [f32], usize),
-}
-
 struct Product<'a> {
     rows: usize,
     depth: usize,
     columns: usize,
     a: Left<'a>,
-    b: Right<'a>,
+    /// Panel after panel, as in [`PackedMatrix`].
+    b: &'a [f32],
     accumulate: bool,
     epilogue: Epilogue<'a>,
     y: &'a mut [f32],
@@ -226,10 +231,7 @@ impl Product<'_> {
             let end = last(self.rows) * self.a.row + last(self.depth) * self.a.depth + 1;
             assert!(self.a.values.len() >= end, "length of a");
         }
-        let b = match self.b {
-            Right::Packed(values) | Right::Rows(values, _) => values,
-        };
-        assert!(b.len() >= self.depth * self.columns, "length of b");
+        assert!(self.b.len() >= self.depth * self.columns, "length of b");
         if let Some(bias) = self.epilogue.bias {
             assert!(bias.len() >= self.columns, "length of the bias");
         }
@@ -261,13 +263,7 @@ impl Job for Product<'_> {
         for start in (0..self.rows).step_by(chunk) {
             let rows = chunk.min(self.rows - start);
             for (column, width) in panels(self.columns) {
-                let (b, b_depth) = match self.b {
-                    Right::Packed(values) => (
-                        values.as_ptr().wrapping_add(column * self.depth),
-                        WIDTHS[width],
-                    ),
-                    Right::Rows(values, stride) => (values.as_ptr().wrapping_add(column), stride),
-                };
+                let b = self.b.as_ptr().wrapping_add(column * self.depth);
                 // Tiles of nearly the same height, rather than full ones and a low last one.
                 let tiles = rows.div_ceil(I::ROWS[width]);
                 let (height, taller) = (rows / tiles, rows % tiles);
@@ -280,7 +276,7 @@ impl Job for Product<'_> {
                         a_row: self.a.row,
                         a_depth: self.a.depth,
                         b,
-                        b_depth,
+                        b_depth: WIDTHS[width],
                         depth: self.depth,
                         y: y.wrapping_add(at),
                         y_row: self.columns,
@@ -310,7 +306,7 @@ pub(crate) fn product(a: &[f32], b: &PackedMatrix, epilogue: Epilogue<'_>, y: &m
             row: b.depth,
             depth: 1,
         },
-        b: Right::Packed(&b.values),
+        b: &b.values,
         accumulate: false,
         epilogue,
         y,
@@ -320,7 +316,8 @@ pub(crate) fn product(a: &[f32], b: &PackedMatrix, epilogue: Epilogue<'_>, y: &m
 }
 
 /// `y [rows, columns] += a^T x b` for rows `first..first + rows` of `a^T`, with row-major
-/// `a [depth, a_columns]` and `b [depth, columns]`.
+/// `a [depth, a_columns]` and `b [depth, columns]`. Both are copied together first: read where they
+/// lie, every step along the depth would touch another page.
 pub(crate) fn add_transposed_product(
     a: &[f32],
     a_columns: usize,
@@ -329,19 +326,32 @@ pub(crate) fn add_transposed_product(
     columns: usize,
     y: &mut [f32],
 ) {
-    /// Rows of `a` and `b` that are read again for each tile, kept in cache.
+    /// Rows of `a` and `b` that are copied at a time, to stay in cache.
     const DEPTH: usize = 256;
+    let rows = y.len() / columns;
+    let mut left = Vec::with_capacity(DEPTH * rows);
+    let mut right = Vec::with_capacity(DEPTH * columns);
     for (a, b) in a.chunks(DEPTH * a_columns).zip(b.chunks(DEPTH * columns)) {
+        left.clear();
+        for line in a.chunks_exact(a_columns) {
+            left.extend_from_slice(&line[first..first + rows]);
+        }
+        right.clear();
+        for (column, width) in panels(columns) {
+            for line in b.chunks_exact(columns) {
+                right.extend_from_slice(&line[column..column + WIDTHS[width]]);
+            }
+        }
         let product = Product {
-            rows: y.len() / columns,
+            rows,
             depth: a.len() / a_columns,
             columns,
             a: Left {
-                values: &a[first..],
+                values: &left,
                 row: 1,
-                depth: a_columns,
+                depth: rows,
             },
-            b: Right::Rows(b, columns),
+            b: &right,
             accumulate: true,
             epilogue: Epilogue::default(),
             y,
