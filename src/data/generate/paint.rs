@@ -176,7 +176,7 @@ fn blend(from: Colour, to: Colour, share: f32) -> Colour {
 /// Two colours that differ enough to be told apart, either of them the lighter one.
 fn palette(rng: &mut Stream) -> [Colour; 2] {
     let first: Colour = std::array::from_fn(|_| uniform(rng, 0.1, 0.9));
-    let contrast = uniform(rng, 0.3, 0.7);
+    let contrast = uniform(rng, 0.45, 0.8);
     let sign = if chance(rng, 0.5) { 1.0 } else { -1.0 };
     let direction: Colour = std::array::from_fn(|_| sign * uniform(rng, -0.25, 1.0));
     let length = direction.iter().map(|d| d * d).sum::<f32>().sqrt().max(0.2);
@@ -233,15 +233,15 @@ pub(super) fn render(
 ) -> RgbImage {
     let [low, high] = palette(rng);
     let light = Noise::random(rng);
-    let light_strength = uniform(rng, 0.0, 0.5);
-    let tint: Colour = std::array::from_fn(|_| uniform(rng, -0.5, 0.5));
+    let light_strength = uniform(rng, 0.0, 0.3);
+    let tint: Colour = std::array::from_fn(|_| uniform(rng, -0.3, 0.3));
     let warp = Noise::random(rng);
-    let warp_strength = uniform(rng, 0.0, 0.22);
+    let warp_strength = uniform(rng, 0.0, 0.2);
     let grain = Noise::random(rng);
-    let grain_strength = uniform(rng, 0.0, 0.25);
+    let grain_strength = uniform(rng, 0.0, 0.15);
     let grain_scale = uniform(rng, 3.0, 9.0);
-    let clutter: Vec<Clutter> = (0..pick(rng, 4)).map(|_| Clutter::random(rng)).collect();
-    let noise = uniform(rng, 0.01, 0.07);
+    let clutter: Vec<Clutter> = (0..pick(rng, 3)).map(|_| Clutter::random(rng)).collect();
+    let noise = uniform(rng, 0.01, 0.04);
 
     let pixel = 2.0 / size as f32;
     let edge = pixel * uniform(rng, 1.0, 2.2);
