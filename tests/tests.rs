@@ -1,4 +1,5 @@
 //! The one integration binary: users' behaviour, through the library and the command line.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "tests/config_errors.rs"]
 mod config_errors;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::Printer;
+use crate::graph::summary::thousands;
 use crate::records::MetricsRow;
 use crate::train::observer::{FeatureProgress, PhaseStarted, StepTaken};
 
@@ -147,29 +148,9 @@ fn epoch_line(row: &MetricsRow, epochs: usize, is_best: bool) -> String {
     line
 }
 
-/// `1863873` as `1,863,873`.
-pub fn thousands(value: usize) -> String {
-    let digits = value.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn thousands_are_grouped() {
-        assert_eq!(thousands(0), "0");
-        assert_eq!(thousands(999), "999");
-        assert_eq!(thousands(1_863_873), "1,863,873");
-    }
 
     #[test]
     fn an_epoch_is_one_line() {

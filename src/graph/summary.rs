@@ -209,7 +209,7 @@ fn table(header: &[String], rows: &[Vec<String>], backbone: usize) -> String {
 }
 
 /// `2259265` as `2,259,265`.
-fn thousands(figure: usize) -> String {
+pub fn thousands(figure: usize) -> String {
     let digits = figure.to_string();
     let mut text = String::new();
     for (position, digit) in digits.chars().enumerate() {

@@ -170,16 +170,14 @@ pub fn binary(logits: &Tensor, target: Target<'_>) -> Result<LossOutput> {
 /// # Errors
 /// If the logits do not have two dimensions.
 pub fn probabilities(logits: &Tensor) -> Result<Vec<Vec<f32>>> {
-    let of_row = |row: Vec<f32>| match row[..] {
-        [logit] => {
-            let logit = f64::from(logit);
-            vec![sigmoid(-logit) as f32, sigmoid(logit) as f32]
-        }
-        _ => {
-            let scale = log_sum_exp(&row);
-            let probability = |x: &f32| (f64::from(*x) - scale).exp() as f32;
-            row.iter().map(probability).collect()
-        }
-    };
-    Ok(rows_of(logits)?.into_iter().map(of_row).collect())
+    let (_, outputs) = logits.dims2()?;
+    if outputs == 1 {
+        let second = candle_nn::ops::sigmoid(logits)?.flatten_all()?;
+        return Ok(second
+            .to_vec1()?
+            .into_iter()
+            .map(|p: f32| vec![1.0 - p, p])
+            .collect());
+    }
+    candle_nn::ops::softmax_last_dim(&logits.contiguous()?)?.to_vec2()
 }

@@ -320,7 +320,7 @@ fn group_size(batch: usize, threads: usize) -> usize {
     batch.div_ceil(threads * rounds).max(1)
 }
 
-fn part<'a>(slice: &'a [f32], batch: usize, first: usize, pictures: usize) -> &'a [f32] {
+fn part(slice: &[f32], batch: usize, first: usize, pictures: usize) -> &[f32] {
     let elements = slice.len() / batch.max(1);
     &slice[first * elements..(first + pictures) * elements]
 }

@@ -328,7 +328,9 @@ fn norms_of_the_head_learn_statistics_even_when_the_backbone_keeps_its_own() {
     let features = graph.nodes()[suffix.plan.stored[0]].shape;
     assert!(matches!(features, Shape::Vector(1280)));
     let input = noise("features", &features.batched(8));
-    let tape = suffix.forward(&params, &[input.clone()], SEED).unwrap();
+    let tape = suffix
+        .forward(&params, std::slice::from_ref(&input), SEED)
+        .unwrap();
     let names: Vec<&str> = tape
         .statistics
         .iter()
