@@ -9,7 +9,11 @@ mod config_layers;
 mod data_errors;
 #[path = "tests/experiments.rs"]
 mod experiments;
+#[path = "tests/network_errors.rs"]
+mod network_errors;
 #[path = "tests/plot.rs"]
 mod plot;
+#[path = "tests/readme.rs"]
+mod readme;
 #[path = "tests/summary.rs"]
 mod summary;

@@ -5,7 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{Exit, Failure, Printer};
-use crate::config::{self, Flavour, Loaded, Problem};
+use crate::config::{
+    self, Activation, DenseLayer, Flavour, HeadLayer, Loaded, ModelConfig, Pooling, Problem,
+};
 use crate::data::preprocess::{self, Preprocess};
 use crate::graph::Graph;
 use crate::train::phase::{PhasePlan, plan_phases};
@@ -39,46 +41,40 @@ impl Blueprint {
         Self::from_loaded(loaded)
     }
 
-    /// Builds what a configuration describes.
+    /// Builds what a configuration describes; fails with all problems that do not follow from
+    /// one another.
     pub fn from_loaded(loaded: Loaded) -> Result<Self, Failure> {
         let experiment = &loaded.experiment;
         let model = &experiment.model;
-        let fail = |problem: Problem| Failure::from(loaded.report(&[problem]));
+        let mut problems = Problems::default();
 
-        let family = registry::find(&model.backbone).map_err(fail)?;
-        family.check_width(model.width).map_err(fail)?;
-        let weights = match model.weights.as_deref() {
-            Some("none") => None,
-            Some(source) => Some(source.to_owned()),
-            None => Some(
-                family
-                    .default_weights(model.width)
-                    .map_err(fail)?
-                    .to_owned(),
-            ),
-        };
-        let flavour = match (&weights, model.flavour) {
-            (None, flavour) => flavour.unwrap_or(Flavour::Torch),
-            (Some(source), None) => weights_flavour(source, &fail)?,
-            (Some(source), Some(wanted)) => match weights_flavour(source, &fail)? {
-                found if found == wanted => found,
-                found => {
-                    return Err(fail(Problem {
-                        key: "model.flavour".into(),
-                        message: format!("the weights `{source}` are of the {found:?} flavour"),
-                        help: Some("leave `flavour` out: it follows from the weights".into()),
-                    }));
-                }
-            },
-        };
-        let default_size = [family.default_size; 2];
+        let family = problems.keep(registry::find(&model.backbone));
+        let weights = problems.keep(weights_source(model, family));
+        let flavour = weights.as_ref().and_then(|weights| {
+            let found = flavour(weights.as_deref(), model.flavour);
+            problems.keep(found)
+        });
+        let default_size = [family.map_or(1, |family| family.default_size); 2];
         let height_width = experiment
             .data
             .image_size
             .map_or(default_size, |size| size.height_width());
-        let graph = Graph::build(model, height_width, flavour).map_err(|error| fail(error.0))?;
-        let phases = plan_phases(&graph, &experiment.phase, weights.is_some())
-            .map_err(|problems| Failure::from(loaded.report(&problems)))?;
+        let layers = flavour.unwrap_or(Flavour::Torch);
+        let graph = family.and_then(|_| problems.graph(model, height_width, layers));
+        let pretrained = weights.as_ref().is_some_and(Option::is_some);
+        let phases = graph.as_ref().and_then(|graph| {
+            let plans = plan_phases(graph, &experiment.phase, pretrained);
+            plans.map_err(|all| problems.0.extend(all)).ok()
+        });
+        if !problems.0.is_empty() {
+            return Err(loaded.report(&problems.0).into());
+        }
+        let (Some(family), Some(weights), Some(flavour), Some(graph), Some(phases)) =
+            (family, weights, flavour, graph, phases)
+        else {
+            let message = "the configuration could not be resolved, and no problem was found";
+            return Err(Failure::new(Exit::Other, message));
+        };
         let scaling = preprocess::named(family.normalize(flavour));
         let preprocess = Preprocess::from_config(&experiment.data, default_size, scaling)?;
         Ok(Self {
@@ -98,14 +94,91 @@ impl Blueprint {
     }
 }
 
-fn weights_flavour(source: &str, fail: &impl Fn(Problem) -> Failure) -> Result<Flavour, Failure> {
-    weights::flavour_of(source).map_err(|error| {
-        fail(Problem {
-            key: "model.weights".into(),
-            message: error.to_string(),
-            help: error.help(),
-        })
-    })
+/// Problems of one configuration, gathered.
+#[derive(Default)]
+struct Problems(Vec<Problem>);
+
+impl Problems {
+    fn keep<T>(&mut self, result: Result<T, Problem>) -> Option<T> {
+        result.map_err(|problem| self.0.push(problem)).ok()
+    }
+
+    /// Builds the network. What is impossible about it is left out, so that the phases can be
+    /// judged, too: layers that the whole backbone lacks, a part of it lacks as well.
+    fn graph(
+        &mut self,
+        model: &ModelConfig,
+        height_width: [u32; 2],
+        flavour: Flavour,
+    ) -> Option<Graph> {
+        let mut model = model.clone();
+        loop {
+            let problem = match Graph::build(&model, height_width, flavour) {
+                Ok(graph) => return Some(graph),
+                Err(error) => error.0,
+            };
+            let plain = ModelConfig {
+                // What the head makes of a wrong backbone says nothing.
+                head: vec![HeadLayer::Dense(DenseLayer {
+                    dense: 1,
+                    activation: Activation::Linear,
+                })],
+                pooling: Pooling::Avg,
+                cut: model.cut.clone().filter(|_| problem.key != "model.cut"),
+                width: match problem.key.as_str() {
+                    "model.width" => 1.0,
+                    _ => model.width,
+                },
+                ..model.clone()
+            };
+            self.0.push(problem);
+            if plain == model {
+                return None;
+            }
+            model = plain;
+        }
+    }
+}
+
+/// `model.weights`, or the family's default; `None` stands for random weights.
+fn weights_source(model: &ModelConfig, family: Option<&Family>) -> Result<Option<String>, Problem> {
+    match (model.weights.as_deref(), family) {
+        (Some("none"), _) => Ok(None),
+        (Some(source), _) => Ok(Some(source.to_owned())),
+        // Without a family or with an impossible width, that is the problem.
+        (None, None) => Ok(None),
+        (None, Some(family)) if family.check_width(model.width).is_err() => Ok(None),
+        (None, Some(family)) => family
+            .default_weights(model.width)
+            .map(|id| Some(id.into())),
+    }
+}
+
+fn flavour(weights: Option<&str>, wanted: Option<Flavour>) -> Result<Flavour, Problem> {
+    let Some(source) = weights else {
+        return Ok(wanted.unwrap_or(Flavour::Torch));
+    };
+    let found = weights::flavour_of(source).map_err(|error| Problem {
+        key: "model.weights".into(),
+        message: error.to_string(),
+        help: error.help(),
+    })?;
+    match wanted {
+        Some(wanted) if wanted != found => {
+            let name = flavour_name(found);
+            let message = format!("the weights `{source}` are of the flavour `{name}`");
+            Err(Problem::new("model.flavour", message)
+                .help("leave `flavour` out: it follows from the weights"))
+        }
+        _ => Ok(found),
+    }
+}
+
+fn flavour_name(flavour: Flavour) -> &'static str {
+    match flavour {
+        Flavour::Torch => "torch",
+        Flavour::Tf => "tf",
+    }
 }
 
 /// The device of a configuration. This build computes on the CPU.

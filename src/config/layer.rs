@@ -21,8 +21,8 @@ pub(super) const ENVIRONMENT_PREFIX: &str = "XP_";
 /// What names a file of weights; anything else in `model.weights` is a file only if it exists.
 const WEIGHT_EXTENSIONS: [&str; 7] = ["safetensors", "pth", "pt", "bin", "h5", "keras", "ckpt"];
 
-/// Where a layer comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Where a layer comes from, lowest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
 pub(super) enum Origin {
     File,
     Environment,

@@ -67,8 +67,8 @@ pub fn load_with(
     let mut warnings = Vec::new();
     let repaired = repaired.deserialize::<Experiment>().ok();
     if let Some(experiment) = repaired.filter(|_| syntax_is_good) {
-        let given = |key: &str| merged.find_ref(key).is_some();
-        for finding in validate::check(&experiment, given) {
+        let level = |key: &str| merged.find_ref(key).and(sources.level(key));
+        for finding in validate::check(&experiment, level) {
             let independent = findings.iter().all(|f| !f.touches(&finding.problem.key));
             if independent {
                 let located = Diagnostic {
@@ -87,7 +87,8 @@ pub fn load_with(
     }
     match figment.extract::<Experiment>() {
         Ok(experiment) => Ok(Loaded {
-            experiment,
+            // What lower layers say of keys without effect must not tell two experiments apart.
+            experiment: toml::from_str(&resolved(&experiment)).unwrap_or(experiment),
             text,
             warnings,
             sources,
@@ -114,8 +115,7 @@ impl Loaded {
 
     /// `resolved.toml`: every value in force, enough to run it again.
     pub fn resolved(&self) -> String {
-        // Only a value that TOML cannot hold could fail, and all of them came from TOML.
-        toml::to_string(&self.experiment).unwrap_or_else(|error| format!("# {error}\n"))
+        resolved(&self.experiment)
     }
 
     /// Hash of what is computed, 64 hex digits; where results go and what computes them
@@ -125,6 +125,29 @@ impl Loaded {
         let mut canonical = String::new();
         write_canonical(&json, &mut canonical, &NOT_HASHED);
         blake3::hash(canonical.as_bytes()).to_hex().to_string()
+    }
+}
+
+/// Every value in force; keys without effect are left out, as they would be refused.
+fn resolved(experiment: &Experiment) -> String {
+    let text = toml::Table::try_from(experiment).and_then(|mut table| {
+        for idle in validate::idle(experiment) {
+            remove(&mut table, idle.key);
+        }
+        toml::to_string(&table)
+    });
+    // Only a value that TOML cannot hold could fail, and all of them came from TOML.
+    text.unwrap_or_else(|error| format!("# {error}\n"))
+}
+
+fn remove(table: &mut toml::Table, key: &str) {
+    match key.split_once('.') {
+        Some((outer, inner)) => {
+            if let Some(toml::Value::Table(table)) = table.get_mut(outer) {
+                remove(table, inner);
+            }
+        }
+        None => drop(table.remove(key)),
     }
 }
 

@@ -203,14 +203,19 @@ impl Sources {
         implied
     }
 
+    /// How high the layer stands that the value in force at a key came from; `None` if none sets
+    /// it. All variables stand at one height, and so do all flags.
+    pub(super) fn level(&self, key: &str) -> Option<(Origin, usize)> {
+        let Spot { layer, .. } = self.find(&segments(key))?;
+        let is_file = layer.origin == Origin::File;
+        Some((layer.origin, if is_file { layer.rank } else { 0 }))
+    }
+
     /// The problem at its key's value; without one, at the nearest table around it.
     pub(super) fn locate(&self, problem: &Problem) -> Diagnostic {
-        let path: Vec<Segment> = path::parse(&problem.key)
-            .map(|(path, _)| path.into_iter().map(|(segment, _)| segment).collect())
-            .unwrap_or_default();
         Diagnostic {
             help: problem.help.clone(),
-            ..self.at(&path, false, &problem.message)
+            ..self.at(&segments(&problem.key), false, &problem.message)
         }
     }
 
@@ -248,6 +253,12 @@ struct Spot<'a> {
     layer: &'a Layer,
     span: Range<usize>,
     key: Option<Range<usize>>,
+}
+
+fn segments(key: &str) -> Vec<Segment> {
+    path::parse(key)
+        .map(|(path, _)| path.into_iter().map(|(segment, _)| segment).collect())
+        .unwrap_or_default()
 }
 
 fn read(path: &Path) -> Result<String, String> {

@@ -10,21 +10,99 @@ const SHARE_TOLERANCE: f64 = 1e-6;
 /// Names become part of file names.
 const LONGEST_NAME: usize = 100;
 
+/// What to do about a key that needs validation pictures.
+const GIVE_VALIDATION: &str = "take it out, or give `data.split.val` a share";
+
 /// A problem and how bad it is.
 pub(super) struct Finding {
     pub(super) severity: Severity,
     pub(super) problem: Problem,
 }
 
-/// All contradictions; `given` tells whether the user set a key.
-pub(super) fn check(experiment: &Experiment, given: impl Fn(&str) -> bool) -> Vec<Finding> {
+/// All contradictions; `level` tells how high the layer is in which the user set a key.
+pub(super) fn check<L: PartialOrd>(
+    experiment: &Experiment,
+    level: impl Fn(&str) -> Option<L>,
+) -> Vec<Finding> {
     let mut found = Findings::default();
     found.top(experiment);
-    found.data(&experiment.data, &given);
+    found.data(&experiment.data);
     found.model(&experiment.model);
-    found.train(experiment, &given);
+    found.train(experiment, |key| level(key).is_some());
     found.phases(experiment);
+    for Idle {
+        key,
+        because,
+        message,
+        help,
+    } in idle(experiment)
+    {
+        // What a lower layer says is overruled; only beside the cause or above it is it a mistake.
+        if level(key).is_some() && level(key) >= level(because) {
+            found.error(key, message, help);
+        }
+    }
     found.0
+}
+
+/// A key that has no effect.
+pub(super) struct Idle {
+    pub(super) key: &'static str,
+    /// The key that takes the effect away.
+    because: &'static str,
+    message: String,
+    help: &'static str,
+}
+
+/// The keys that other keys leave without effect, whether the user set them or not.
+pub(super) fn idle(experiment: &Experiment) -> Vec<Idle> {
+    let data = &experiment.data;
+    let mut found = Vec::new();
+    let listed = data.manifest.is_some();
+    if listed || data.generate.is_some() {
+        let because = if listed {
+            "data.manifest"
+        } else {
+            "data.generate"
+        };
+        found.push(Idle {
+            key: "data.class_from",
+            because,
+            message: "`data.class_from` has no effect without folders".into(),
+            help: "take it out",
+        });
+    }
+    let split = match data.split.by {
+        SplitBy::Folders => Some("folders"),
+        SplitBy::Column => Some("column"),
+        SplitBy::Ratio | SplitBy::Hash => None,
+    };
+    if let Some(name) = split {
+        let shares = ["data.split.train", "data.split.val", "data.split.test"];
+        found.extend(shares.map(|key| Idle {
+            key,
+            because: "data.split.by",
+            message: format!("`{key}` has no effect with `by = \"{name}\"`"),
+            help: "take it out, or set `by = \"ratio\"`",
+        }));
+    }
+    if no_validation(&data.split) {
+        found.push(Idle {
+            key: "train.best",
+            because: "data.split.val",
+            message: needs_validation("train.best"),
+            help: GIVE_VALIDATION,
+        });
+    }
+    found
+}
+
+fn no_validation(split: &SplitConfig) -> bool {
+    matches!(split.by, SplitBy::Ratio | SplitBy::Hash) && split.val == 0.0
+}
+
+fn needs_validation(key: &str) -> String {
+    format!("`{key}` needs validation pictures, but `data.split.val` is 0")
 }
 
 #[derive(Default)]
@@ -85,7 +163,7 @@ impl Findings {
         }
     }
 
-    fn data(&mut self, data: &DataConfig, given: &impl Fn(&str) -> bool) {
+    fn data(&mut self, data: &DataConfig) {
         let read = data.root.is_some() || data.manifest.is_some();
         match (&data.generate, read) {
             (None, false) => {
@@ -110,15 +188,7 @@ impl Findings {
                 );
             }
         }
-        if given("data.class_from") && (data.manifest.is_some() || data.generate.is_some()) {
-            let help = "take it out";
-            self.error(
-                "data.class_from",
-                "`data.class_from` has no effect without folders",
-                help,
-            );
-        }
-        self.split(data, given);
+        self.split(data);
         self.sizes(data);
         if let Some(Normalize::MeanStd(MeanStd { std, .. })) = data.normalize {
             for (channel, std) in std.iter().enumerate() {
@@ -131,7 +201,7 @@ impl Findings {
         }
     }
 
-    fn split(&mut self, data: &DataConfig, given: &impl Fn(&str) -> bool) {
+    fn split(&mut self, data: &DataConfig) {
         let SplitConfig {
             by,
             train,
@@ -152,18 +222,6 @@ impl Findings {
                 self.error("data.split.train", "there is nothing to train on", help);
             }
             return;
-        }
-        let name = if by == SplitBy::Folders {
-            "folders"
-        } else {
-            "column"
-        };
-        for share in ["train", "val", "test"] {
-            let key = format!("data.split.{share}");
-            if given(&key) {
-                let message = format!("`{key}` has no effect with `by = \"{name}\"`");
-                self.error(&key, message, "take it out, or set `by = \"ratio\"`");
-            }
         }
         let by_key = "data.split.by";
         if by == SplitBy::Column && data.manifest.is_none() {
@@ -205,7 +263,7 @@ impl Findings {
         }
     }
 
-    fn train(&mut self, experiment: &Experiment, given: &impl Fn(&str) -> bool) {
+    fn train(&mut self, experiment: &Experiment, given: impl Fn(&str) -> bool) {
         let train = &experiment.train;
         let outputs = logits(&experiment.model.head).map(|at| match experiment.model.head[at] {
             HeadLayer::Dense(layer) => layer.dense,
@@ -243,18 +301,9 @@ impl Findings {
                 }
             }
         }
-        let split = &experiment.data.split;
-        let no_validation = matches!(split.by, SplitBy::Ratio | SplitBy::Hash) && split.val == 0.0;
-        for key in ["train.early_stopping", "train.best"] {
-            if no_validation && given(key) {
-                let message =
-                    format!("`{key}` needs validation pictures, but `data.split.val` is 0");
-                self.error(
-                    key,
-                    message,
-                    "take it out, or give `data.split.val` a share",
-                );
-            }
+        let key = "train.early_stopping";
+        if no_validation(&experiment.data.split) && given(key) {
+            self.error(key, needs_validation(key), GIVE_VALIDATION);
         }
     }
 

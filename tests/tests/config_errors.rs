@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use xp::config;
 
 /// A good configuration, to be spoilt.
-const BASE: &str = r#"name = "flowers"
+pub(super) const BASE: &str = r#"name = "flowers"
 seed = 1
 
 [data]
@@ -34,7 +34,7 @@ optimizer = { kind = "adam", lr = 0.001 }
 "#;
 
 /// The base with a part of it replaced.
-fn replace(part: &str, with: &str) -> String {
+pub(super) fn replace(part: &str, with: &str) -> String {
     assert!(BASE.contains(part), "the base has no {part}");
     BASE.replacen(part, with, 1)
 }

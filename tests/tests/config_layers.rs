@@ -196,8 +196,17 @@ fn values_of_flags_and_variables_are_toml_or_text() {
 #[test]
 fn the_resolved_configuration_loads_back_equal() {
     let set = ["data.normalize={mean=[0.485,0.456,0.406],std=[0.229,0.224,0.225]}"];
-    let sets: [&[&str]; 3] = [&[], &set, &["train.class_weights={'a b.c'=2.0,z=0.5}"]];
-    let files = Files::new(&[("c.toml", EXAMPLE)]);
+    let sets: [&[&str]; 6] = [
+        &[],
+        &set,
+        &["train.class_weights={'a b.c'=2.0,z=0.5}"],
+        &["data.split.by=folders"],
+        &["data.manifest=list.csv", "data.split={ by = \"column\" }"],
+        &["data.split={ val = 0, test = 0.2 }"],
+    ];
+    let patient =
+        "early_stopping = { monitor = \"val_accuracy\", min_delta = 0.001, patience = 5 }";
+    let files = Files::new(&[("c.toml", &EXAMPLE.replace(patient, ""))]);
     for sets in sets {
         let loaded = files.load("c.toml", sets, &[]).unwrap();
         std::fs::write(files.path("resolved.toml"), loaded.resolved()).unwrap();
@@ -220,6 +229,56 @@ fn the_hash_counts_what_is_computed_and_not_where() {
     );
     assert_ne!(plain, hash(&["seed=43"]));
     assert_ne!(plain, hash(&["phase[1].epochs=11"]));
+}
+
+#[test]
+fn a_higher_layer_leaves_keys_below_without_effect() {
+    let by_class = EXAMPLE.replace("[data]", "[data]\nclass_from = \"leaf\"");
+    let shares = "extends = \"base.toml\"\ndata.split.train = 0.8";
+    let by_column =
+        "extends = \"base.toml\"\ndata.manifest = \"a.csv\"\ndata.split.by = \"column\"";
+    let files = Files::new(&[
+        ("base.toml", EXAMPLE),
+        ("leaf.toml", &by_class),
+        ("shares.toml", shares),
+        ("column.toml", by_column),
+    ]);
+    let said = |name, sets: &[&str], env: &[(&str, &str)]| match files.load(name, sets, env) {
+        Ok(_) => String::new(),
+        Err(report) => report.diagnostics[0].message.clone(),
+    };
+    let (list, column) = ("data.manifest=a.csv", "data.split.by=column");
+    let env = [("XP_DATA__SPLIT__VAL", "0.1")];
+    for (name, sets, env) in [
+        ("base.toml", vec![list, column], &[][..]),
+        (
+            "base.toml",
+            vec![list, "data.split={ by = \"column\" }"],
+            &[],
+        ),
+        ("base.toml", vec!["data.split.by=folders"], &env),
+        ("leaf.toml", vec![list], &[]),
+        ("shares.toml", vec!["data.split.by=folders"], &[]),
+        ("column.toml", vec![], &[]),
+    ] {
+        assert_eq!(said(name, &sets, env), "", "{name} {sets:?} {env:?}");
+    }
+    let val = "`data.split.val` has no effect with `by = \"column\"`";
+    for sets in [
+        [list, "data.split.val=0.1", column],
+        [list, column, "data.split.val=0.1"],
+    ] {
+        assert_eq!(said("base.toml", &sets, &[]), val);
+    }
+    assert_eq!(said("column.toml", &["data.split.val=0.1"], &[]), val);
+    assert_eq!(said("column.toml", &[], &env), val);
+    let class_from = "`data.class_from` has no effect without folders";
+    let sets = [list, "data.class_from=first"];
+    assert_eq!(said("base.toml", &sets, &[]), class_from);
+    // What has no effect does not make another experiment either.
+    let hash = |sets: &[&str]| files.load("base.toml", sets, &[]).unwrap().hash();
+    let other = files.load("shares.toml", &["data.split.by=folders"], &[]);
+    assert_eq!(hash(&["data.split.by=folders"]), other.unwrap().hash());
 }
 
 #[test]

@@ -59,3 +59,42 @@ fn offers_the_nearest_backbone() {
         "error: there is no backbone `mobilenetv2`\n  help: did you mean `mobilenet_v2`?\n"
     );
 }
+
+#[test]
+fn counts_what_trains_in_each_phase() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("cats_vs_dogs.toml");
+    let config = r#"
+        name = "cats_vs_dogs"
+        seed = 1
+        data = { root = "pictures", image_size = 160 }
+        model = { backbone = "mobilenet_v2", head = [{ dense = 1 }] }
+        [[phase]]
+        name = "feature_extraction"
+        freeze = "all"
+        epochs = 1
+        optimizer = { kind = "adam", lr = 1e-3 }
+        [[phase]]
+        name = "fine_tune"
+        freeze_before = "block_11_expand_BN"
+        epochs = 1
+        optimizer = { kind = "adam", lr = 1e-4 }
+    "#;
+    std::fs::write(&path, config).expect("written");
+    let (stdout, stderr, code) = summary(&[&path.to_string_lossy()]);
+    assert_eq!((stderr.as_str(), code), ("", 0));
+    let lines: Vec<String> = stdout
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+        .collect();
+    for line in [
+        "parameters 2,259,265",
+        "trainable 1,281 in 2 tensors",
+        "trainable 1,863,873 in 58 tensors",
+    ] {
+        assert!(
+            lines.iter().any(|it| it == line),
+            "no line\n{line}\nin\n{stdout}"
+        );
+    }
+}

@@ -1,0 +1,73 @@
+//! What the README shows and what ships beside it works.
+
+use std::fs;
+use std::path::Path;
+
+use assert_cmd::Command;
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+fn readme() -> String {
+    fs::read_to_string(Path::new(ROOT).join("README.md")).unwrap()
+}
+
+fn xp(args: &[&str]) -> (String, String, Option<i32>) {
+    let mut command = Command::cargo_bin("xp").unwrap();
+    let output = command.args(args).output().unwrap();
+    (
+        String::from_utf8(output.stdout).unwrap(),
+        String::from_utf8(output.stderr).unwrap(),
+        output.status.code(),
+    )
+}
+
+#[test]
+fn the_example_loads() {
+    let readme = readme();
+    let after = readme.split("## Configuration").nth(1).unwrap();
+    let example = after.split("```toml\n").nth(1).unwrap();
+    let example = example.split("```").next().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("example.toml");
+    fs::write(&path, example).unwrap();
+    let (stdout, stderr, code) = xp(&["check", &path.to_string_lossy()]);
+    assert_eq!(
+        (stdout, stderr.as_str(), code),
+        (format!("{}: ok\n", path.display()), "", Some(0))
+    );
+}
+
+#[test]
+fn the_commands_exist() {
+    let (help, _, code) = xp(&["--help"]);
+    assert_eq!(code, Some(0));
+    let readme = readme();
+    let named: Vec<&str> = readme
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `xp "))
+        .filter_map(|rest| rest.split([' ', '`']).next())
+        .collect();
+    assert!(named.len() >= 9, "{named:?}");
+    for name in named {
+        let listed = help
+            .lines()
+            .any(|line| line.split_whitespace().next() == Some(name));
+        assert!(listed, "`xp {name}` is not in\n{help}");
+    }
+}
+
+#[test]
+fn shipped_configurations_are_good() {
+    let mut checked = 0;
+    for entry in fs::read_dir(Path::new(ROOT).join("configs")).unwrap() {
+        let path = entry.unwrap().path();
+        let text = fs::read_to_string(&path).unwrap();
+        if text.contains("weights = \"xp/") && xp::weights::embedded::EMBEDDED.is_empty() {
+            continue;
+        }
+        let (_, stderr, code) = xp(&["check", &path.to_string_lossy()]);
+        assert_eq!((stderr.as_str(), code), ("", Some(0)), "{}", path.display());
+        checked += 1;
+    }
+    assert!(checked >= 3, "only {checked} configurations were checked");
+}
