@@ -135,8 +135,8 @@ fn parent(path: &Path) -> &Path {
 
 /// Replaces the folder `target` by one that `fill` writes into, as one transaction: files are
 /// written in `NAME.tmp-XXXX` (see [`write_staged`]) and synced once, the old folder steps aside as
-/// `NAME.old`, the new one takes its place. A kill between the two renames leaves `NAME.old`, which [`whole_dir`] finds
-/// and [`recover_dir`] puts back. One writer at a time: hold a [`Lock`].
+/// `NAME.old`, the new one takes its place. A kill between the two renames leaves `NAME.old`, which
+/// [`whole_dir`] finds and [`recover_dir`] puts back. One writer at a time: hold a [`Lock`].
 pub fn replace_dir<E: From<FsError>>(
     target: &Path,
     fill: impl FnOnce(&Path) -> Result<(), E>,
