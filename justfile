@@ -42,7 +42,7 @@ release:
 quickstart: release
     tests/quickstart.sh
 
-# Compare with PyTorch on real pictures (needs ../shared and a Python with torch in XP_PYTHON)
+# Compare with PyTorch on real pictures (needs ../shared and a Python with torch in PARITY_PYTHON)
 [group('measure')]
 parity:
     cargo test --release --locked parity -- --nocapture

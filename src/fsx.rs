@@ -88,13 +88,30 @@ fn stage_and_persist(
         builder.permissions(fs::Permissions::from_mode(0o666));
     }
     let mut staged = builder.tempfile_in(folder)?;
-    let mut writer = BufWriter::with_capacity(1 << 20, staged.as_file_mut());
-    fill(&mut writer)?;
-    writer.flush()?;
-    drop(writer);
+    fill_file(staged.as_file_mut(), fill)?;
     staged.as_file().sync_all()?;
     staged.persist(path)?;
     Ok(())
+}
+
+fn fill_file(
+    file: &mut File,
+    fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut writer = BufWriter::with_capacity(1 << 20, file);
+    fill(&mut writer)?;
+    writer.flush()
+}
+
+/// Creates a file in the folder that [`replace_dir`] fills. Neither atomic nor synced: the folder
+/// takes its place as a whole, after everything in it has been synced.
+pub fn write_staged(
+    path: &Path,
+    fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<(), FsError> {
+    File::create_new(path)
+        .and_then(|mut file| fill_file(&mut file, fill))
+        .map_err(FsError::at("write", path))
 }
 
 /// Makes renames and creations in a folder survive a power cut. Does nothing off Unix, where
@@ -117,9 +134,9 @@ fn parent(path: &Path) -> &Path {
 }
 
 /// Replaces the folder `target` by one that `fill` writes into, as one transaction: files are
-/// written and synced in `NAME.tmp-XXXX`, the old folder steps aside as `NAME.old`, the new one
-/// takes its place. A kill between the two renames leaves `NAME.old`, which [`whole_dir`] finds
-/// and [`recover_dir`] puts back. One writer at a time: hold a [`Lock`].
+/// written in `NAME.tmp-XXXX` (see [`write_staged`]) and synced once, the old folder steps aside as
+/// `NAME.old`, the new one takes its place. A kill between the two renames leaves `NAME.old`, which
+/// [`whole_dir`] finds and [`recover_dir`] puts back. One writer at a time: hold a [`Lock`].
 pub fn replace_dir<E: From<FsError>>(
     target: &Path,
     fill: impl FnOnce(&Path) -> Result<(), E>,
@@ -264,7 +281,7 @@ mod tests {
     }
 
     fn fill(text: &str) -> impl FnOnce(&Path) -> Result<(), FsError> {
-        move |folder| write_atomic(&folder.join("file"), text.as_bytes())
+        move |folder| write_staged(&folder.join("file"), |file| file.write_all(text.as_bytes()))
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub struct Printer {
 impl Printer {
     /// Writes a line of data to stdout. A closed pipe is no error.
     pub fn data(&self, text: impl AsRef<str>) {
-        // A reader that went away (`xp models | head`) wants no more; there is nothing to report.
+        // A reader that went away (`xp predict ... | head`) wants no more; there is nothing to report.
         let _ = writeln!(std::io::stdout(), "{}", text.as_ref());
     }
 

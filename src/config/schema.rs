@@ -83,7 +83,7 @@ pub struct DataConfig {
     pub augment: AugmentConfig,
 }
 
-/// Pictures drawn by xp itself: five classes a set, distinguished by structure and not by colour.
+/// Pictures drawn by xp itself, in classes distinguished by structure and not by colour.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GenerateConfig {

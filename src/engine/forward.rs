@@ -4,6 +4,7 @@
 use candle_core::{Result, Tensor, bail};
 
 use super::params::Params;
+use crate::graph::cutoff::nodes_between;
 use crate::graph::{Graph, NodeId, Op, ParamKind};
 use crate::ops::activation::{self, Activation};
 use crate::ops::norm::BatchNorm;
@@ -60,26 +61,13 @@ pub(super) fn batch_norm<'a>(
 
 /// Nodes that must run to get from `from` (given) to `to`, in order; `from` is not among them.
 pub(super) fn between(graph: &Graph, from: &[NodeId], to: &[NodeId]) -> Result<Vec<NodeId>> {
-    let mut needed = vec![false; graph.nodes().len()];
-    for &id in to {
-        needed[id] = true;
+    let order = nodes_between(graph, from, to);
+    let mut nodes = order.iter().map(|&id| &graph.nodes()[id]);
+    if let Some(node) = nodes.find(|node| node.inputs.is_empty()) {
+        bail!(
+            "layer `{}` is needed but given neither as an input nor by one",
+            node.name
+        );
     }
-    let mut order = Vec::new();
-    for (id, node) in graph.nodes().iter().enumerate().rev() {
-        if !needed[id] || from.contains(&id) {
-            continue;
-        }
-        if node.inputs.is_empty() {
-            bail!(
-                "layer `{}` is needed but given neither as an input nor by one",
-                node.name
-            );
-        }
-        for &input in &node.inputs {
-            needed[input] = true;
-        }
-        order.push(id);
-    }
-    order.reverse();
     Ok(order)
 }

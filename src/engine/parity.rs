@@ -102,14 +102,14 @@ fn gradients_equal_torchvision_in_both_modes() {
     }
 }
 
-/// ImageNet weights on ten photographs. Needs `../shared` (or `XP_SHARED`) and a Python with
-/// torchvision, named by `XP_PYTHON`.
+/// ImageNet weights on ten photographs. Needs `../shared` (or `PARITY_SHARED`) and a Python with
+/// torchvision, named by `PARITY_PYTHON`.
 #[test]
 fn real_features_equal_torchvision() {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
-    let shared = std::env::var_os("XP_SHARED").map_or(beside, PathBuf::from);
-    let (true, Some(python)) = (shared.is_dir(), std::env::var_os("XP_PYTHON")) else {
-        say("skipped: needs `../shared` and `XP_PYTHON`, a Python with torchvision");
+    let shared = std::env::var_os("PARITY_SHARED").map_or(beside, PathBuf::from);
+    let (true, Some(python)) = (shared.is_dir(), std::env::var_os("PARITY_PYTHON")) else {
+        say("skipped: needs `../shared` and `PARITY_PYTHON`, a Python with torchvision");
         return;
     };
     let folder = tempfile::tempdir().unwrap();

@@ -191,7 +191,7 @@ fn input_gradient(dy: &[f32], kernel: &[f32], maps: &Maps, window: &Window) -> V
         let (tap, channel) = (at / channels, at % channels);
         kernel[(filter * channels + channel) * area + tap]
     });
-    let pixels = (PATCH_FLOATS / depth).next_multiple_of(14);
+    let pixels = (PATCH_FLOATS / depth).max(1).next_multiple_of(14);
     dx.par_chunks_mut(maps.input.elements().max(1))
         .zip(dy.par_chunks(maps.output.elements().max(1)))
         .for_each_init(
@@ -216,7 +216,7 @@ fn kernel_gradient(x: &[f32], dy: &[f32], maps: &Maps, window: &Window) -> Vec<f
     let area = window.kernel[0] * window.kernel[1];
     let depth = area * channels;
     let images = cpu::chunk_length(maps.batch, 1, GRADIENT_SHARES);
-    let pixels = (PATCH_FLOATS / depth).next_multiple_of(14);
+    let pixels = (PATCH_FLOATS / depth).max(1).next_multiple_of(14);
     let mut shares = vec![0.0; maps.batch.div_ceil(images) * filters * depth];
     shares
         .par_chunks_mut((filters * depth).max(1))

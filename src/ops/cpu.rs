@@ -15,7 +15,7 @@ pub(super) fn fits(tensors: &[&Tensor]) -> bool {
 }
 
 /// The values of a contiguous f32 tensor on the CPU.
-pub(super) struct Values<'a> {
+pub(crate) struct Values<'a> {
     storage: StorageRef<'a>,
     range: Range<usize>,
 }
@@ -23,7 +23,7 @@ pub(super) struct Values<'a> {
 impl<'a> Values<'a> {
     /// # Errors
     /// If the tensor is not contiguous f32 on the CPU.
-    pub(super) fn of(tensor: &'a Tensor) -> Result<Self> {
+    pub(crate) fn of(tensor: &'a Tensor) -> Result<Self> {
         let (storage, layout) = tensor.storage_and_layout();
         let Some((start, end)) = layout.contiguous_offsets() else {
             bail!("a tensor of shape {:?} is not contiguous", tensor.shape())

@@ -76,6 +76,12 @@ fn sigmoid(x: f64) -> f64 {
     1.0 / (1.0 + (-x).exp())
 }
 
+/// Probabilities of the two classes of one output. Each has its own sigmoid: `1 - p` in f32 is 0
+/// for the unlikely class long before its probability is.
+fn both(logit: f64) -> [f32; 2] {
+    [sigmoid(-logit) as f32, sigmoid(logit) as f32]
+}
+
 /// Position of the first largest value.
 fn argmax(row: &[f32]) -> usize {
     let later = |best: usize, i: usize| if row[i] > row[best] { i } else { best };
@@ -116,6 +122,7 @@ pub fn categorical(logits: &Tensor, target: Target<'_>) -> Result<LossOutput> {
     let mut gradient = Vec::with_capacity(logits.elem_count());
     for (row, &label) in rows_of(logits)?.iter().zip(target.labels) {
         let scale = log_sum_exp(row);
+        let mut likely = Vec::with_capacity(classes);
         let picture = weight_of(target, label);
         let mut loss = 0.0;
         for (class, logit) in row.iter().enumerate() {
@@ -129,11 +136,13 @@ pub fn categorical(logits: &Tensor, target: Target<'_>) -> Result<LossOutput> {
             if wanted > 0.0 {
                 loss -= wanted * log_probability;
             }
-            gradient.push(picture * (log_probability.exp() - wanted));
+            let probability = log_probability.exp();
+            likely.push(probability as f32);
+            gradient.push(picture * (probability - wanted));
         }
         sum += picture * loss;
         weight += picture;
-        correct += usize::from(argmax(row) == label as usize);
+        correct += usize::from(argmax(&likely) == label as usize);
     }
     LossOutput::finish(logits, sum, weight, correct, &gradient)
 }
@@ -160,24 +169,26 @@ pub fn binary(logits: &Tensor, target: Target<'_>) -> Result<LossOutput> {
         sum += picture * (softplus(logit) - wanted * logit);
         weight += picture;
         gradient.push(picture * (sigmoid(logit) - wanted));
-        correct += usize::from((logit > 0.0) == (label == 1));
+        correct += usize::from(argmax(&both(logit)) == label as usize);
     }
     LossOutput::finish(logits, sum, weight, correct, &gradient)
 }
 
-/// Probabilities of all classes, `[batch][classes]`: softmax, or (1 - p, p) of one sigmoid output.
+/// Probabilities of all classes, `[batch][classes]`: softmax, or both sides of one sigmoid output.
+/// The first largest of a row is the class that the losses count as the answer.
 ///
 /// # Errors
 /// If the logits do not have two dimensions.
 pub fn probabilities(logits: &Tensor) -> Result<Vec<Vec<f32>>> {
     let (_, outputs) = logits.dims2()?;
-    if outputs == 1 {
-        let second = candle_nn::ops::sigmoid(logits)?.flatten_all()?;
-        return Ok(second
-            .to_vec1()?
-            .into_iter()
-            .map(|p: f32| vec![1.0 - p, p])
-            .collect());
-    }
-    candle_nn::ops::softmax_last_dim(&logits.contiguous()?)?.to_vec2()
+    let rows = rows_of(logits)?;
+    let probable = rows.iter().map(|row| match outputs {
+        1 => both(f64::from(row[0])).to_vec(),
+        _ => {
+            let scale = log_sum_exp(row);
+            let probability = |logit: &f32| (f64::from(*logit) - scale).exp() as f32;
+            row.iter().map(probability).collect()
+        }
+    });
+    Ok(probable.collect())
 }

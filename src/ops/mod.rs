@@ -19,6 +19,8 @@ pub mod pool;
 mod portable;
 mod shape;
 
+pub(crate) use cpu::Values;
+
 /// Gradients of an op with a kernel and an optional bias; `None` where not asked for.
 #[derive(Debug, Default)]
 pub struct KernelGrads {

@@ -111,6 +111,53 @@ proptest! {
     }
 }
 
+#[test]
+fn both_classes_of_one_output_have_their_probability() {
+    let logits = Tensor::new(&[[40f32], [-40.0], [0.0], [1e-9]], &Device::Cpu).unwrap();
+    let probable = loss::probabilities(&logits).unwrap();
+    for pair in &probable {
+        assert!(pair.iter().all(|p| *p > 0.0), "{pair:?}");
+    }
+    assert_eq!(probable[0][0], probable[1][1]);
+    // A tie is the first class, for the loss as for whoever reads the probabilities.
+    let target = Target {
+        labels: &[1, 0, 0, 0],
+        smoothing: 0.0,
+        class_weights: None,
+    };
+    assert_eq!(probable[3], [0.5, 0.5]);
+    assert_eq!(loss::binary(&logits, target).unwrap().correct, 4);
+}
+
+/// Small whole numbers: their sums are exact in any order.
+fn integers(dims: &[usize], phase: f64) -> Tensor {
+    (wave(dims, phase).affine(3.0, 0.0).unwrap())
+        .round()
+        .unwrap()
+}
+
+#[test]
+fn a_kernel_larger_than_the_gathered_patches_convolves() {
+    let window = Window {
+        kernel: [8, 8],
+        stride: [1, 1],
+        dilation: [1, 1],
+        padding: Padding::default(),
+    };
+    let x = integers(&[1, 9, 8, 1040], 0.1);
+    let kernel = integers(&[3, 1040, 8, 8], 0.5);
+    let y = conv::forward(&x, &kernel, None, &window).unwrap();
+    let wanted = conv::portable(&x, &kernel, None, &window).unwrap();
+    assert_eq!(flat(&y), flat(&wanted));
+    let dy = integers(y.dims(), 0.9);
+    let found = conv::backward(&x, &kernel, &dy, &window, ALL).unwrap();
+    let call = |[x, kernel]: [&Tensor; 2]| conv::portable(x, kernel, None, &window);
+    let wanted = conv::portable_backward(&x, &kernel, &dy, ALL, call).unwrap();
+    for (found, wanted) in [(found.input, wanted.input), (found.kernel, wanted.kernel)] {
+        assert_eq!(flat(&found.unwrap()), flat(&wanted.unwrap()));
+    }
+}
+
 /// Five parameters of a batch norm over `channels` channels.
 struct NormParameters([Tensor; 4]);
 

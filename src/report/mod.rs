@@ -17,11 +17,11 @@ mod tests {
     use super::*;
     use std::path::PathBuf;
 
-    /// `XP_GALLERY=/tmp/gallery cargo test gallery -- --ignored` draws one of each kind to look at.
+    /// `GALLERY=/tmp/gallery cargo test gallery -- --ignored` draws one of each kind to look at.
     #[test]
     #[ignore = "for eyes"]
     fn gallery() {
-        let folder = PathBuf::from(std::env::var_os("XP_GALLERY").expect("XP_GALLERY: a folder"));
+        let folder = PathBuf::from(std::env::var_os("GALLERY").expect("GALLERY: a folder"));
         std::fs::create_dir_all(&folder).unwrap();
         let put = |name: &str, png: Result<Vec<u8>, DrawError>| {
             std::fs::write(folder.join(name), png.unwrap()).unwrap();

@@ -1,6 +1,7 @@
 //! `checkpoints/last/` and `checkpoints/best/`: everything needed to go on, replaced as one.
 
 use std::collections::BTreeMap;
+use std::io::{self, Write};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -8,7 +9,7 @@ use serde_json::Value;
 
 use super::tensors::{self, Encoded};
 use super::{RunError, Tensors};
-use crate::fsx;
+use crate::fsx::{self, FsError};
 
 /// A state of training.
 #[derive(Debug, Clone)]
@@ -27,7 +28,7 @@ const STATE: &str = "state.json";
 /// Sizes and sums of the other files; written last.
 const SUMS: &str = "sums.json";
 
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Sum {
     bytes: u64,
     blake3: String,
@@ -44,14 +45,13 @@ impl Checkpoint {
         let optimizer = Encoded::new(&self.optimizer, &folder.join(OPTIMIZER))?;
         let state = to_json(&self.state, STATE, folder)?;
         fsx::replace_dir(folder, |staged| {
-            fsx::write_atomic_with(&staged.join(WEIGHTS), |file| weights.write(file, &[]))?;
-            fsx::write_atomic_with(&staged.join(OPTIMIZER), |file| optimizer.write(file, &[]))?;
-            fsx::write_atomic(&staged.join(STATE), &state)?;
-            let mut sums = Sums::new();
-            for name in [WEIGHTS, OPTIMIZER, STATE] {
-                sums.insert(name.into(), sum(&fsx::read(&staged.join(name))?));
-            }
-            fsx::write_atomic(&staged.join(SUMS), &to_json(&sums, SUMS, folder)?)?;
+            let sums = Sums::from([
+                summed(staged, WEIGHTS, |file| weights.write(file, &[]))?,
+                summed(staged, OPTIMIZER, |file| optimizer.write(file, &[]))?,
+                summed(staged, STATE, |file| file.write_all(&state))?,
+            ]);
+            let sums = to_json(&sums, SUMS, folder)?;
+            fsx::write_staged(&staged.join(SUMS), |file| file.write_all(&sums))?;
             Ok(())
         })
     }
@@ -103,6 +103,49 @@ impl Checkpoint {
             state: from_json(&verified(STATE)?, STATE, folder)?,
         })
     }
+}
+
+/// Passes bytes on and sums them, so that no file is read back to do so.
+struct Summing<'a> {
+    file: &'a mut dyn Write,
+    bytes: u64,
+    hasher: blake3::Hasher,
+}
+
+impl Write for Summing<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.hasher.update(&bytes[..written]);
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// Writes a file of a checkpoint that is being staged; its name with its sum.
+fn summed(
+    staged: &Path,
+    name: &str,
+    fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<(String, Sum), FsError> {
+    let mut sum = Sum::default();
+    fsx::write_staged(&staged.join(name), |file| {
+        let mut file = Summing {
+            file,
+            bytes: 0,
+            hasher: blake3::Hasher::new(),
+        };
+        fill(&mut file)?;
+        sum = Sum {
+            bytes: file.bytes,
+            blake3: file.hasher.finalize().to_hex().to_string(),
+        };
+        Ok(())
+    })?;
+    Ok((name.to_owned(), sum))
 }
 
 fn sum(bytes: &[u8]) -> Sum {

@@ -40,7 +40,8 @@ fn is_pointwise(window: &Window) -> bool {
 
 /// Output pixels gathered at a time.
 fn patch_pixels(pixels: usize, depth: usize) -> usize {
-    (PATCH_FLOATS / depth).next_multiple_of(14).min(pixels)
+    let fit = (PATCH_FLOATS / depth).max(1);
+    fit.next_multiple_of(14).min(pixels)
 }
 
 /// Floats of scratch that [`conv`] wants for this geometry.
