@@ -9,7 +9,7 @@ use crate::records::MetricsRow;
 use crate::report;
 use crate::run::RunDir;
 
-/// Draws from `metrics.csv` (and `test.json`) alone, so that runs of any age can be drawn again.
+/// Draws from `metrics.csv` (and `test.json` and `manifest.json`, where there), so that runs of any age can be drawn again.
 pub fn run(args: &PlotArgs, printer: &Printer) -> Result<(), Failure> {
     let runs = args.runs.iter().map(|path| load(path, printer));
     let runs: Vec<Loaded> = runs.collect::<Result<_, _>>()?;
@@ -68,7 +68,9 @@ fn draw_one(
     output: Option<&Path>,
     printer: &Printer,
 ) -> Result<Vec<PathBuf>, Failure> {
-    let curves = report::curves(rows, &dir.name())?;
+    // Logs without a readable manifest are drawn too; the rows then tell the best epoch.
+    let best = dir.manifest().ok().and_then(|manifest| manifest.best);
+    let curves = report::curves(rows, &dir.name(), best.map(|best| best.epoch))?;
     if let Some(output) = output {
         fsx::write_atomic(output, &curves)?;
         return Ok(vec![output.to_path_buf()]);

@@ -17,6 +17,7 @@ pub struct Recorder<'a> {
     manifest: &'a ManifestWriter,
     metrics: MetricsWriter,
     rows: Vec<MetricsRow>,
+    best_epoch: Option<usize>,
     title: String,
 }
 
@@ -35,6 +36,7 @@ impl<'a> Recorder<'a> {
             progress,
             metrics,
             rows: Vec::new(),
+            best_epoch: None,
             title: title.to_owned(),
         })
     }
@@ -67,18 +69,21 @@ impl Observer for Recorder<'_> {
     fn epoch_ended(&mut self, event: EpochEnded<'_>) -> Result<(), ObserverError> {
         self.metrics.append(event.row)?;
         self.rows.push(event.row.clone());
-        self.run
-            .write_curves(&report::curves(&self.rows, &self.title)?)?;
-        if let Some(optimizer) = event.optimizer {
-            let checkpoint = Checkpoint {
-                weights: tensors(event.params),
-                optimizer: optimizer.tensors,
-                state: serde_json::json!({ "progress": event.progress, "optimizer_step": optimizer.step }),
-            };
-            self.run.write_checkpoint(Slot::Last, &checkpoint)?;
-            if event.is_best {
-                self.run.write_checkpoint(Slot::Best, &checkpoint)?;
-            }
+        if event.is_best {
+            self.best_epoch = Some(event.row.epoch);
+        }
+        let curves = report::curves(&self.rows, &self.title, self.best_epoch)?;
+        self.run.write_curves(&curves)?;
+        // Before the first step there is no optimizer, and its part of the checkpoint is empty.
+        let optimizer = event.optimizer.unwrap_or_default();
+        let checkpoint = Checkpoint {
+            weights: tensors(event.params),
+            optimizer: optimizer.tensors,
+            state: serde_json::json!({ "progress": event.progress, "optimizer_step": optimizer.step }),
+        };
+        self.run.write_checkpoint(Slot::Last, &checkpoint)?;
+        if event.is_best {
+            self.run.write_checkpoint(Slot::Best, &checkpoint)?;
         }
         if event.is_best {
             let best = BestMetrics {

@@ -17,7 +17,7 @@ use crate::run::{Fingerprints, Manifest, ManifestWriter, RunDir, Status};
 use crate::train::evaluate;
 use crate::train::feed::Feed;
 use crate::train::fit;
-use crate::train::phase::{LossPlan, Plan};
+use crate::train::phase::{LossPlan, Plan, check_batch_size};
 
 /// Runs the command.
 pub fn run(args: &ConfigArgs, printer: &Printer) -> Result<(), Failure> {
@@ -82,6 +82,8 @@ fn plan(blueprint: &Blueprint, dataset: &Dataset) -> Result<Plan, Failure> {
         counts[dataset.items[item].label] += 1;
     }
     let loss = LossPlan::new(&experiment.train, outputs, &dataset.classes, &counts)
+        .map_err(|problem| blueprint.problem(problem))?;
+    check_batch_size(graph, &blueprint.phases, experiment.train.batch_size)
         .map_err(|problem| blueprint.problem(problem))?;
     let cache = &experiment.cache;
     Ok(Plan {

@@ -66,6 +66,11 @@ impl Suffix {
         &self.plan.trained
     }
 
+    /// Names of the running batch-norm statistics that training moves, in graph order.
+    pub fn updated_statistics(&self) -> Vec<String> {
+        self.plan.statistics.values().flatten().cloned().collect()
+    }
+
     /// Training forward pass. `inputs` are the frontier's stored tensors of the batch; `dropout`
     /// is the seed of this step's dropout streams, and each node draws from its own.
     pub fn forward(&self, params: &Params, inputs: &[Tensor], dropout: u64) -> Result<Tape> {

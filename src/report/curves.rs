@@ -15,11 +15,16 @@ pub(super) const RIGHT: f64 = 782.0;
 /// Up to this many rows each value has a dot.
 pub(super) const MARKED_ROWS: usize = 45;
 
-/// Draws the rows of a run as a PNG, 800 pixels wide; `title` is the run's name. Values that are
-/// absent or not finite leave gaps.
-pub fn curves(rows: &[MetricsRow], title: &str) -> Result<Vec<u8>, DrawError> {
+/// Draws the rows of a run as a PNG, 800 pixels wide; `title` is the run's name. `best_epoch`
+/// is the epoch that the run calls its best; without it, the first with the best validation
+/// accuracy is marked. Values that are absent or not finite leave gaps.
+pub fn curves(
+    rows: &[MetricsRow],
+    title: &str,
+    best_epoch: Option<usize>,
+) -> Result<Vec<u8>, DrawError> {
     let mut canvas = Canvas::new(WIDTH, HEIGHT);
-    let best = best_row(rows);
+    let best = marked_row(rows, best_epoch);
     draw_title(&mut canvas, title, &subtitle(rows, best));
 
     let x = epoch_range(rows.iter().map(|row| row.epoch as f64));
@@ -120,12 +125,21 @@ pub(super) fn best_row(rows: &[MetricsRow]) -> Option<&MetricsRow> {
     })
 }
 
+/// The row to mark: none where the best epoch has no validation accuracy.
+fn marked_row(rows: &[MetricsRow], best_epoch: Option<usize>) -> Option<&MetricsRow> {
+    let Some(epoch) = best_epoch else {
+        return best_row(rows);
+    };
+    rows.iter()
+        .find(|row| row.epoch == epoch && Metric::Accuracy.val(row).is_finite())
+}
+
 fn subtitle(rows: &[MetricsRow], best: Option<&MetricsRow>) -> String {
     if let Some(best) = best {
         return format!(
-            "Best validation accuracy {:.2}% at epoch {}",
-            100.0 * Metric::Accuracy.val(best),
-            best.epoch
+            "Best epoch {}: validation accuracy {:.2}%",
+            best.epoch,
+            100.0 * Metric::Accuracy.val(best)
         );
     }
     let last = rows.iter().rev().find_map(|row| row.train_accuracy);
@@ -298,7 +312,20 @@ pub(super) mod tests {
     }
 
     fn draw(rows: &[MetricsRow], title: &str) -> Vec<u8> {
-        curves(rows, title).unwrap()
+        curves(rows, title, None).unwrap()
+    }
+
+    #[test]
+    fn the_best_epoch_of_the_run_is_marked() {
+        let mut log = rows(3, 0);
+        for row in &mut log {
+            row.val_accuracy = Some(0.5);
+        }
+        let marked = |log: &[MetricsRow], epoch| marked_row(log, epoch).map(|row| row.epoch);
+        assert_eq!(marked(&log, None), Some(0));
+        assert_eq!(marked(&log, Some(2)), Some(2));
+        log[2].val_accuracy = None;
+        assert_eq!(marked(&log, Some(2)), None);
     }
 
     #[test]

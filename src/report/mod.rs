@@ -29,11 +29,14 @@ mod tests {
         let started = std::time::Instant::now();
         put(
             "two_phases.png",
-            curves(&rows(10, 10), "cats_vs_dogs_mobilenet_v2"),
+            curves(&rows(10, 10), "cats_vs_dogs_mobilenet_v2", None),
         );
         dbg!(started.elapsed());
-        put("one_row.png", curves(&rows(0, 0), "one_row"));
-        put("long.png", curves(&rows(600, 400), "a thousand epochs"));
+        put("one_row.png", curves(&rows(0, 0), "one_row", None));
+        put(
+            "long.png",
+            curves(&rows(600, 400), "a thousand epochs", None),
+        );
         let mut log = rows(4, 8);
         for row in &mut log[7..] {
             row.phase = "all_layers".into();
@@ -44,12 +47,12 @@ mod tests {
         (log[3].val_loss, log[9].val_accuracy) = (Some(f64::NAN), Some(f64::NAN));
         put(
             "four_phases.png",
-            curves(&log, &"a very long name ".repeat(9)),
+            curves(&log, &"a very long name ".repeat(9), None),
         );
         for row in &mut log {
             (row.val_loss, row.val_accuracy) = (None, None);
         }
-        put("no_validation.png", curves(&log, "no_validation"));
+        put("no_validation.png", curves(&log, "no_validation", None));
         for count in [3, 9, 24] {
             let name = |i: usize| format!("flowers_mobilenet_v2_finetune_seed_{i}");
             let runs: Vec<_> = (0..count).map(|i| (name(i), rows(5 + i, 10))).collect();

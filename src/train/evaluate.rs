@@ -2,7 +2,8 @@
 
 use candle_core::{Result, Tensor};
 
-use super::feed::{Feed, FeedError, Pass};
+use super::feed::{Feed, Pass};
+use super::fit::FitError;
 use super::metrics::{Accumulator, Scores};
 use super::phase::LossPlan;
 use crate::engine::prefix::Prefix;
@@ -33,12 +34,15 @@ pub fn loss(plan: &LossPlan, logits: &Tensor, labels: &[u32]) -> Result<LossOutp
 }
 
 /// Runs a compiled network (picture to logits) over a split, without augmentation.
+///
+/// # Errors
+/// If a picture cannot be read, or if the loss is not finite.
 pub fn evaluate(
     network: &Prefix,
     plan: &LossPlan,
     feed: &Feed,
     split: Split,
-) -> std::result::Result<Evaluation, FeedError> {
+) -> std::result::Result<Evaluation, FitError> {
     let order = feed.in_order(split);
     let mut totals = Accumulator::default();
     let mut probabilities = Vec::with_capacity(feed.items(split).len());
@@ -48,8 +52,17 @@ pub fn evaluate(
         totals.add(&loss(plan, &logits, &batch.labels)?, batch.labels.len());
         probabilities.extend(loss::probabilities(&logits)?);
     }
+    let scores = totals.scores();
+    if let Some(Scores { loss, .. }) = scores
+        && !loss.is_finite()
+    {
+        return Err(FitError::NonFinite {
+            what: format!("the loss is {loss}"),
+            place: format!("the evaluation of the {} split", split.name()),
+        });
+    }
     Ok(Evaluation {
-        scores: totals.scores(),
+        scores,
         probabilities,
     })
 }

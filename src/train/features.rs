@@ -9,6 +9,7 @@ use super::phase::PhasePlan;
 use crate::engine::cache::FeatureCache;
 use crate::engine::params::Params;
 use crate::engine::prefix::Prefix;
+use crate::graph::cutoff::Frontier;
 use crate::graph::{Graph, NodeId};
 use crate::records::Split;
 
@@ -49,7 +50,8 @@ impl FeatureBank {
         Ok(tensors)
     }
 
-    /// Prepares for phase `index`: drops what it will change, then computes what it and, in the
+    /// Prepares for phase `index`: drops what it will change and what no
+    /// phase reads any more, then computes what it and, in the
     /// same pass, later phases need of layers that stay frozen until then.
     pub fn prepare(
         &mut self,
@@ -60,8 +62,8 @@ impl FeatureBank {
         feed: &Feed,
         observer: &mut dyn Observer,
     ) -> Result<(), FeedError> {
-        let frozen = &phases[index].frontier.frozen;
-        self.caches.retain(|&(_, node), _| frozen[node]);
+        self.caches
+            .retain(|&(_, node), _| is_read(phases[index..].iter().map(|p| &p.frontier), node));
         for split in [Split::Train, Split::Val] {
             if feed.is_cacheable(split) {
                 let nodes = self.wanted(graph, phases, index, split, feed.items(split).len());
@@ -152,5 +154,31 @@ impl FeatureBank {
         self.caches
             .extend(nodes.iter().map(|&node| (split, node)).zip(caches));
         Ok(())
+    }
+}
+
+/// Whether one of these phases reads the node's output before it changes.
+fn is_read<'a>(phases: impl Iterator<Item = &'a Frontier>, node: NodeId) -> bool {
+    phases
+        .take_while(|frontier| frontier.frozen[node])
+        .any(|frontier| frontier.stored.contains(&node))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn features_are_kept_for_phases_that_read_them_unchanged() {
+        let frontier = |frozen: usize, stored: NodeId| Frontier {
+            frozen: (0..4).map(|node| node < frozen).collect(),
+            stored: vec![stored],
+        };
+        let phases = [frontier(4, 3), frontier(3, 2), frontier(4, 3)];
+        let kept = |from: usize, node| is_read(phases[from..].iter(), node);
+        assert!(kept(0, 3) && kept(0, 2));
+        assert!(!kept(0, 1), "no phase reads it");
+        assert!(!kept(1, 3), "it changes before the last phase reads it");
+        assert!(!kept(2, 2), "only a phase that is over read it");
     }
 }

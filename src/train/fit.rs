@@ -16,7 +16,7 @@ use super::observer::{EpochEnded, Observer, ObserverError, PhaseStarted, Progres
 use super::optimizer::Optimizer;
 use super::phase::{PhasePlan, Plan};
 use super::schedule::learning_rate;
-use super::selfcheck::{SelfCheck, SelfCheckError};
+use super::selfcheck::{self, SelfCheck, SelfCheckError};
 use crate::config::Monitor;
 use crate::engine::params::Params;
 use crate::engine::prefix::Prefix;
@@ -28,21 +28,13 @@ use crate::rng;
 /// Why training ended without a result.
 #[derive(Debug, Error)]
 pub enum FitError {
-    /// The loss became NaN or infinite.
-    #[error(
-        "the loss is {loss} in phase `{phase}`, epoch {epoch}, step {step}, learning rate {lr:e}"
-    )]
+    /// A loss or a parameter became NaN or infinite.
+    #[error("{what} in {place}")]
     NonFinite {
-        /// Name of the phase.
-        phase: String,
-        /// Epoch over all phases.
-        epoch: usize,
-        /// Step over all phases.
-        step: u64,
-        /// Learning rate of the step.
-        lr: f64,
-        /// The loss.
-        loss: f64,
+        /// What it is, for example `the loss is NaN`.
+        what: String,
+        /// Where it was found: phase, epoch, step and learning rate, or a split.
+        place: String,
     },
     /// The self-check after a phase's first step failed.
     #[error(transparent)]
@@ -82,6 +74,7 @@ pub fn fit(
         observer,
         params,
         updated_statistics: Vec::new(),
+        checked: false,
         epoch: 0,
         step: 0,
         best: None,
@@ -109,6 +102,8 @@ struct Fit<'a> {
     params: Params,
     /// Running statistics that the current phase updates.
     updated_statistics: Vec<String>,
+    /// Whether a step of the current phase has passed the self-check.
+    checked: bool,
     epoch: usize,
     step: u64,
     best: Option<(Best, Params, MetricsRow)>,
@@ -119,8 +114,9 @@ impl Fit<'_> {
         let (plan, graph) = (self.plan, self.graph);
         let phase = &plan.phases[index];
         let inputs = Inputs::open(bank, self.feed, graph, &self.params, phase)?;
-        self.updated_statistics = phase.updated_statistics(graph);
         let suffix = Suffix::new(graph.clone(), &phase.trainable, &phase.frontier, phase.bn);
+        self.updated_statistics = suffix.updated_statistics();
+        self.checked = false;
         let mut optimizer = Optimizer::new(&phase.optimizer, suffix.trained());
         let values = suffix
             .trained()
@@ -140,7 +136,10 @@ impl Fit<'_> {
         for phase_epoch in 1..=phase.epochs {
             let started = Instant::now();
             let trained = self.train_epoch(phase, phase_epoch, &inputs, &suffix, &mut optimizer)?;
-            let val = self.validate(phase, &inputs)?;
+            let val = self.validate(phase, &inputs, trained.lr)?;
+            if val.is_none() {
+                self.check_params(phase, trained.lr)?;
+            }
             let row = MetricsRow {
                 phase: phase.name.clone(),
                 phase_epoch,
@@ -170,7 +169,7 @@ impl Fit<'_> {
     /// Epoch 0: how good the network is before any step.
     fn evaluate_first(&mut self, phase: &PhasePlan, inputs: &Inputs<'_>) -> Result<(), FitError> {
         let started = Instant::now();
-        let Some(val) = self.validate(phase, inputs)? else {
+        let Some(val) = self.validate(phase, inputs, 0.0)? else {
             return Ok(());
         };
         let row = MetricsRow {
@@ -262,7 +261,7 @@ impl Fit<'_> {
                 steps_per_epoch,
                 total_steps,
             );
-            let check = (in_phase == 0)
+            let check = (!self.checked)
                 .then(|| {
                     SelfCheck::before(&self.params, suffix.trained(), &self.updated_statistics)
                 })
@@ -271,25 +270,23 @@ impl Fit<'_> {
             let dropout = rng::derive(plan.seed, "dropout", &[self.step]);
             let tape = suffix.forward(&self.params, &features, dropout)?;
             let loss = evaluate::loss(&plan.loss, &tape.logits, &labels)?;
-            let mean = loss.sum / loss.weight;
-            if !mean.is_finite() {
-                return Err(FitError::NonFinite {
-                    phase: phase.name.clone(),
-                    epoch: self.epoch,
-                    step: self.step + 1,
-                    lr,
-                    loss: mean,
-                });
+            if !loss.sum.is_finite() {
+                let what = format!("the loss is {}", loss.sum);
+                return Err(self.non_finite(what, phase, self.step + 1, lr));
             }
             totals.add(&loss, labels.len());
-            for (name, value) in &tape.statistics {
-                self.params.set(name, value.clone())?;
-            }
-            let gradients = suffix.backward(&self.params, tape, &loss.gradient)?;
-            optimizer.step(&mut self.params, &gradients, lr)?;
-            self.step += 1;
-            if let Some(check) = check {
-                check.after(&phase.name, &self.params, suffix.trained(), &gradients)?;
+            // Classes of weight 0 teach nothing, and a batch of them alone moves nothing.
+            if loss.weight > 0.0 {
+                for (name, value) in &tape.statistics {
+                    self.params.set(name, value.clone())?;
+                }
+                let gradients = suffix.backward(&self.params, tape, &loss.gradient)?;
+                optimizer.step(&mut self.params, &gradients, lr)?;
+                self.step += 1;
+                if let Some(check) = check {
+                    check.after(&phase.name, &self.params, suffix.trained(), &gradients)?;
+                    self.checked = true;
+                }
             }
             self.observer.step(StepTaken {
                 phase: &phase.name,
@@ -297,7 +294,7 @@ impl Fit<'_> {
                 epochs,
                 done: totals.seen,
                 total,
-                loss: totals.loss().unwrap_or(f64::NAN),
+                loss: totals.loss().unwrap_or(0.0),
                 accuracy: totals.accuracy().unwrap_or(f64::NAN),
                 images_per_second: totals.seen as f64 / started.elapsed().as_secs_f64(),
             });
@@ -326,7 +323,33 @@ impl Fit<'_> {
         batches
     }
 
-    fn validate(&self, phase: &PhasePlan, inputs: &Inputs<'_>) -> Result<Option<Scores>, FitError> {
+    /// A failure of the step that was taken last, or is being taken.
+    fn non_finite(&self, what: String, phase: &PhasePlan, step: u64, lr: f64) -> FitError {
+        let place = format!(
+            "phase `{}`, epoch {}, step {step}, learning rate {lr:e}",
+            phase.name, self.epoch
+        );
+        FitError::NonFinite { what, place }
+    }
+
+    /// Without a validation split no loss tells what the last step did.
+    fn check_params(&self, phase: &PhasePlan, lr: f64) -> Result<(), FitError> {
+        match selfcheck::first_non_finite(&self.params)? {
+            None => Ok(()),
+            Some(name) => {
+                let what = format!("`{name}` has infinite or undefined values");
+                Err(self.non_finite(what, phase, self.step, lr))
+            }
+        }
+    }
+
+    /// Scores on the validation split, if there is one. `lr` is that of the last step, for errors.
+    fn validate(
+        &self,
+        phase: &PhasePlan,
+        inputs: &Inputs<'_>,
+        lr: f64,
+    ) -> Result<Option<Scores>, FitError> {
         if self.feed.items(Split::Val).is_empty() {
             return Ok(None);
         }
@@ -346,7 +369,14 @@ impl Fit<'_> {
                 labels.len(),
             );
         }
-        Ok(totals.scores())
+        let scores = totals.scores();
+        match scores {
+            Some(Scores { loss, .. }) if !loss.is_finite() => {
+                let what = format!("the validation loss is {loss}");
+                Err(self.non_finite(what, phase, self.step, lr))
+            }
+            _ => Ok(scores),
+        }
     }
 }
 

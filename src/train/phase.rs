@@ -1,11 +1,14 @@
 //! The plan: every phase resolved against the graph before any data is read.
 
+use std::sync::Arc;
+
 use crate::config::{
     BatchNormMode, ClassWeightRule, ClassWeights, EarlyStopping, Loss, Monitor, OptimizerConfig,
     PhaseConfig, Problem, ScheduleConfig, TrainConfig,
 };
+use crate::engine::suffix::Suffix;
+use crate::graph::Graph;
 use crate::graph::cutoff::{Frontier, Trainable};
-use crate::graph::{Graph, Part};
 
 /// One phase, resolved.
 #[derive(Debug, Clone)]
@@ -24,23 +27,6 @@ pub struct PhasePlan {
     pub optimizer: OptimizerConfig,
     /// How the learning rate changes.
     pub schedule: ScheduleConfig,
-}
-
-impl PhasePlan {
-    /// Names of the running batch-norm statistics that this phase updates: those of batch norms
-    /// that use the batch's statistics.
-    pub fn updated_statistics(&self, graph: &Graph) -> Vec<String> {
-        let uses_batch = |id: usize| {
-            self.trainable.node(id)
-                && (self.bn == BatchNormMode::Train || graph.nodes()[id].part == Part::Head)
-        };
-        (0..graph.nodes().len())
-            .filter(|&id| uses_batch(id))
-            .flat_map(|id| graph.params(id))
-            .filter(|spec| !spec.kind.trains())
-            .map(|spec| spec.name)
-            .collect()
-    }
 }
 
 /// Resolves all phases; reports all problems at once. `pretrained` decides the default of `bn`.
@@ -70,6 +56,32 @@ pub fn plan_phases(
     } else {
         Err(problems)
     }
+}
+
+/// Refuses batches of one picture in phases that normalise by the batch's statistics: one picture
+/// has none.
+pub fn check_batch_size(
+    graph: &Arc<Graph>,
+    phases: &[PhasePlan],
+    batch_size: usize,
+) -> Result<(), Problem> {
+    if batch_size != 1 {
+        return Ok(());
+    }
+    let by_batch = |phase: &&PhasePlan| {
+        let suffix = Suffix::new(graph.clone(), &phase.trainable, &phase.frontier, phase.bn);
+        !suffix.updated_statistics().is_empty()
+    };
+    let Some(phase) = phases.iter().find(by_batch) else {
+        return Ok(());
+    };
+    let message = format!(
+        "phase `{}` trains batch norm on the batch's statistics, and a batch of 1 picture has none",
+        phase.name
+    );
+    Err(Problem::new("train.batch_size", message).help(
+        "use at least 2, or stored statistics (`bn = \"eval\"` and no batch norm in the head)",
+    ))
 }
 
 /// Random weights have no statistics worth keeping.

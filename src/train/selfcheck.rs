@@ -200,6 +200,20 @@ fn gradient_fault(gradient: Option<&Tensor>, kernel: bool) -> candle_core::Resul
     })
 }
 
+/// The first parameter or statistic with an infinite or undefined value, in graph order.
+pub fn first_non_finite(params: &Params) -> candle_core::Result<Option<String>> {
+    for (name, param) in params.iter() {
+        let mut finite = true;
+        with_values(&param.value, |values| {
+            finite = values.iter().all(|value| value.is_finite());
+        })?;
+        if !finite {
+            return Ok(Some(name.to_owned()));
+        }
+    }
+    Ok(None)
+}
+
 /// A hash rather than a clone: a clone would share the storage that an in-place bug overwrites.
 fn fingerprint(tensor: &Tensor) -> candle_core::Result<blake3::Hash> {
     let mut hasher = blake3::Hasher::new();
