@@ -1,13 +1,15 @@
 //! `xp evaluate RUN`: a trained model on a split of its data, or on other pictures.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::restored::Restored;
 use super::{Exit, Failure, Printer, results};
 use crate::cli::EvaluateArgs;
-use crate::config::{AugmentConfig, DataConfig, SplitBy, SplitConfig};
+use crate::config::AugmentConfig;
 use crate::data::Dataset;
 use crate::records::{Split, TestReport};
+use crate::run::{RunDir, RunError};
 use crate::train::evaluate;
 use crate::train::feed::Feed;
 use crate::train::phase::LossPlan;
@@ -19,7 +21,7 @@ pub fn run(args: &EvaluateArgs, printer: &Printer) -> Result<(), Failure> {
         .into_iter()
         .find(|split| split.name() == args.split)
         .unwrap_or(Split::Test);
-    let (dataset, split) = open_data(args, &model, split)?;
+    let (dataset, split) = open_data(args, &model, split, printer)?;
     let plan = LossPlan::plain(&model.experiment.train, model.outputs);
     let feed = Feed::new(
         Arc::new(dataset),
@@ -39,58 +41,103 @@ fn open_data(
     args: &EvaluateArgs,
     model: &Restored,
     split: Split,
+    printer: &Printer,
 ) -> Result<(Dataset, Split), Failure> {
-    let experiment = &model.experiment;
+    let data = &model.experiment.data;
     let Some(root) = &args.data else {
-        let dataset = Dataset::open(&experiment.data, experiment.seed)?;
-        if dataset.split(split).is_empty() {
-            return Err(Failure::new(
-                Exit::Data,
-                format!("the data of this model has no {} split", split.name()),
-            )
-            .help("choose another with `--split`, or give pictures with `--data`"));
-        }
-        return Ok((adopt_classes(dataset, model)?, split));
+        return Ok((own_data(args, model, split, printer)?, split));
     };
-    let everything = SplitConfig {
-        by: SplitBy::Ratio,
-        train: 0.0,
-        val: 0.0,
-        test: 1.0,
-    };
-    let config = DataConfig {
-        root: Some(root.clone()),
-        manifest: None,
-        generate: None,
-        split: everything,
-        ..experiment.data.clone()
-    };
-    let dataset = Dataset::open(&config, experiment.seed)?;
-    Ok((adopt_classes(dataset, model)?, Split::Test))
+    let dataset = Dataset::labelled(root, &model.classes, data.on_corrupt)?;
+    if let Some(first) = dataset.issues.first() {
+        printer.warning(format!(
+            "{} files left out; the first: `{}` {}",
+            dataset.issues.len(),
+            first.path,
+            first.reason
+        ));
+    }
+    Ok((dataset, Split::Test))
 }
 
-/// Gives the data the model's labels; the data may lack some of its classes, but have no others.
-fn adopt_classes(mut dataset: Dataset, model: &Restored) -> Result<Dataset, Failure> {
-    let mut labels = Vec::with_capacity(dataset.classes.len());
-    for class in &dataset.classes {
-        let label = model
-            .classes
-            .iter()
-            .position(|known| known == class)
-            .ok_or_else(|| {
-                Failure::new(
-                    Exit::Data,
-                    format!("the model does not know the class `{class}`"),
-                )
-                .help(format!("its classes are {}", model.classes.join(", ")))
-            })?;
-        labels.push(label);
+/// The data that the model's configuration names, as it is today.
+fn own_data(
+    args: &EvaluateArgs,
+    model: &Restored,
+    split: Split,
+    printer: &Printer,
+) -> Result<Dataset, Failure> {
+    let experiment = &model.experiment;
+    let dataset = Dataset::open(&experiment.data, experiment.seed)?;
+    if args.model.is_dir() {
+        let run = RunDir::open(&args.model)?;
+        let warning = changes(&run, &dataset).unwrap_or_else(|error| {
+            Some(format!(
+                "cannot tell whether the data is still what the run saw: {error}"
+            ))
+        });
+        if let Some(warning) = warning {
+            printer.warning(warning);
+        }
     }
-    for item in &mut dataset.items {
-        item.label = labels[item.label];
+    let elsewhere = "evaluate on a folder of class folders with `--data`";
+    if dataset.classes != model.classes {
+        let names = |classes: &[String]| format!("`{}`", classes.join("`, `"));
+        return Err(Failure::new(
+            Exit::Data,
+            format!(
+                "the data has other classes than the model: {} instead of {}",
+                names(&dataset.classes),
+                names(&model.classes)
+            ),
+        )
+        .help(elsewhere));
     }
-    dataset.classes.clone_from(&model.classes);
+    if dataset.split(split).is_empty() {
+        return Err(Failure::new(
+            Exit::Data,
+            format!("the data of this model has no {} split", split.name()),
+        )
+        .help(format!("choose another with `--split`, or {elsewhere}")));
+    }
     Ok(dataset)
+}
+
+/// What is different about the data since the run; `None` if nothing is.
+fn changes(run: &RunDir, dataset: &Dataset) -> Result<Option<String>, RunError> {
+    let then = run.manifest()?.fingerprints;
+    if (&then.data, &then.split) == (&dataset.data_fingerprint, &dataset.split_fingerprint) {
+        return Ok(None);
+    }
+    let mut gone: BTreeMap<String, Split> = run
+        .split()?
+        .into_iter()
+        .map(|row| (row.path, row.split))
+        .collect();
+    let (mut new, mut moved) = (0, 0);
+    for item in &dataset.items {
+        match gone.remove(&item.path) {
+            None => new += 1,
+            Some(split) if split != item.split => moved += 1,
+            Some(_) => {}
+        }
+    }
+    let mut what: Vec<String> = [
+        (new, "new"),
+        (gone.len(), "gone"),
+        (moved, "in another split"),
+    ]
+    .into_iter()
+    .filter(|&(count, _)| count > 0)
+    .map(|(count, how)| format!("{count} {how}"))
+    .collect();
+    if what.is_empty() {
+        what.push("some with other contents or classes".into());
+    }
+    Ok(Some(format!(
+        "the data is not what the run saw: of its pictures, {}; pictures that the model was trained \
+         on may now count as its test",
+        what.join(", ")
+    )))
 }
 
 fn print(report: &TestReport, printer: &Printer) -> Result<(), Failure> {

@@ -9,6 +9,7 @@ use crate::report::DrawError;
 use crate::run::RunError;
 use crate::train::feed::FeedError;
 use crate::train::fit::FitError;
+use crate::train::selfcheck::{Fault, SelfCheckError};
 use crate::weights::WeightsError;
 
 /// Exit codes of the command line; see the README.
@@ -22,7 +23,7 @@ pub enum Exit {
     Data = 3,
     /// Out of memory.
     Memory = 4,
-    /// The loss is not finite.
+    /// A loss or gradient is not finite.
     NonFinite = 5,
     /// Interrupted and resumable.
     Interrupted = 75,
@@ -191,6 +192,13 @@ impl From<FitError> for Failure {
             FitError::NonFinite { .. } => Self::new(Exit::NonFinite, error).help(
                 "lower the learning rate of that phase, or give its schedule a `warmup_epochs`",
             ),
+            FitError::SelfCheck(SelfCheckError::Offences { ref offences, .. })
+                if offences
+                    .iter()
+                    .any(|offence| matches!(offence.fault, Fault::NotFinite(_))) =>
+            {
+                Self::new(Exit::NonFinite, error)
+            }
             FitError::SelfCheck(_) | FitError::Observer(_) => Self::new(Exit::Other, error),
         }
     }

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::path::Path;
 use std::sync::OnceLock;
 
 use tracing_subscriber::filter::{EnvFilter, LevelFilter};
@@ -30,11 +29,9 @@ pub fn init() {
 }
 
 /// Appends events to this file from now on.
-pub fn log_to(path: &Path) -> io::Result<()> {
-    let file = File::options().create(true).append(true).open(path)?;
+pub fn log_to(file: File) {
     // A process trains one run; a second file would be a bug elsewhere, and the first stays.
     let _ = LOG_FILE.set(file);
-    Ok(())
 }
 
 struct LogFile;

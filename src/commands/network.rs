@@ -3,6 +3,7 @@
 use candle_core::Device;
 
 use super::blueprint::Blueprint;
+use super::progress::DownloadProgress;
 use super::recorder;
 use super::{Exit, Failure, Printer};
 use crate::engine::params::Params;
@@ -10,33 +11,54 @@ use crate::graph::Part;
 use crate::run::ModelFile;
 use crate::weights;
 
-/// Random head, and backbone weights where the configuration names some. Returns what to record
-/// of where they came from.
+/// A network before training, and where its weights came from.
+#[derive(Debug)]
+pub struct Initial {
+    /// The parameters.
+    pub params: Params,
+    /// BLAKE3 of the weights' file, or `none`.
+    pub fingerprint: String,
+    /// What to tell the user of the weights, where there are any.
+    pub note: Option<String>,
+}
+
+/// Random head, and backbone weights where the configuration names some. Shows a download.
 pub fn initial(
     blueprint: &Blueprint,
     device: &Device,
     printer: &Printer,
-) -> Result<(Params, String), Failure> {
+) -> Result<Initial, Failure> {
     let experiment = &blueprint.loaded.experiment;
     let graph = &blueprint.graph;
     let mut params = Params::initialise(graph, experiment.seed, device)?;
     let Some(source) = &blueprint.weights else {
-        return Ok((params, "none".into()));
+        return Ok(Initial {
+            params,
+            fingerprint: "none".into(),
+            note: None,
+        });
     };
     let wanted: Vec<(String, Vec<usize>)> = (0..graph.nodes().len())
         .filter(|&id| graph.nodes()[id].part == Part::Backbone)
         .flat_map(|id| graph.params(id))
         .map(|spec| (spec.name, spec.dims))
         .collect();
-    let loaded = weights::load(source, blueprint.family.name, &wanted, device)?;
-    printer.note(format!(
-        "weights: {source} ({} tensors)",
-        loaded.tensors.len()
-    ));
+    let mut shown = DownloadProgress::new(*printer, source);
+    let family = blueprint.family.name;
+    let loaded = weights::load_with_progress(source, family, &wanted, device, &mut |state| {
+        shown.at(state);
+    });
+    shown.clear();
+    let loaded = loaded?;
+    let note = format!("weights: {source} ({} tensors)", loaded.tensors.len());
     for (name, value) in loaded.tensors {
         params.set(&name, value)?;
     }
-    Ok((params, loaded.fingerprint))
+    Ok(Initial {
+        params,
+        fingerprint: loaded.fingerprint,
+        note: Some(note),
+    })
 }
 
 /// The self-contained model of these parameters.

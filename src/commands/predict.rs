@@ -17,7 +17,7 @@ const BATCH: usize = 32;
 pub fn run(args: &PredictArgs, printer: &Printer) -> Result<(), Failure> {
     let model = Restored::open(&args.model)?;
     let paths = pictures(&args.images)?;
-    let top = args.top.clamp(1, model.classes.len());
+    let top = args.top.min(model.classes.len());
     let mut output = Output::new(args, printer, top);
     let mut failed = 0;
     for paths in paths.chunks(BATCH) {

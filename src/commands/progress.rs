@@ -1,14 +1,15 @@
-//! Progress of a training run: a bar with loss, accuracy, pictures a second and time left on a
+//! Progress of a training run and of downloads: a bar with loss, accuracy, pictures a second and time left on a
 //! terminal, one plain line an epoch elsewhere.
 
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::Printer;
 use crate::graph::summary::thousands;
 use crate::records::MetricsRow;
 use crate::train::observer::{FeatureProgress, PhaseStarted, StepTaken};
+use crate::weights::Download;
 
 /// Shows where training stands.
 #[derive(Debug)]
@@ -102,7 +103,7 @@ impl Progress {
         if self.bar.as_ref().is_none_or(|shown| shown.of != of) {
             self.clear();
             self.bar = Some(Bar {
-                bar: new_bar(total),
+                bar: new_bar(total as u64, "{bar:24} {pos}/{len}  {msg}  eta {eta}"),
                 of,
             });
         }
@@ -113,10 +114,56 @@ impl Progress {
     }
 }
 
-fn new_bar(total: usize) -> ProgressBar {
-    let bar =
-        ProgressBar::with_draw_target(Some(total as u64), ProgressDrawTarget::stderr_with_hz(10));
-    if let Ok(style) = ProgressStyle::with_template("{bar:24} {pos}/{len}  {msg}  eta {eta}") {
+/// Shows a download: a bar on a terminal, one line elsewhere.
+#[derive(Debug)]
+pub struct DownloadProgress<'a> {
+    printer: Printer,
+    what: &'a str,
+    bar: Option<ProgressBar>,
+    announced: bool,
+}
+
+impl<'a> DownloadProgress<'a> {
+    /// For a download of `what`, which may never begin.
+    pub fn new(printer: Printer, what: &'a str) -> Self {
+        Self {
+            printer,
+            what,
+            bar: None,
+            announced: false,
+        }
+    }
+
+    /// The download is at `state`.
+    pub fn at(&mut self, state: Download) {
+        if self.printer.interactive() {
+            let bar = self.bar.get_or_insert_with(|| {
+                let template = "{bar:24} {bytes}/{total_bytes}  {msg}  {bytes_per_sec}  eta {eta}";
+                let bar = new_bar(state.total, template);
+                bar.set_message(format!("downloading {}", self.what));
+                bar
+            });
+            bar.set_length(state.total);
+            bar.set_position(state.done);
+        } else if !self.announced {
+            self.announced = true;
+            let size = HumanBytes(state.total);
+            self.printer
+                .note(format!("downloading {} ({size})", self.what));
+        }
+    }
+
+    /// Takes the bar away.
+    pub fn clear(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn new_bar(total: u64, template: &str) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(10));
+    if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style.progress_chars("=> "));
     }
     bar.enable_steady_tick(Duration::from_millis(200));

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::blueprint::{self, Blueprint};
 use super::progress::Progress;
 use super::recorder::Recorder;
-use super::{Failure, Printer, logging, network, results};
+use super::{Exit, Failure, Printer, logging, network, results};
 use crate::cli::ConfigArgs;
 use crate::data::Dataset;
 use crate::engine::params::Params;
@@ -24,21 +24,28 @@ pub fn run(args: &ConfigArgs, printer: &Printer) -> Result<(), Failure> {
     let blueprint = Blueprint::load(&args.config, &args.sets, printer)?;
     let device = blueprint::device(&blueprint)?;
     let threads = blueprint::set_threads(blueprint.loaded.experiment.threads)?;
-    let dataset = open_data(&blueprint, printer)?;
+    let experiment = &blueprint.loaded.experiment;
+    let dataset = Dataset::open(&experiment.data, experiment.seed)?;
     let plan = plan(&blueprint, &dataset)?;
-    let (params, weights) = network::initial(&blueprint, &device, printer)?;
-    let (run, manifest) = create_run(&blueprint, &dataset, weights, threads)?;
+    let initial = network::initial(&blueprint, &device, printer)?;
+    let (run, manifest) = create_run(&blueprint, &dataset, initial.fingerprint, threads)?;
     printer.note(format!("run directory: {}", run.path().display()));
+    say_data(&dataset, printer);
+    if let Some(note) = initial.note {
+        printer.note(note);
+    }
 
-    let outcome = train(
-        &blueprint,
-        &plan,
-        params,
-        &Arc::new(dataset),
-        &run,
-        &manifest,
-        printer,
-    );
+    let outcome = write_inputs(&blueprint, &dataset, &run).and_then(|()| {
+        train(
+            &blueprint,
+            &plan,
+            initial.params,
+            &Arc::new(dataset),
+            &run,
+            &manifest,
+            printer,
+        )
+    });
     // Whatever happened is in the manifest before the process ends.
     match outcome {
         Ok(outcome) => {
@@ -47,16 +54,17 @@ pub fn run(args: &ConfigArgs, printer: &Printer) -> Result<(), Failure> {
             Ok(())
         }
         Err(failure) => {
-            manifest.end(Status::Failed, Some(failure.message.clone()))?;
+            // What it failed of matters more than that this cannot be written down.
+            if let Err(error) = manifest.end(Status::Failed, Some(failure.message.clone())) {
+                printer.warning(error.to_string());
+            }
             printer.note(format!("`{}` keeps what was done", run.path().display()));
             Err(failure)
         }
     }
 }
 
-fn open_data(blueprint: &Blueprint, printer: &Printer) -> Result<Dataset, Failure> {
-    let experiment = &blueprint.loaded.experiment;
-    let dataset = Dataset::open(&experiment.data, experiment.seed)?;
+fn say_data(dataset: &Dataset, printer: &Printer) {
     let [train, val, test] = Split::ALL.map(|split| dataset.split(split).len());
     printer.note(format!(
         "data: {} classes, {train} train, {val} val, {test} test pictures",
@@ -70,7 +78,6 @@ fn open_data(blueprint: &Blueprint, printer: &Printer) -> Result<Dataset, Failur
             dataset.issues[0].reason
         ));
     }
-    Ok(dataset)
 }
 
 fn plan(blueprint: &Blueprint, dataset: &Dataset) -> Result<Plan, Failure> {
@@ -113,10 +120,6 @@ fn create_run(
     let runs = experiment.runs_dir.clone().unwrap_or_else(|| "runs".into());
     let now = jiff::Zoned::now().datetime();
     let run = RunDir::create(&runs, &experiment.name, &loaded.hash(), now)?;
-    logging::log_to(&run.log_jsonl())?;
-    run.write_config(&loaded.text, &loaded.resolved())?;
-    run.write_split(&dataset.split_rows())?;
-    run.write_data_issues(&dataset.issues)?;
     let mut manifest = Manifest::begin("cpu", threads, experiment.seed);
     manifest.fingerprints = Fingerprints {
         data: dataset.data_fingerprint.clone(),
@@ -126,6 +129,15 @@ fn create_run(
     };
     let manifest = run.start_manifest(manifest)?;
     Ok((run, manifest))
+}
+
+/// What the run starts from, and its log.
+fn write_inputs(blueprint: &Blueprint, dataset: &Dataset, run: &RunDir) -> Result<(), Failure> {
+    logging::log_to(run.open_log()?);
+    let loaded = &blueprint.loaded;
+    run.write_config(&loaded.text, &loaded.resolved())?;
+    run.write_split(&dataset.split_rows())?;
+    Ok(run.write_data_issues(&dataset.issues)?)
 }
 
 /// What a finished run says.
@@ -163,7 +175,7 @@ fn train(
     )?;
     let fitted = fit::fit(&blueprint.graph, params, plan, &feed, &mut recorder)?;
     let (best, row) = &fitted.best;
-    network::model_file(blueprint, best, &dataset.classes)?.write(&run.model_safetensors())?;
+    run.write_model(&network::model_file(blueprint, best, &dataset.classes)?)?;
     let fitted_in = started.elapsed().as_secs_f64();
     let test = test(blueprint, plan, best, dataset, &feed, run)?;
     manifest.update(|manifest| {
@@ -196,6 +208,13 @@ fn test(
     let network = Prefix::compile(graph, best, &[0], &[graph.output()])?;
     let evaluation = evaluate::evaluate(&network, &plan.plain_loss, feed, Split::Test)?;
     let (report, predictions) = results::report(dataset, Split::Test, &evaluation);
+    if !report.loss.is_finite() {
+        return Err(Failure::new(
+            Exit::NonFinite,
+            format!("the loss on the test split is {}", report.loss),
+        )
+        .help("lower the learning rates, or look for broken pictures with `xp data`"));
+    }
     run.write_test(&report)?;
     run.write_predictions(&predictions)?;
     run.write_confusion(&report::confusion(

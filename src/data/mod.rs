@@ -17,6 +17,7 @@ pub mod split;
 mod testing;
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 pub use augment::Augment;
@@ -374,10 +375,17 @@ impl Dataset {
                         path: item.path.clone(),
                     });
                 }
-                decode::decode(&bytes).map_err(|flaw| unusable(flaw.to_string()))
+                decode_guarded(&bytes).map_err(|flaw| unusable(flaw.to_string()))
             }
         }
     }
+}
+
+/// Decodes a picture. A defect of a decoder on one hostile file must cost that file alone, not the
+/// scan, the run or the other pictures.
+fn decode_guarded(bytes: &[u8]) -> Result<image::RgbImage, decode::Flaw> {
+    catch_unwind(AssertUnwindSafe(|| decode::decode(bytes)))
+        .unwrap_or_else(|_| Err(decode::Flaw::Broken("the decoder failed".into())))
 }
 
 /// Every class has pictures, there are enough classes, and no two differ in case only.
@@ -461,13 +469,18 @@ fn check_folder(what: &'static str, path: &Path) -> Result<(), DataError> {
     Ok(())
 }
 
-/// The pictures that `path` stands for: itself, or every picture below a folder, sorted.
+/// The pictures that `path` stands for: itself, or every picture below a folder, sorted. A file
+/// that is a picture by its name alone counts: whoever opens it will say what is wrong with it.
 pub fn folder(path: &Path) -> Result<Vec<PathBuf>, DataError> {
     if !path.is_dir() {
         return Ok(vec![path.to_owned()]);
     }
     let mut pictures = Vec::new();
     for (_, file) in folders::Tree::walk(path)?.files {
+        if scan::named_like_a_picture(&file) {
+            pictures.push(file);
+            continue;
+        }
         let mut start = Vec::with_capacity(64);
         let read = std::fs::File::open(&file).and_then(|file| {
             std::io::Read::read_to_end(&mut std::io::Read::take(file, 64), &mut start)
@@ -496,7 +509,7 @@ pub fn load_picture(path: &Path, preprocess: &Preprocess) -> Result<Vec<f32>, Da
         reason,
     };
     let bytes = std::fs::read(path).map_err(|error| unusable(error.to_string()))?;
-    let picture = decode::decode(&bytes).map_err(|flaw| unusable(flaw.to_string()))?;
+    let picture = decode_guarded(&bytes).map_err(|flaw| unusable(flaw.to_string()))?;
     let resized = preprocess::Resizer::default().resize(
         picture,
         preprocess.resized(),

@@ -1,11 +1,10 @@
 //! One parallel pass over all files: hash, format by content, and a full decode to find the broken.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use rayon::prelude::*;
 
-use super::decode::{self, Flaw, Kind};
+use super::decode::{self, Kind};
 use super::error::first_ten;
 use super::listing::{Listed, Listing, issue};
 use super::{DataError, Item, Source};
@@ -107,10 +106,7 @@ fn inspect(listed: &Listed) -> Outcome {
     {
         return Outcome::NoPicture;
     }
-    // A defect of a decoder on one hostile file must not cost the whole scan.
-    let decoded = catch_unwind(AssertUnwindSafe(|| decode::decode(&bytes)))
-        .unwrap_or_else(|_| Err(Flaw::Broken("the decoder failed".into())));
-    match decoded {
+    match super::decode_guarded(&bytes) {
         Ok(picture) => Outcome::Picture {
             hash: *blake3::hash(&bytes).as_bytes(),
             width: picture.width(),
@@ -120,7 +116,8 @@ fn inspect(listed: &Listed) -> Outcome {
     }
 }
 
-fn named_like_a_picture(file: &Path) -> bool {
+/// Whether a file claims by its name to be a picture: then it is one, if a broken one.
+pub(super) fn named_like_a_picture(file: &Path) -> bool {
     let extension = file.extension().and_then(|extension| extension.to_str());
     extension.is_some_and(|extension| {
         [

@@ -1,6 +1,6 @@
 //! A run directory: its name, its files, and who may write.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
@@ -192,6 +192,13 @@ impl RunDir {
     /// `log.jsonl`: tracing events, appended by the subscriber.
     pub fn log_jsonl(&self) -> PathBuf {
         self.path.join("log.jsonl")
+    }
+
+    /// Opens `log.jsonl` to append to it.
+    pub fn open_log(&self) -> Result<File, RunError> {
+        let path = self.log_jsonl();
+        let file = File::options().create(true).append(true).open(&path);
+        Ok(file.map_err(FsError::at("open", &path))?)
     }
 
     /// `checkpoints/last` or `checkpoints/best`.

@@ -146,7 +146,7 @@ impl Manifest {
 }
 
 /// Keeps `manifest.json` true: rewrites it on every update, and every 30 seconds with a new
-/// heartbeat until it is dropped.
+/// heartbeat until it is dropped. A run that was not [ended](Self::end) by then has failed.
 #[derive(Debug)]
 pub struct ManifestWriter {
     path: PathBuf,
@@ -208,6 +208,22 @@ impl Drop for ManifestWriter {
             drop(stop);
             // The thread writes a file and never panics; if it did, there is nothing left to save.
             let _ = beat.join();
+        }
+        let ended = |manifest: &Manifest| manifest.status != Status::Running;
+        if ended(&self.manifest.lock().unwrap_or_else(PoisonError::into_inner)) {
+            return;
+        }
+        let error = match std::thread::panicking() {
+            true => "xp panicked; please report this",
+            false => "the run was given up without a word; see `log.jsonl`",
+        };
+        let marked = self.update(|manifest| {
+            manifest.status = Status::Failed;
+            manifest.ended = Some(Timestamp::now());
+            manifest.error = Some(error.into());
+        });
+        if let Err(error) = marked {
+            tracing::error!(%error, "the manifest still says that the run is at work");
         }
     }
 }
@@ -284,6 +300,22 @@ mod tests {
         assert_eq!(manifest.timings["train"], 1.5);
         assert!(manifest.ended.unwrap() >= manifest.started);
         assert!(manifest.error.unwrap().contains("NaN"));
+    }
+
+    #[test]
+    fn a_panic_leaves_a_failed_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("manifest.json");
+        let own_path = path.clone();
+        let work = std::thread::spawn(move || {
+            let _writer = ManifestWriter::start(&own_path, Manifest::begin("cpu", 2, 42)).unwrap();
+            panic!("a defect");
+        });
+        assert!(work.join().is_err());
+        let manifest = Manifest::read(&path).unwrap();
+        assert_eq!(manifest.status, Status::Failed);
+        assert!(manifest.ended.is_some());
+        assert!(manifest.error.unwrap().contains("panicked"));
     }
 
     #[test]

@@ -185,3 +185,121 @@ fn a_loss_that_is_not_finite_ends_with_exit_5_and_says_where() {
         "what was earned is kept"
     );
 }
+
+/// Ten pictures of each class in class folders below `root`.
+fn draw(root: &Path, classes: &[&str]) {
+    for (shade, class) in classes.iter().enumerate() {
+        fs::create_dir_all(root.join(class)).unwrap();
+        for index in 0..10 {
+            let picture = image::RgbImage::from_fn(32, 32, |x, y| {
+                let stripe = if (x >> shade) % 2 == 0 { 200 } else { 40 };
+                image::Rgb([stripe, (y * 8) as u8, index * 20])
+            });
+            let file = root.join(class).join(format!("{index}.png"));
+            picture.save(file).unwrap();
+        }
+    }
+}
+
+/// Trains one epoch on the class folders below `root`; returns the run directory.
+#[track_caller]
+fn run_on(root: &Path, runs: &Path, classes: usize) -> PathBuf {
+    let config = runs.join("folders.toml");
+    let text = format!(
+        r#"
+name = "folders"
+runs_dir = '{}'
+
+[data]
+root = '{}'
+split = {{ train = 0.6, val = 0.2, test = 0.2 }}
+image_size = 32
+
+[model]
+backbone = "mobilenet_v2"
+width = 0.35
+weights = "xp/mobilenet_v2_035.shapes"
+pooling = "avg"
+head = [{{ dense = {classes} }}]
+
+[train]
+batch_size = 8
+
+[[phase]]
+name = "head"
+freeze = "all"
+epochs = 1
+optimizer = {{ kind = "adam", lr = 1e-3 }}
+"#,
+        runs.join("runs").display(),
+        root.display(),
+    );
+    fs::write(&config, text).unwrap();
+    let answer = succeeds(xp(&["run", config.to_str().unwrap(), "--json"]));
+    let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
+    PathBuf::from(answer["run"].as_str().unwrap())
+}
+
+#[test]
+fn pictures_in_folders_are_evaluated_and_what_changed_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("pictures");
+    draw(&root, &["a", "b", "c"]);
+    let run = run_on(&root, folder.path(), 3);
+    let run = run.to_str().unwrap();
+    let images = |output: Output| -> u64 {
+        let report: serde_json::Value = serde_json::from_str(&succeeds(output)).unwrap();
+        report["images"].as_u64().unwrap()
+    };
+    let on = |data: &Path| {
+        let data = data.to_str().unwrap();
+        xp(&["evaluate", run, "--json", "--data", data])
+    };
+
+    assert_eq!(images(on(&root)), 30, "all of a folder is judged");
+    let one = folder.path().join("one");
+    draw(&one, &["b"]);
+    assert_eq!(images(on(&one)), 10, "a folder of one known class");
+    draw(&one, &["stranger"]);
+    let said = |output: &Output| String::from_utf8_lossy(&output.stderr).into_owned();
+    let output = on(&one);
+    assert_eq!(output.status.code(), Some(3));
+    assert!(said(&output).contains("`stranger`"), "{}", said(&output));
+
+    let own = || xp(&["evaluate", run, "--json"]);
+    let before = own();
+    assert_eq!(said(&before), "", "nothing has changed");
+    assert_eq!(images(before), 6);
+    fs::copy(one.join("stranger/3.png"), root.join("a/new.png")).unwrap();
+    fs::remove_file(root.join("c/7.png")).unwrap();
+    let after = own();
+    let warning = said(&after);
+    assert!(
+        warning.contains("the data is not what the run saw: of its pictures, 1 new, 1 gone"),
+        "{warning}"
+    );
+    succeeds(after);
+}
+
+#[test]
+fn a_broken_picture_in_a_folder_is_reported_and_the_others_are_classified() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("pictures");
+    draw(&root, &["a", "b"]);
+    let run = run_on(&root, folder.path(), 2);
+    let run = run.to_str().unwrap();
+    let mixed = root.join("a");
+    fs::write(mixed.join("b.jpg"), "no picture").unwrap();
+    fs::write(mixed.join("notes.txt"), "no picture either").unwrap();
+    let mixed = mixed.to_str().unwrap();
+    let output = xp(&["predict", run, mixed, "--csv"]);
+    assert_eq!(output.status.code(), Some(3));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("b.jpg"), "{stderr}");
+    assert!(!stderr.contains("notes.txt"), "{stderr}");
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(stdout.lines().count(), 1 + 10, "{stdout}");
+
+    let output = xp(&["predict", run, mixed, "--top", "0"]);
+    assert_eq!(output.status.code(), Some(2), "no class is no answer");
+}
