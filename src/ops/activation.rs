@@ -1,6 +1,7 @@
 //! ReLU and ReLU6.
 
 use candle_core::{Result, Tensor};
+use candle_nn::Module;
 
 use super::{cpu, shape};
 
@@ -31,8 +32,8 @@ impl Activation {
 pub(super) fn portable(x: &Tensor, activation: Activation) -> Result<Tensor> {
     match activation {
         Activation::Linear => Ok(x.clone()),
-        Activation::Relu => x.relu(),
-        Activation::Relu6 => x.clamp(0f32, 6f32),
+        Activation::Relu => candle_nn::Activation::Relu.forward(x),
+        Activation::Relu6 => candle_nn::Activation::Relu6.forward(x),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Fully connected layers.
 
 use candle_core::{Result, Tensor, bail};
+use candle_nn::Module;
 
 use super::cpu::{self, Values};
 use super::kernel::{Epilogue, PackedMatrix};
@@ -8,11 +9,7 @@ use super::{KernelGrads, Needs, conv, shape};
 
 /// The meaning, in stock Candle operations.
 fn portable(x: &Tensor, kernel: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    let y = x.matmul(&kernel.t()?.contiguous()?)?;
-    match bias {
-        Some(bias) => y.broadcast_add(bias),
-        None => Ok(y),
-    }
+    candle_nn::Linear::new(kernel.clone(), bias.cloned()).forward(x)
 }
 
 /// Batch, features and units.

@@ -248,7 +248,9 @@ impl Job for Product<'_> {
     #[inline(always)]
     unsafe fn run<I: Isa>(self) {
         let most = I::ROWS[0];
-        let chunk = (CHUNK_FLOATS / (self.depth + self.columns)).next_multiple_of(most);
+        let chunk = (CHUNK_FLOATS / (self.depth + self.columns))
+            .max(1)
+            .next_multiple_of(most);
         let null = std::ptr::null();
         let bias = self.epilogue.bias.map_or(null, <[f32]>::as_ptr);
         let residual = self.epilogue.residual.map_or(null, <[f32]>::as_ptr);
