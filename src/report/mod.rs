@@ -26,12 +26,10 @@ mod tests {
         let put = |name: &str, png: Result<Vec<u8>, DrawError>| {
             std::fs::write(folder.join(name), png.unwrap()).unwrap();
         };
-        let started = std::time::Instant::now();
         put(
             "two_phases.png",
             curves(&rows(10, 10), "cats_vs_dogs_mobilenet_v2", None),
         );
-        dbg!(started.elapsed());
         put("one_row.png", curves(&rows(0, 0), "one_row", None));
         put(
             "long.png",
