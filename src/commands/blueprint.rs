@@ -4,6 +4,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use candle_core::Device;
+
 use super::{Exit, Failure, Printer};
 use crate::config::{
     self, Activation, DenseLayer, Flavour, HeadLayer, Loaded, ModelConfig, Pooling, Problem,
@@ -19,6 +21,8 @@ use crate::zoo::registry::{self, Family};
 pub struct Blueprint {
     /// The configuration.
     pub loaded: Loaded,
+    /// Where to compute.
+    pub device: Device,
     /// Family of the backbone.
     pub family: &'static Family,
     /// Where pretrained weights come from; `None` for random ones.
@@ -48,6 +52,7 @@ impl Blueprint {
         let model = &experiment.model;
         let mut problems = Problems::default();
 
+        let device = problems.keep(device(&experiment.device));
         let family = problems.keep(registry::find(&model.backbone));
         let weights = problems.keep(weights_source(model, family));
         let flavour = weights.as_ref().and_then(|weights| {
@@ -66,18 +71,28 @@ impl Blueprint {
             let plans = plan_phases(graph, &experiment.phase, pretrained);
             plans.map_err(|all| problems.0.extend(all)).ok()
         });
+        let preprocess = family.and_then(|family| {
+            let scaling = preprocess::named(family.normalize(layers));
+            let prepared = Preprocess::from_config(&experiment.data, default_size, scaling);
+            problems.keep(prepared.map_err(|error| Problem {
+                key: "data.resize".into(),
+                message: error.to_string(),
+                help: Some(error.help().to_string()),
+            }))
+        });
         if !problems.0.is_empty() {
             return Err(loaded.report(&problems.0).into());
         }
-        let (Some(family), Some(weights), Some(flavour), Some(graph), Some(phases)) =
-            (family, weights, flavour, graph, phases)
+        let (Some(device), Some(family), Some(weights), Some(flavour)) =
+            (device, family, weights, flavour)
         else {
-            let message = "the configuration could not be resolved, and no problem was found";
-            return Err(Failure::new(Exit::Other, message));
+            return Err(unresolved());
         };
-        let scaling = preprocess::named(family.normalize(flavour));
-        let preprocess = Preprocess::from_config(&experiment.data, default_size, scaling)?;
+        let (Some(graph), Some(phases), Some(preprocess)) = (graph, phases, preprocess) else {
+            return Err(unresolved());
+        };
         Ok(Self {
+            device,
             family,
             weights,
             flavour,
@@ -92,6 +107,12 @@ impl Blueprint {
     pub fn problem(&self, problem: Problem) -> Failure {
         self.loaded.report(&[problem]).into()
     }
+}
+
+/// Something is missing although nothing was wrong: a mistake in this file.
+fn unresolved() -> Failure {
+    let message = "the configuration could not be resolved, and no problem was found";
+    Failure::new(Exit::Other, message).help("please report this with the configuration")
 }
 
 /// Problems of one configuration, gathered.
@@ -181,15 +202,15 @@ fn flavour_name(flavour: Flavour) -> &'static str {
     }
 }
 
-/// The device of a configuration. This build computes on the CPU.
-pub fn device(blueprint: &Blueprint) -> Result<candle_core::Device, Failure> {
-    match blueprint.loaded.experiment.device.as_str() {
-        "auto" | "cpu" => Ok(candle_core::Device::Cpu),
-        other => Err(blueprint.problem(Problem {
+/// The device of that name. This build computes on the CPU.
+fn device(name: &str) -> Result<Device, Problem> {
+    match name {
+        "auto" | "cpu" => Ok(Device::Cpu),
+        other => Err(Problem {
             key: "device".into(),
             message: format!("this build of xp cannot compute on `{other}`"),
             help: Some("use `device = \"cpu\"` or `\"auto\"`".into()),
-        })),
+        }),
     }
 }
 

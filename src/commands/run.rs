@@ -22,12 +22,11 @@ use crate::train::phase::{LossPlan, Plan, check_batch_size};
 /// Runs the command.
 pub fn run(args: &ConfigArgs, printer: &Printer) -> Result<(), Failure> {
     let blueprint = Blueprint::load(&args.config, &args.sets, printer)?;
-    let device = blueprint::device(&blueprint)?;
     let threads = blueprint::set_threads(blueprint.loaded.experiment.threads)?;
     let experiment = &blueprint.loaded.experiment;
     let dataset = Dataset::open(&experiment.data, experiment.seed)?;
     let plan = plan(&blueprint, &dataset)?;
-    let initial = network::initial(&blueprint, &device, printer)?;
+    let initial = network::initial(&blueprint, &blueprint.device, printer)?;
     let (run, manifest) = create_run(&blueprint, &dataset, initial.fingerprint, threads)?;
     printer.note(format!("run directory: {}", run.path().display()));
     say_data(&dataset, printer);
@@ -164,7 +163,7 @@ fn train(
         experiment.data.augment,
         experiment.train.batch_size,
         experiment.seed,
-        plan.cache_bytes,
+        experiment.cache.memory_mib << 20,
     );
     let epochs = plan.phases.iter().map(|phase| phase.epochs).sum();
     let mut recorder = Recorder::new(

@@ -721,10 +721,11 @@ impl Default for ScheduleConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CacheConfig {
-    /// Whether to cache at all.
+    /// Whether to cache features at all.
     #[serde(default = "defaults::yes")]
     pub features: bool,
-    /// Most memory for cached features, in MiB; a phase that needs more computes them anew.
+    /// Most memory for cached features, in MiB; a phase that needs more computes them anew. As much
+    /// again may hold decoded pictures, where these are read in every epoch.
     #[serde(default = "defaults::cache_memory")]
     pub memory_mib: usize,
 }
