@@ -40,11 +40,6 @@ impl<'a> Recorder<'a> {
             title: title.to_owned(),
         })
     }
-
-    /// All rows so far.
-    pub fn rows(&self) -> &[MetricsRow] {
-        &self.rows
-    }
 }
 
 impl Observer for Recorder<'_> {

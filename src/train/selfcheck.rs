@@ -8,7 +8,7 @@ use candle_core::{CpuStorage, Storage, Tensor};
 use rayon::prelude::*;
 use thiserror::Error;
 
-use crate::engine::params::{Param, Params};
+use crate::engine::params::{Param, Params, fingerprint};
 use crate::engine::suffix::Gradients;
 use crate::graph::ParamKind;
 
@@ -91,6 +91,7 @@ impl fmt::Display for Offence {
 /// What a phase's first step is compared with.
 #[derive(Debug)]
 pub struct SelfCheck {
+    /// Hashes rather than clones: a clone would share the storage that an in-place bug overwrites.
     frozen: Vec<(String, ParamKind, blake3::Hash)>,
 }
 
@@ -212,21 +213,6 @@ pub fn first_non_finite(params: &Params) -> candle_core::Result<Option<String>> 
         }
     }
     Ok(None)
-}
-
-/// A hash rather than a clone: a clone would share the storage that an in-place bug overwrites.
-fn fingerprint(tensor: &Tensor) -> candle_core::Result<blake3::Hash> {
-    let mut hasher = blake3::Hasher::new();
-    with_values(tensor, |values| {
-        let mut bytes = [0; 16 * 1024];
-        for chunk in values.chunks(bytes.len() / 4) {
-            for (bytes, value) in bytes.chunks_exact_mut(4).zip(chunk) {
-                bytes.copy_from_slice(&value.to_le_bytes());
-            }
-            hasher.update(&bytes[..chunk.len() * 4]);
-        }
-    })?;
-    Ok(hasher.finalize())
 }
 
 /// Hands over a tensor's values, without a copy where they lie contiguous in memory.
