@@ -54,6 +54,7 @@ fn conv(size: usize, channels: usize, filters: usize, kernel: usize, stride: usi
     let epilogue = Epilogue {
         bias: Some(&bias),
         residual: None,
+        accumulate: false,
         activation: Activation::Relu6,
     };
     let Some([height, width]) = window.output(size, size) else {
@@ -92,6 +93,7 @@ fn depthwise(size: usize, channels: usize, stride: usize) {
     let epilogue = Epilogue {
         bias: Some(&bias),
         residual: None,
+        accumulate: false,
         activation: Activation::Relu6,
     };
     let Some([height, width]) = window.output(size, size) else {

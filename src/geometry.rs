@@ -68,4 +68,28 @@ impl Window {
             along(width, 1, left, right)?,
         ])
     }
+
+    /// The window of the convolution that takes gradients of the output back to an input of the
+    /// given height and width; `None` if the stride is not 1 or the padding wider than the kernel.
+    pub fn transposed(&self, size: [usize; 2]) -> Option<Self> {
+        let output = self.output(size[0], size[1])?;
+        if self.stride != [1, 1] {
+            return None;
+        }
+        let along = |axis: usize, before: usize| {
+            let reach = (self.kernel[axis] - 1) * self.dilation[axis];
+            let before = reach.checked_sub(before)?;
+            let after = (size[axis] + reach).checked_sub(output[axis] + before)?;
+            Some([before, after])
+        };
+        let [top, bottom] = along(0, self.padding.top)?;
+        let [left, right] = along(1, self.padding.left)?;
+        let padding = Padding {
+            top,
+            bottom,
+            left,
+            right,
+        };
+        Some(Self { padding, ..*self })
+    }
 }

@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
 use super::cpu::{self, Values};
-use super::kernel::{self, Epilogue, PackedConv, PackedMatrix};
+use super::kernel::{self, Epilogue, PackedConv, PackedConvGrad, PackedMatrix};
 use super::shape::{self, Maps};
 use super::{KernelGrads, Needs, portable};
 use crate::geometry::{Padding, Window};
@@ -17,9 +17,6 @@ const GRADIENT_SHARES: usize = 16;
 
 /// Filters of a kernel gradient that one task handles: a few register tiles.
 const GRADIENT_FILTERS: usize = 56;
-
-/// Floats of gathered patches that a backward pass handles at a time.
-const PATCH_FLOATS: usize = 64 * 1024;
 
 /// The meaning, in stock Candle operations.
 pub(super) fn portable(
@@ -69,7 +66,10 @@ pub fn forward(
     };
     let mut y = vec![0.0; maps.output_dims().iter().product()];
     if is_pointwise(window) {
-        let matrix = pointwise_matrix(&kernel, &maps, false);
+        let (channels, filters) = (maps.input.channels, maps.output.channels);
+        let matrix = PackedMatrix::new(channels, filters, |channel, filter| {
+            kernel[filter * channels + channel]
+        });
         pointwise(x, &matrix, epilogue, &mut y);
     } else {
         let packed = PackedConv::new(&kernel, kernel_dims(&maps, window), None);
@@ -150,20 +150,6 @@ fn kernel_dims(maps: &Maps, window: &Window) -> [usize; 4] {
     [maps.output.channels, maps.input.channels, height, width]
 }
 
-/// The matrix of a 1x1 kernel `[out, in]`: `[in, out]`, or as it is for the gradient.
-fn pointwise_matrix(kernel: &[f32], maps: &Maps, transposed: bool) -> PackedMatrix {
-    let (channels, filters) = (maps.input.channels, maps.output.channels);
-    if transposed {
-        PackedMatrix::new(filters, channels, |filter, channel| {
-            kernel[filter * channels + channel]
-        })
-    } else {
-        PackedMatrix::new(channels, filters, |channel, filter| {
-            kernel[filter * channels + channel]
-        })
-    }
-}
-
 /// `y = epilogue(x * matrix)` over chunks of rows in parallel.
 pub(super) fn pointwise(x: &[f32], matrix: &PackedMatrix, epilogue: Epilogue<'_>, y: &mut [f32]) {
     /// Floats of `x` and `y` of a task.
@@ -178,30 +164,15 @@ pub(super) fn pointwise(x: &[f32], matrix: &PackedMatrix, epilogue: Epilogue<'_>
 }
 
 fn input_gradient(dy: &[f32], kernel: &[f32], maps: &Maps, window: &Window) -> Vec<f32> {
+    let packed = PackedConvGrad::new(kernel, maps.output.channels, None, maps.input, window);
+    let scratch = packed.scratch(maps.input, window);
     let mut dx = vec![0.0; maps.input_dims().iter().product()];
-    if is_pointwise(window) {
-        let matrix = pointwise_matrix(kernel, maps, true);
-        pointwise(dy, &matrix, Epilogue::default(), &mut dx);
-        return dx;
-    }
-    let (channels, filters) = (maps.input.channels, maps.output.channels);
-    let area = window.kernel[0] * window.kernel[1];
-    let depth = area * channels;
-    let matrix = PackedMatrix::new(filters, depth, |filter, at| {
-        let (tap, channel) = (at / channels, at % channels);
-        kernel[(filter * channels + channel) * area + tap]
-    });
-    let pixels = (PATCH_FLOATS / depth).max(1).next_multiple_of(14);
     dx.par_chunks_mut(maps.input.elements().max(1))
         .zip(dy.par_chunks(maps.output.elements().max(1)))
         .for_each_init(
-            || vec![0.0; pixels * depth],
+            || vec![0.0; scratch],
             |scratch, (dx, dy)| {
-                for (i, dy) in dy.chunks(pixels * filters).enumerate() {
-                    let gathered = &mut scratch[..dy.len() / filters * depth];
-                    kernel::product(dy, &matrix, Epilogue::default(), gathered);
-                    kernel::add_patches(gathered, maps.input, window, i * pixels, dx);
-                }
+                kernel::conv_input_grad(dy, 1, maps.input, &packed, window, false, dx, scratch);
             },
         );
     dx
@@ -214,31 +185,23 @@ fn kernel_gradient(x: &[f32], dy: &[f32], maps: &Maps, window: &Window) -> Vec<f
         return transposed_product(dy, filters, x, channels);
     }
     let area = window.kernel[0] * window.kernel[1];
-    let depth = area * channels;
+    let size = filters * area * channels;
     let images = cpu::chunk_length(maps.batch, 1, GRADIENT_SHARES);
-    let pixels = (PATCH_FLOATS / depth).max(1).next_multiple_of(14);
-    let mut shares = vec![0.0; maps.batch.div_ceil(images) * filters * depth];
+    let mut shares = vec![0.0; maps.batch.div_ceil(images) * size];
     shares
-        .par_chunks_mut((filters * depth).max(1))
+        .par_chunks_mut(size.max(1))
         .zip(x.par_chunks((images * maps.input.elements()).max(1)))
         .zip(dy.par_chunks((images * maps.output.elements()).max(1)))
-        .for_each_init(
-            || vec![0.0; pixels * depth],
-            |scratch, ((share, x), dy)| {
-                let maps_of_share = x
-                    .chunks(maps.input.elements())
-                    .zip(dy.chunks(maps.output.elements()));
-                for (x, dy) in maps_of_share {
-                    for (i, dy) in dy.chunks(pixels * filters).enumerate() {
-                        let gathered = &mut scratch[..dy.len() / filters * depth];
-                        kernel::patches(x, maps.input, window, i * pixels, gathered);
-                        kernel::add_transposed_product(dy, filters, 0, gathered, depth, share);
-                    }
-                }
-            },
-        );
-    let by_tap = cpu::sum_in_order(&shares, filters * depth);
-    (0..filters * depth)
+        .for_each_init(Default::default, |scratch, ((share, x), dy)| {
+            kernel::conv_kernel_grad(x, dy, maps.input, window, filters, false, share, scratch);
+        });
+    by_channel(&cpu::sum_in_order(&shares, size), channels, area)
+}
+
+/// From `[out, kernel_height * kernel_width, in]` to `[out, in, kernel_height, kernel_width]`.
+pub(crate) fn by_channel(by_tap: &[f32], channels: usize, area: usize) -> Vec<f32> {
+    let depth = area * channels;
+    (0..by_tap.len())
         .map(|i| {
             let (filter, channel, tap) = (i / depth, i % depth / area, i % area);
             by_tap[filter * depth + tap * channels + channel]
@@ -264,9 +227,11 @@ pub(super) fn transposed_product(
         .for_each(|((sums, a), b)| {
             sums.par_chunks_mut(GRADIENT_FILTERS * b_columns)
                 .enumerate()
-                .for_each(|(i, sums)| {
+                .for_each_init(Vec::new, |scratch, (i, sums)| {
                     let first = i * GRADIENT_FILTERS;
-                    kernel::add_transposed_product(a, a_columns, first, b, b_columns, sums);
+                    kernel::transposed_product(
+                        a, a_columns, first, b, b_columns, false, sums, scratch,
+                    );
                 });
         });
     cpu::sum_in_order(&shares, size)

@@ -4,10 +4,10 @@ use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
 use super::cpu::{self, Values};
-use super::kernel::{self, Epilogue, PackedDepthwise};
+use super::kernel::{self, Epilogue, PackedDepthwise, PackedDepthwiseGrad};
 use super::shape::{self, Maps};
 use super::{KernelGrads, Needs, conv, portable};
-use crate::geometry::{Padding, Window};
+use crate::geometry::Window;
 
 /// Shares of a kernel gradient, at most.
 const GRADIENT_SHARES: usize = 16;
@@ -88,8 +88,7 @@ pub fn backward(
     let (x, kernel, dy) = (Values::of(&x)?, Values::of(&kernel)?, Values::of(&dy)?);
     let mut gradients = KernelGrads::default();
     if needs.input {
-        let packed = PackedDepthwise::new(&kernel, kernel_dims(&maps, window), None);
-        let dx = input_gradient(&dy, packed, &maps, window);
+        let dx = input_gradient(&dy, &kernel, &maps, window);
         gradients.input = Some(cpu::tensor(dx, &maps.input_dims())?);
     }
     if needs.kernel {
@@ -107,44 +106,15 @@ fn kernel_dims(maps: &Maps, window: &Window) -> [usize; 4] {
     [maps.input.channels, 1, window.kernel[0], window.kernel[1]]
 }
 
-fn input_gradient(dy: &[f32], kernel: PackedDepthwise, maps: &Maps, window: &Window) -> Vec<f32> {
+fn input_gradient(dy: &[f32], kernel: &[f32], maps: &Maps, window: &Window) -> Vec<f32> {
+    let packed = PackedDepthwiseGrad::new(kernel, None, maps.input, window);
     let mut dx = vec![0.0; maps.input_dims().iter().product()];
-    let work = dx
-        .par_chunks_mut(maps.input.elements().max(1))
-        .zip(dy.par_chunks(maps.output.elements().max(1)));
-    if let Some(back) = transposed_window(maps, window) {
-        let kernel = kernel.flipped();
-        work.for_each(|(dx, dy)| {
-            kernel::depthwise(dy, 1, maps.output, &kernel, &back, Epilogue::default(), dx);
+    dx.par_chunks_mut(maps.input.elements().max(1))
+        .zip(dy.par_chunks(maps.output.elements().max(1)))
+        .for_each(|(dx, dy)| {
+            kernel::depthwise_input_grad(dy, 1, maps.input, &packed, window, false, dx);
         });
-    } else {
-        work.for_each(|(dx, dy)| {
-            kernel::depthwise_input_grad(dy, maps.input, &kernel, window, dx);
-        });
-    }
     dx
-}
-
-/// With stride 1 the gradient is a convolution with the flipped kernel: its window, unless the
-/// padding is wider than the kernel reaches.
-fn transposed_window(maps: &Maps, window: &Window) -> Option<Window> {
-    if window.stride != [1, 1] {
-        return None;
-    }
-    let reach = |axis: usize| (window.kernel[axis] - 1) * window.dilation[axis];
-    let top = reach(0).checked_sub(window.padding.top)?;
-    let left = reach(1).checked_sub(window.padding.left)?;
-    let bottom = (maps.input.height + reach(0)).checked_sub(maps.output.height + top)?;
-    let right = (maps.input.width + reach(1)).checked_sub(maps.output.width + left)?;
-    Some(Window {
-        padding: Padding {
-            top,
-            bottom,
-            left,
-            right,
-        },
-        ..*window
-    })
 }
 
 /// `[channels, 1, kernel_height, kernel_width]`.
@@ -166,7 +136,5 @@ fn kernel_gradient(x: &[f32], dy: &[f32], maps: &Maps, window: &Window) -> Vec<f
             }
         });
     let by_tap = cpu::sum_in_order(&shares, area * channels);
-    (0..area * channels)
-        .map(|i| by_tap[i % area * channels + i / area])
-        .collect()
+    conv::by_channel(&by_tap, channels, area)
 }

@@ -9,6 +9,16 @@ use super::elementwise;
 /// # Errors
 /// If `rate` does not lie in `0..1`.
 pub fn mask(x: &Tensor, rate: f64, stream: &mut impl rand::Rng) -> Result<Tensor> {
+    let values = mask_values(x.elem_count(), rate, stream)?;
+    Tensor::from_vec(values, x.shape(), x.device())
+}
+
+/// As [`mask`], so many values.
+pub(crate) fn mask_values(
+    count: usize,
+    rate: f64,
+    stream: &mut impl rand::Rng,
+) -> Result<Vec<f32>> {
     if !(0.0..1.0).contains(&rate) {
         bail!("a dropout rate of {rate} does not lie between 0 and 1")
     }
@@ -20,8 +30,7 @@ pub fn mask(x: &Tensor, rate: f64, stream: &mut impl rand::Rng) -> Result<Tensor
             kept
         }
     };
-    let values: Vec<f32> = (0..x.elem_count()).map(draw).collect();
-    Tensor::from_vec(values, x.shape(), x.device())
+    Ok((0..count).map(draw).collect())
 }
 
 /// `x * mask`; its gradient is `dy * mask`.

@@ -4,6 +4,7 @@ use candle_core::{Result, Tensor, bail};
 use rayon::prelude::*;
 
 use super::cpu::{self, Values};
+use super::kernel::{self, MapDims};
 use super::{portable, shape};
 use crate::geometry::Padding;
 
@@ -42,19 +43,16 @@ pub fn pad(x: &Tensor, padding: Padding) -> Result<Tensor> {
     let contiguous = x.contiguous()?;
     let values = Values::of(&contiguous)?;
     let values: &[f32] = &values;
-    let row = width * channels;
-    let out_row = out_width * channels;
-    let mut y = vec![0.0; batch * out_height * out_row];
-    if !values.is_empty() {
-        y.par_chunks_mut(out_height * out_row)
-            .zip(values.par_chunks(height * row))
-            .for_each(|(y, x)| {
-                let inner = y.chunks_exact_mut(out_row).skip(padding.top);
-                for (y, x) in inner.zip(x.chunks_exact(row)) {
-                    y[padding.left * channels..][..row].copy_from_slice(x);
-                }
-            });
-    }
+    let dims = MapDims {
+        height,
+        width,
+        channels,
+    };
+    let elements = out_height * out_width * channels;
+    let mut y = vec![0.0; batch * elements];
+    y.par_chunks_mut(elements.max(1))
+        .zip(values.par_chunks(dims.elements().max(1)))
+        .for_each(|(y, x)| kernel::pad(x, dims, padding, y));
     cpu::tensor(y, &[batch, out_height, out_width, channels])
 }
 

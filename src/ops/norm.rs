@@ -107,7 +107,7 @@ fn vector(tensor: &Tensor) -> Result<Vec<f32>> {
 }
 
 /// `1 / sqrt(variance + epsilon)`.
-fn inverse_deviation(variance: &[f32], epsilon: f64) -> Vec<f64> {
+pub(crate) fn inverse_deviation(variance: &[f32], epsilon: f64) -> Vec<f64> {
     let inverse = |v: &f32| 1.0 / (f64::from(*v) + epsilon).sqrt();
     variance.iter().map(inverse).collect()
 }
@@ -212,13 +212,7 @@ pub fn forward_train(x: &Tensor, norm: BatchNorm<'_>, momentum: f64) -> Result<T
         let [y, mean, variance] = portable_train(x, norm)?;
         (y, mean, variance)
     };
-    let blend = |running: &Tensor, new: &Tensor, factor: f64| {
-        running.affine(1.0 - momentum, 0.0)? + new.affine(momentum * factor, 0.0)?
-    };
-    // PyTorch divides by `rows - 1` here, and by `rows` in the normalisation.
-    let unbiased = rows as f64 / rows.saturating_sub(1).max(1) as f64;
-    let running_mean = blend(norm.mean, &mean, 1.0)?;
-    let running_variance = blend(norm.variance, &variance, unbiased)?;
+    let [running_mean, running_variance] = running(norm, &mean, &variance, rows, momentum)?;
     Ok(Trained {
         y,
         mean,
@@ -226,6 +220,25 @@ pub fn forward_train(x: &Tensor, norm: BatchNorm<'_>, momentum: f64) -> Result<T
         running_mean,
         running_variance,
     })
+}
+
+/// Running mean and variance after a batch of so many rows.
+pub(crate) fn running(
+    norm: BatchNorm<'_>,
+    mean: &Tensor,
+    variance: &Tensor,
+    rows: usize,
+    momentum: f64,
+) -> Result<[Tensor; 2]> {
+    let blend = |running: &Tensor, new: &Tensor, factor: f64| {
+        running.affine(1.0 - momentum, 0.0)? + new.affine(momentum * factor, 0.0)?
+    };
+    // PyTorch divides by `rows - 1` here, and by `rows` in the normalisation.
+    let unbiased = rows as f64 / rows.saturating_sub(1).max(1) as f64;
+    Ok([
+        blend(norm.mean, mean, 1.0)?,
+        blend(norm.variance, variance, unbiased)?,
+    ])
 }
 
 /// Gradients of [`forward_train`], given the batch's mean and biased variance.
@@ -278,10 +291,70 @@ fn batch_moments(x: &[f32], channels: usize) -> [Vec<f32>; 2] {
             let (mean, squares) = part.split_at_mut(channels);
             kernel::moments(x, mean, squares);
         });
+    join_moments(
+        parts
+            .chunks(2 * channels)
+            .zip(x.chunks(chunk))
+            .map(|(part, x)| (part, x.len() / channels)),
+        channels,
+    )
+}
+
+/// Mean and sum of squared deviations of each channel on one thread, in short sums: a long one in
+/// f32 would lose digits.
+pub(crate) fn moments(x: &[f32], mean: &mut [f32], squares: &mut [f32]) {
+    let channels = mean.len().max(1);
+    let block = SHORT_SUM * channels;
+    let mut parts = vec![0.0; x.len().div_ceil(block) * 2 * channels];
+    for (part, x) in parts.chunks_mut(2 * channels).zip(x.chunks(block)) {
+        let (mean, squares) = part.split_at_mut(channels);
+        kernel::moments(x, mean, squares);
+    }
+    let blocks = x.chunks(block).map(|x| x.len() / channels);
+    let [joint, variance] = join_moments(parts.chunks(2 * channels).zip(blocks), channels);
+    mean.copy_from_slice(&joint);
+    let rows = (x.len() / channels) as f32;
+    for (squares, variance) in squares.iter_mut().zip(variance) {
+        *squares = variance * rows;
+    }
+}
+
+/// Rows that a sum in f32 goes over.
+const SHORT_SUM: usize = 256;
+
+/// Sums of `dy` and of `dy (x - mean)` of each channel on one thread, in short sums.
+pub(crate) fn gradient_sums(x: &[f32], dy: &[f32], mean: &[f32], sums: &mut [f32]) {
+    let channels = mean.len().max(1);
+    let block = SHORT_SUM * channels;
+    let mut parts = vec![0.0; x.len().div_ceil(block) * 2 * channels];
+    let blocks = x.chunks(block).zip(dy.chunks(block));
+    for (part, (x, dy)) in parts.chunks_mut(2 * channels).zip(blocks) {
+        let (dy_sum, dy_x) = part.split_at_mut(channels);
+        kernel::norm_grad_sums(x, dy, mean, NormGradSums { dy: dy_sum, dy_x });
+    }
+    sums.copy_from_slice(&cpu::sum_in_order(&parts, 2 * channels));
+}
+
+/// Sum over all but the last axis on one thread, in short sums.
+pub(crate) fn sum_of_rows(x: &[f32], sums: &mut [f32]) {
+    let channels = sums.len().max(1);
+    let block = SHORT_SUM * channels;
+    let mut parts = vec![0.0; x.len().div_ceil(block) * channels];
+    for (part, x) in parts.chunks_mut(channels).zip(x.chunks(block)) {
+        kernel::add_rows(x, part);
+    }
+    sums.copy_from_slice(&cpu::sum_in_order(&parts, channels));
+}
+
+/// Mean and biased variance from `[mean, squared deviations]` of parts of so many rows.
+pub(crate) fn join_moments<'a>(
+    parts: impl Iterator<Item = (&'a [f32], usize)>,
+    channels: usize,
+) -> [Vec<f32>; 2] {
     let (mut mean, mut squares) = (vec![0f64; channels], vec![0f64; channels]);
     let mut rows = 0.0;
-    for (part, x) in parts.chunks(2 * channels).zip(x.chunks(chunk)) {
-        let new = (x.len() / channels) as f64;
+    for (part, new) in parts {
+        let new = new as f64;
         for channel in 0..channels {
             let gap = f64::from(part[channel]) - mean[channel];
             mean[channel] += gap * new / (rows + new);
@@ -293,6 +366,28 @@ fn batch_moments(x: &[f32], channels: usize) -> [Vec<f32>; 2] {
     [
         mean.into_iter().map(|mean| mean as f32).collect(),
         squares.into_iter().map(|s| (s / rows) as f32).collect(),
+    ]
+}
+
+/// Coefficients `[a, b, c]` of the gradient to the input, `a dy + b (x - mean) + c`, from the
+/// `sum` of `dy` and that of `dy (x - mean)` over so many rows; without batch statistics, `None`.
+pub(crate) fn input_coefficients(
+    gamma: &[f32],
+    inverse: &[f64],
+    sums: Option<([&[f32]; 2], usize)>,
+) -> [Vec<f32>; 3] {
+    let scale = |c: usize| f64::from(gamma[c]) * inverse[c];
+    let per_row = |which: usize, c: usize| match sums {
+        Some((sums, rows)) => f64::from(sums[which][c]) / rows.max(1) as f64,
+        None => 0.0,
+    };
+    let each = |f: &dyn Fn(usize) -> f64| -> Vec<f32> {
+        (0..gamma.len()).map(|channel| f(channel) as f32).collect()
+    };
+    [
+        each(&scale),
+        each(&|c| -scale(c) * inverse[c] * inverse[c] * per_row(1, c)),
+        each(&|c| -scale(c) * per_row(0, c)),
     ]
 }
 
@@ -331,14 +426,9 @@ fn gradients(
     }
     if input {
         let gamma = vector(norm.gamma)?;
-        let scale = |c: usize| f64::from(gamma[c]) * inverse[c];
-        let rows = (x.len() / channels.max(1)).max(1) as f64;
-        let per_row = |sum: f32| if training { f64::from(sum) / rows } else { 0.0 };
-        let coefficient =
-            |f: &dyn Fn(usize) -> f64| -> Vec<f32> { (0..channels).map(|c| f(c) as f32).collect() };
-        let a = coefficient(&scale);
-        let b = coefficient(&|c| -scale(c) * inverse[c] * inverse[c] * per_row(product[c]));
-        let c = coefficient(&|c| -scale(c) * per_row(sum[c]));
+        let rows = x.len() / channels.max(1);
+        let sums = training.then_some(([sum.as_slice(), product.as_slice()], rows));
+        let [a, b, c] = input_coefficients(&gamma, &inverse, sums);
         let mut dx = vec![0.0; x.len()];
         dx.par_chunks_mut(chunk)
             .zip(x.par_chunks(chunk).zip(dy.par_chunks(chunk)))

@@ -78,22 +78,15 @@ pub fn global_max_backward(x: &Tensor, dy: &Tensor) -> Result<Tensor> {
     let (values, dy) = (Values::of(&contiguous)?, Values::of(&dy)?);
     let (values, dy): (&[f32], &[f32]) = (&values, &dy);
     let mut dx = vec![0.0; values.len()];
-    let elements = (height * width * channels).max(1);
+    let map = MapDims {
+        height,
+        width,
+        channels,
+    };
+    let elements = map.elements().max(1);
     dx.par_chunks_mut(elements)
         .zip(values.par_chunks(elements))
         .zip(dy.par_chunks(channels.max(1)))
-        .for_each(|((dx, x), dy)| {
-            let mut first = vec![0; channels];
-            for (at, value) in x.iter().enumerate() {
-                let best = &mut first[at % channels];
-                let most = x[*best * channels + at % channels];
-                if *value > most || (value.is_nan() && !most.is_nan()) {
-                    *best = at / channels;
-                }
-            }
-            for (channel, (pixel, dy)) in first.into_iter().zip(dy).enumerate() {
-                dx[pixel * channels + channel] = *dy;
-            }
-        });
+        .for_each(|((dx, x), dy)| kernel::global_max_grad(x, dy, map, dx));
     cpu::tensor(dx, x.dims())
 }

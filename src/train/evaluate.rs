@@ -1,5 +1,7 @@
 //! Losses and whole-split evaluation.
 
+use std::ops::Range;
+
 use candle_core::{Result, Tensor};
 
 use super::feed::{Feed, Pass};
@@ -30,6 +32,27 @@ pub fn loss(plan: &LossPlan, logits: &Tensor, labels: &[u32]) -> Result<LossOutp
         loss::binary(logits, target)
     } else {
         loss::categorical(logits, target)
+    }
+}
+
+/// The gradient of a batch's mean loss to the logits of a part of it.
+pub fn loss_gradient(
+    plan: &LossPlan,
+    labels: &[u32],
+) -> impl Fn(&Tensor, Range<usize>) -> Result<Tensor> + Sync {
+    let weight = |label: &u32| match &plan.class_weights {
+        Some(weights) => weights.get(*label as usize).copied().map_or(0.0, f64::from),
+        None => 1.0,
+    };
+    let total: f64 = labels.iter().map(weight).sum();
+    move |logits, pictures| {
+        let part = loss(plan, logits, &labels[pictures])?;
+        let share = if total > 0.0 {
+            part.weight / total
+        } else {
+            0.0
+        };
+        part.gradient.affine(share, 0.0)
     }
 }
 

@@ -20,7 +20,7 @@ use super::selfcheck::{self, SelfCheck, SelfCheckError};
 use crate::config::Monitor;
 use crate::engine::params::Params;
 use crate::engine::prefix::Prefix;
-use crate::engine::suffix::Suffix;
+use crate::engine::suffix::{Stepped, Suffix};
 use crate::graph::Graph;
 use crate::records::{MetricsRow, Split};
 use crate::rng;
@@ -268,8 +268,13 @@ impl Fit<'_> {
                 .transpose()?;
 
             let dropout = rng::derive(plan.seed, "dropout", &[self.step]);
-            let tape = suffix.forward(&self.params, &features, dropout)?;
-            let loss = evaluate::loss(&plan.loss, &tape.logits, &labels)?;
+            let gradient = evaluate::loss_gradient(&plan.loss, &labels);
+            let Stepped {
+                logits,
+                statistics,
+                gradients,
+            } = suffix.step(&self.params, &features, dropout, &gradient)?;
+            let loss = evaluate::loss(&plan.loss, &logits, &labels)?;
             if !loss.sum.is_finite() {
                 let what = format!("the loss is {}", loss.sum);
                 return Err(self.non_finite(what, phase, self.step + 1, lr));
@@ -277,10 +282,9 @@ impl Fit<'_> {
             totals.add(&loss, labels.len());
             // Classes of weight 0 teach nothing, and a batch of them alone moves nothing.
             if loss.weight > 0.0 {
-                for (name, value) in &tape.statistics {
-                    self.params.set(name, value.clone())?;
+                for (name, value) in statistics {
+                    self.params.set(&name, value)?;
                 }
-                let gradients = suffix.backward(&self.params, tape, &loss.gradient)?;
                 optimizer.step(&mut self.params, &gradients, lr)?;
                 self.step += 1;
                 if let Some(check) = check {

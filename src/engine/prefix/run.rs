@@ -10,9 +10,8 @@ use super::schedule::{MOST_PICTURES, Place, Schedule, Stage};
 use crate::engine::forward;
 use crate::engine::memory::{self, Slice};
 use crate::engine::params::Params;
-use crate::geometry::Padding;
 use crate::graph::{Graph, NodeId, Shape};
-use crate::ops::kernel::{self, Epilogue, MapDims};
+use crate::ops::kernel::{self, Epilogue};
 
 /// Steps with planned memory.
 #[derive(Debug)]
@@ -260,6 +259,7 @@ fn run_step(
                 bias: bias.as_deref(),
                 residual,
                 activation,
+                accumulate: false,
             };
             kernel::conv(x, count, *dims, kernel, window, epilogue, y, scratch);
         }
@@ -273,31 +273,16 @@ fn run_step(
                 bias: bias.as_deref(),
                 residual,
                 activation,
+                accumulate: false,
             };
             kernel::depthwise(x, count, *dims, kernel, window, epilogue, y);
         }
         Kernel::Affine { scale, offset } => {
             kernel::affine(x, scale, offset, residual, activation, y);
         }
-        Kernel::Pad { dims, padding } => pad(x, *dims, *padding, y),
+        Kernel::Pad { dims, padding } => kernel::pad(x, *dims, *padding, y),
         Kernel::GlobalAvg(dims) => kernel::global_avg(x, count, *dims, y),
         Kernel::GlobalMax(dims) => kernel::global_max(x, count, *dims, y),
-    }
-}
-
-/// Zeros around every map of `x`, for pads that no convolution could take in.
-fn pad(x: &[f32], dims: MapDims, padding: Padding, y: &mut [f32]) {
-    let row = dims.width * dims.channels;
-    let left = padding.left * dims.channels;
-    let padded_row = row + left + padding.right * dims.channels;
-    let padded = padded_row * (dims.height + padding.top + padding.bottom);
-    y.fill(0.0);
-    let maps = y.chunks_exact_mut(padded.max(1));
-    for (map, padded) in x.chunks_exact(dims.elements().max(1)).zip(maps) {
-        let rows = padded.chunks_exact_mut(padded_row).skip(padding.top);
-        for (from, to) in map.chunks_exact(row.max(1)).zip(rows) {
-            to[left..left + row].copy_from_slice(from);
-        }
     }
 }
 

@@ -3,7 +3,8 @@
 use candle_core::{Result, Tensor, bail};
 
 use super::plan::Plan;
-use super::{Gradients, Tape, activation};
+use super::portable::Tape;
+use super::{Gradients, activation};
 use crate::engine::forward;
 use crate::engine::params::Params;
 use crate::graph::{Graph, NodeId, Op, ParamKind, Shape};
@@ -20,13 +21,6 @@ pub(super) fn run(
     tape: Tape,
     dlogits: &Tensor,
 ) -> Result<Gradients> {
-    if dlogits.dims() != tape.logits.dims() {
-        bail!(
-            "the gradient to logits {:?} has dimensions {:?}",
-            tape.logits.dims(),
-            dlogits.dims()
-        );
-    }
     let mut pass = Pass {
         graph,
         plan,
@@ -87,9 +81,6 @@ impl Pass<'_> {
                 let grads = dense::backward(x, kernel, dy, needs)?;
                 self.keep_kernel(id, input, grads)
             }
-            Op::BatchNorm { .. } if self.tape.folded.contains_key(&id) => {
-                self.folded(id, input, dy)
-            }
             Op::BatchNorm { epsilon, .. } => self.batch_norm(id, input, dy, epsilon),
             _ if !needed && !matches!(node.op, Op::Add) => Ok(()),
             Op::Relu | Op::Relu6 => {
@@ -147,25 +138,6 @@ impl Pass<'_> {
         };
         self.keep(id, ParamKind::Gamma, grads.gamma);
         self.keep(id, ParamKind::Beta, grads.beta);
-        self.accumulate_if_any(input, grads.input)
-    }
-
-    /// A batch norm that ran as one with the convolution before it.
-    fn folded(&mut self, id: NodeId, conv: NodeId, dy: &Tensor) -> Result<()> {
-        let Some(folded) = self.tape.folded.remove(&id) else {
-            return Ok(());
-        };
-        let input = self.graph.nodes()[conv].inputs[0];
-        let (x, kernel, needs) = self.kernel(conv, input)?;
-        let needs = [needs.input, needs.kernel, self.plan.trains[id]];
-        let op = &self.graph.nodes()[conv].op;
-        let grads = folded.backward(op, x, kernel, dy, needs)?;
-        self.keep(id, ParamKind::Gamma, grads.gamma);
-        self.keep(id, ParamKind::Beta, grads.beta);
-        self.keep(conv, ParamKind::Kernel, grads.kernel);
-        if self.params.of(self.graph, conv, ParamKind::Bias).is_some() {
-            self.keep(conv, ParamKind::Bias, grads.bias);
-        }
         self.accumulate_if_any(input, grads.input)
     }
 

@@ -27,10 +27,6 @@ pub(super) struct Plan {
     pub(super) batch_statistics: Vec<bool>,
     /// Names of running mean and variance of those.
     pub(super) statistics: BTreeMap<NodeId, [String; 2]>,
-    /// The convolution that a batch norm runs with, as one.
-    pub(super) folded: Vec<Option<NodeId>>,
-    /// Whether a convolution runs with the batch norm behind it.
-    pub(super) folds: Vec<bool>,
     /// Whether the reverse pass reads the node's output.
     pub(super) keep: Vec<bool>,
     /// How often the forward pass reads the node's output.
@@ -58,8 +54,6 @@ impl Plan {
             frozen: frontier.frozen.clone(),
             batch_statistics: none(),
             statistics: BTreeMap::new(),
-            folded: vec![None; nodes.len()],
-            folds: none(),
             keep: none(),
             reads: vec![0; nodes.len()],
         };
@@ -88,15 +82,8 @@ impl Plan {
                 plan.statistics.insert(id, names);
             }
         }
-        for &id in &order {
-            if let Some(conv) = plan.foldable(graph, id) {
-                plan.folded[id] = Some(conv);
-                plan.folds[conv] = true;
-            }
-        }
         for &id in order.iter().filter(|&&id| plan.gradient[id]) {
             match nodes[id].op {
-                Op::BatchNorm { .. } if plan.folded[id].is_some() => {}
                 Op::Conv2d { .. }
                 | Op::DepthwiseConv2d { .. }
                 | Op::Dense { .. }
@@ -113,22 +100,5 @@ impl Plan {
         }
         plan.order = order;
         plan
-    }
-
-    /// The convolution that this batch norm can run with: it has stored statistics, nothing else
-    /// reads the convolution, and the scale's gradient comes with the kernel's.
-    fn foldable(&self, graph: &Graph, id: NodeId) -> Option<NodeId> {
-        let node = &graph.nodes()[id];
-        let &[conv] = node.inputs.as_slice() else {
-            return None;
-        };
-        let is_norm = matches!(node.op, Op::BatchNorm { .. }) && !self.batch_statistics[id];
-        let is_conv = matches!(
-            graph.nodes()[conv].op,
-            Op::Conv2d { .. } | Op::DepthwiseConv2d { .. }
-        );
-        let alone = self.reads[conv] == 1 && !self.stored.contains(&conv);
-        let gradient = self.gradient[conv] && (self.trains[conv] || !self.trains[id]);
-        (is_norm && is_conv && alone && gradient).then_some(conv)
     }
 }

@@ -27,6 +27,16 @@ impl PackedConv {
         Self { matrix }
     }
 
+    /// A kernel packed already, `[kernel_height * kernel_width * in, out]`.
+    pub(super) fn of_matrix(matrix: PackedMatrix) -> Self {
+        Self { matrix }
+    }
+
+    /// Input channels, for the window that goes with the kernel.
+    pub(super) fn channels(&self, window: &Window) -> usize {
+        self.matrix.depth() / (window.kernel[0] * window.kernel[1])
+    }
+
     /// Output channels.
     pub fn filters(&self) -> usize {
         self.matrix.columns()
@@ -34,7 +44,7 @@ impl PackedConv {
 }
 
 /// Whether the map itself is the left matrix.
-fn is_pointwise(window: &Window) -> bool {
+pub(super) fn is_pointwise(window: &Window) -> bool {
     window.kernel == [1, 1] && window.stride == [1, 1] && window.padding == Padding::default()
 }
 
@@ -99,7 +109,7 @@ pub fn conv(
 
 /// Gathers the patches of the output pixels from `first` on, each `[kernel_height, kernel_width,
 /// channels]` with zeros where the window hangs over, until `gathered` is full.
-pub(crate) fn patches(
+pub(super) fn patches(
     x: &[f32],
     input: MapDims,
     window: &Window,
@@ -125,29 +135,6 @@ pub(crate) fn patches(
     }
 }
 
-/// Adds patches back to where they came from: the transpose of [`patches`].
-pub(crate) fn add_patches(
-    gathered: &[f32],
-    input: MapDims,
-    window: &Window,
-    first: usize,
-    x: &mut [f32],
-) {
-    let depth = window.kernel[0] * window.kernel[1] * input.channels;
-    let mut walk = Walk::new(input, window, first);
-    for patch in gathered.chunks_exact(depth) {
-        walk.runs(|at, from, length| {
-            for (x, p) in x[from..from + length]
-                .iter_mut()
-                .zip(&patch[at..at + length])
-            {
-                *x += p;
-            }
-        });
-        walk.advance(1);
-    }
-}
-
 /// Copies a run; that of a 3x3 window on a colour picture without the call for any length.
 #[inline(always)]
 fn copy(from: &[f32], to: &mut [f32]) {
@@ -161,7 +148,7 @@ fn copy(from: &[f32], to: &mut [f32]) {
 }
 
 /// Goes over output pixels in order.
-struct Walk<'a> {
+pub(super) struct Walk<'a> {
     input: MapDims,
     window: &'a Window,
     out_width: usize,
@@ -170,7 +157,7 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    fn new(input: MapDims, window: &'a Window, first: usize) -> Self {
+    pub(super) fn new(input: MapDims, window: &'a Window, first: usize) -> Self {
         let out_width = window
             .output(input.height, input.width)
             .map_or(1, |[_, width]| width);
@@ -184,7 +171,7 @@ impl<'a> Walk<'a> {
     }
 
     /// On by so many pixels, at most to the end of the row.
-    fn advance(&mut self, pixels: usize) {
+    pub(super) fn advance(&mut self, pixels: usize) {
         self.column += pixels;
         if self.column == self.out_width {
             self.column = 0;
@@ -237,7 +224,7 @@ impl<'a> Walk<'a> {
     /// Calls `f(offset in the patch, offset in the map, length)` for every run of neighbouring
     /// values of the window that lies on the map.
     #[inline(always)]
-    fn runs(&self, mut f: impl FnMut(usize, usize, usize)) {
+    pub(super) fn runs(&self, mut f: impl FnMut(usize, usize, usize)) {
         let MapDims {
             height,
             width,

@@ -83,6 +83,10 @@ pub fn depthwise(
         epilogue.residual.is_none_or(|r| r.len() >= batch * values),
         "residual"
     );
+    assert!(
+        epilogue.residual.is_none() || !epilogue.accumulate,
+        "one addition a pass"
+    );
     dispatch(Maps {
         x,
         batch,
@@ -148,6 +152,12 @@ impl PerChannels for Band<'_, '_> {
         for out_row in self.rows.clone() {
             let corner = out_row * window.stride[0];
             let at = (self.image * height + out_row) * width * maps.input.channels + channel;
+            let y = maps.y[at..].as_mut_ptr();
+            let residual = match (maps.epilogue.residual, maps.epilogue.accumulate) {
+                (Some(residual), _) => residual[at..].as_ptr(),
+                (None, true) => y.cast_const(),
+                (None, false) => null,
+            };
             let row = Row {
                 x: maps.x[self.image * maps.input.elements() + channel..].as_ptr(),
                 taps: maps.taps[channel..].as_ptr(),
@@ -158,9 +168,9 @@ impl PerChannels for Band<'_, '_> {
                 width,
                 interior,
                 bias: maps.epilogue.bias.map_or(null, |b| b[channel..].as_ptr()),
-                residual: maps.epilogue.residual.map_or(null, |r| r[at..].as_ptr()),
+                residual,
                 bounds: maps.epilogue.activation.bounds(),
-                y: maps.y[at..].as_mut_ptr(),
+                y,
             };
             // SAFETY: `depthwise` compared the lengths; the caller vouches for the channels.
             unsafe { row.run::<V>() };

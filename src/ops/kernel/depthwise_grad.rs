@@ -1,8 +1,8 @@
-//! Gradients of the depthwise convolution of one map, for any window.
+//! Gradients of the depthwise convolution, for any window.
 
-use super::MapDims;
-use super::depthwise::{PackedDepthwise, interior, valid_taps};
+use super::depthwise::{PackedDepthwise, depthwise, interior, valid_taps};
 use super::simd::{Isa, Job, PerChannels, Vector, dispatch, over_channels};
+use super::{Epilogue, MapDims};
 use crate::geometry::Window;
 
 /// Which (tap, output) pairs reach each input position along one axis.
@@ -37,82 +37,149 @@ impl Reach {
     }
 }
 
-/// Gradient to the input `dx [height, width, channels]` of one map from `dy`.
+/// A depthwise kernel packed for [`depthwise_input_grad`].
+#[derive(Debug)]
+pub(crate) enum PackedDepthwiseGrad {
+    /// With stride 1 the gradient is a depthwise convolution with the kernel turned round.
+    Turned(PackedDepthwise, Window),
+    /// Every position gathers from the outputs that it reached.
+    Gathered(PackedDepthwise),
+}
+
+impl PackedDepthwiseGrad {
+    /// Packs a kernel `[channels, 1, kernel_height, kernel_width]` for maps of this size. `scale`
+    /// multiplies each channel.
+    pub(crate) fn new(
+        kernel: &[f32],
+        scale: Option<&[f32]>,
+        input: MapDims,
+        window: &Window,
+    ) -> Self {
+        let dims = [input.channels, 1, window.kernel[0], window.kernel[1]];
+        let packed = PackedDepthwise::new(kernel, dims, scale);
+        match window.transposed([input.height, input.width]) {
+            Some(back) => Self::Turned(packed.flipped(), back),
+            None => Self::Gathered(packed),
+        }
+    }
+}
+
+/// Gradient to the input `dx [batch, height, width, channels]` from `dy`, or added to `dx`.
 pub(crate) fn depthwise_input_grad(
     dy: &[f32],
+    batch: usize,
     input: MapDims,
-    kernel: &PackedDepthwise,
+    kernel: &PackedDepthwiseGrad,
     window: &Window,
+    accumulate: bool,
     dx: &mut [f32],
 ) {
     let [height, width] = window.output(input.height, input.width).unwrap_or_default();
-    assert!(dy.len() >= height * width * input.channels && dx.len() >= input.elements());
-    assert!(kernel.taps().len() >= window.kernel[0] * window.kernel[1] * input.channels);
+    let channels = input.channels;
+    let output = MapDims {
+        height,
+        width,
+        channels,
+    };
+    assert!(dy.len() >= batch * output.elements() && dx.len() >= batch * input.elements());
+    let packed = match kernel {
+        PackedDepthwiseGrad::Turned(packed, back) => {
+            let epilogue = Epilogue {
+                accumulate,
+                ..Epilogue::default()
+            };
+            return depthwise(dy, batch, output, packed, back, epilogue, dx);
+        }
+        PackedDepthwiseGrad::Gathered(packed) => packed,
+    };
+    assert!(packed.taps().len() >= window.kernel[0] * window.kernel[1] * channels);
+    let rows = Reach::new(window, 0, input.height, height);
+    let columns = Reach::new(window, 1, input.width, width);
     dispatch(InputGrad {
         dy,
-        out_width: width,
+        batch,
+        output,
         input,
-        taps: kernel.taps(),
+        taps: packed.taps(),
         kernel_width: window.kernel[1],
-        rows: Reach::new(window, 0, input.height, height),
-        columns: Reach::new(window, 1, input.width, width),
+        rows: &rows,
+        columns: &columns,
+        accumulate,
         dx,
     });
 }
 
 struct InputGrad<'a> {
     dy: &'a [f32],
-    out_width: usize,
+    batch: usize,
+    output: MapDims,
     input: MapDims,
     taps: &'a [f32],
     kernel_width: usize,
-    rows: Reach,
-    columns: Reach,
+    rows: &'a Reach,
+    columns: &'a Reach,
+    accumulate: bool,
     dx: &'a mut [f32],
 }
 
-/// One row of the input's gradient.
-struct InputRow<'a, 'b> {
-    all: &'b mut InputGrad<'a>,
-    row: usize,
+/// One position of the input's gradient.
+struct InputPixel<'a> {
+    dy: *const f32,
+    taps: *const f32,
+    /// Offsets of taps and outputs that go together.
+    pairs: &'a [[usize; 2]],
+    accumulate: bool,
+    dx: *mut f32,
 }
 
-impl PerChannels for InputRow<'_, '_> {
+impl PerChannels for InputPixel<'_> {
     #[inline(always)]
     unsafe fn block<V: Vector>(&mut self, channel: usize) {
-        let (all, row) = (&mut *self.all, self.row);
-        let channels = all.input.channels;
-        for column in 0..all.input.width {
-            // SAFETY: `Reach` holds taps and outputs that exist; lengths were compared.
-            unsafe {
-                let mut sum = V::splat(0.0);
-                for &[tap_row, out_row] in all.rows.of(row) {
-                    let taps = all.taps.as_ptr();
-                    let taps = taps.add(tap_row * all.kernel_width * channels + channel);
-                    let dy = all.dy.as_ptr();
-                    let dy = dy.add(out_row * all.out_width * channels + channel);
-                    for &[tap, out] in all.columns.of(column) {
-                        let weight = V::load(taps.add(tap * channels));
-                        sum = V::load(dy.add(out * channels)).mul_add(weight, sum);
-                    }
-                }
-                let at = (row * all.input.width + column) * channels + channel;
-                sum.store(all.dx.as_mut_ptr().add(at));
+        // SAFETY: `Reach` holds taps and outputs that exist; lengths were compared.
+        unsafe {
+            let dx = self.dx.add(channel);
+            let mut sum = V::splat(0.0);
+            for &[tap, out] in self.pairs {
+                let weight = V::load(self.taps.add(tap + channel));
+                sum = V::load(self.dy.add(out + channel)).mul_add(weight, sum);
             }
+            if self.accumulate {
+                sum = sum.add(V::load(dx));
+            }
+            sum.store(dx);
         }
     }
 }
 
 impl Job for InputGrad<'_> {
     #[inline(always)]
-    unsafe fn run<I: Isa>(mut self) {
-        let MapDims {
-            height, channels, ..
-        } = self.input;
-        for row in 0..height {
-            let all = &mut self;
-            // SAFETY: handed on to the caller.
-            unsafe { over_channels::<I>(channels, &mut InputRow { all, row }) };
+    unsafe fn run<I: Isa>(self) {
+        let channels = self.input.channels;
+        let mut pairs = Vec::new();
+        for row in 0..self.input.height {
+            for column in 0..self.input.width {
+                pairs.clear();
+                for &[tap_row, out_row] in self.rows.of(row) {
+                    let reached = self.columns.of(column).iter().map(|&[tap, out]| {
+                        let tap = tap_row * self.kernel_width + tap;
+                        let out = out_row * self.output.width + out;
+                        [tap * channels, out * channels]
+                    });
+                    pairs.extend(reached);
+                }
+                let at = (row * self.input.width + column) * channels;
+                for image in 0..self.batch {
+                    let mut pixel = InputPixel {
+                        dy: self.dy[image * self.output.elements()..].as_ptr(),
+                        taps: self.taps.as_ptr(),
+                        pairs: &pairs,
+                        accumulate: self.accumulate,
+                        dx: self.dx[image * self.input.elements() + at..].as_mut_ptr(),
+                    };
+                    // SAFETY: handed on to the caller.
+                    unsafe { over_channels::<I>(channels, &mut pixel) };
+                }
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use super::Epilogue;
 use super::simd::{Baseline, Isa, Job, Vector, dispatch};
+use crate::ops::activation::Activation;
 
 /// Column widths of tiles, widest first; a matrix is cut greedily into panels of these.
 const WIDTHS: [usize; 4] = [32, 16, 8, 1];
@@ -217,7 +218,6 @@ struct Product<'a> {
     a: Left<'a>,
     /// Panel after panel, as in [`PackedMatrix`].
     b: &'a [f32],
-    accumulate: bool,
     epilogue: Epilogue<'a>,
     y: &'a mut [f32],
 }
@@ -284,7 +284,7 @@ impl Job for Product<'_> {
                         y_row: self.columns,
                         bias: offset(bias, column),
                         residual: offset(residual, at),
-                        accumulate: self.accumulate,
+                        accumulate: self.epilogue.accumulate,
                         bounds: self.epilogue.activation.bounds(),
                     };
                     // SAFETY: `check` compared all extents, and rows and columns stay inside them.
@@ -309,7 +309,6 @@ pub(crate) fn product(a: &[f32], b: &PackedMatrix, epilogue: Epilogue<'_>, y: &m
             depth: 1,
         },
         b: &b.values,
-        accumulate: false,
         epilogue,
         y,
     };
@@ -317,56 +316,151 @@ pub(crate) fn product(a: &[f32], b: &PackedMatrix, epilogue: Epilogue<'_>, y: &m
     dispatch(product);
 }
 
-/// `y [rows, columns] += a^T x b` for rows `first..first + rows` of `a^T`, with row-major
-/// `a [depth, a_columns]` and `b [depth, columns]`. Both are copied together first: read where they
-/// lie, every step along the depth would touch another page.
-pub(crate) fn add_transposed_product(
+/// `y [rows, columns] = a^T x b`, or added to `y`, for rows `first..first + rows` of `a^T`, with
+/// row-major `a [depth, a_columns]` and `b [depth, columns]`. Both are copied to panels first: read
+/// where they lie, every step along the depth would touch another page. `scratch` is the memory
+/// for that, and grows as needed.
+pub(crate) fn transposed_product(
     a: &[f32],
     a_columns: usize,
     first: usize,
     b: &[f32],
     columns: usize,
+    accumulate: bool,
     y: &mut [f32],
+    scratch: &mut Vec<f32>,
 ) {
-    /// Rows of `a` and `b` that are copied at a time, to stay in cache.
-    const DEPTH: usize = 256;
+    if y.is_empty() {
+        return;
+    }
+    let depth = b.len() / columns;
     let rows = y.len() / columns;
-    let mut left = Vec::with_capacity(DEPTH * rows);
-    let mut right = Vec::with_capacity(DEPTH * columns);
-    for (a, b) in a.chunks(DEPTH * a_columns).zip(b.chunks(DEPTH * columns)) {
-        left.clear();
-        for line in a.chunks_exact(a_columns) {
-            left.extend_from_slice(&line[first..first + rows]);
+    assert!(
+        a.len() >= depth * a_columns && first + rows <= a_columns,
+        "a"
+    );
+    if depth == 0 {
+        if !accumulate {
+            y.fill(0.0);
         }
-        right.clear();
-        for (column, width) in panels(columns) {
-            for line in b.chunks_exact(columns) {
-                right.extend_from_slice(&line[column..column + WIDTHS[width]]);
+        return;
+    }
+    let room = DEPTH.min(depth) * (columns + PANEL_ROWS);
+    if scratch.len() < room {
+        scratch.resize(room, 0.0);
+    }
+    dispatch(TransposedProduct {
+        a,
+        a_columns,
+        first,
+        b,
+        columns,
+        accumulate,
+        y: &mut y[..rows * columns],
+        scratch,
+    });
+}
+
+/// Rows of `a` and `b` that a transposed product copies at a time: a panel of each fits the L1
+/// cache.
+const DEPTH: usize = 128;
+
+/// Most rows of a tile of any instruction set.
+const PANEL_ROWS: usize = 14;
+
+struct TransposedProduct<'a> {
+    a: &'a [f32],
+    a_columns: usize,
+    first: usize,
+    b: &'a [f32],
+    columns: usize,
+    accumulate: bool,
+    y: &'a mut [f32],
+    scratch: &'a mut [f32],
+}
+
+impl Job for TransposedProduct<'_> {
+    #[inline(always)]
+    unsafe fn run<I: Isa>(self) {
+        let columns = self.columns;
+        let rows = self.y.len() / columns;
+        let depth = self.b.len() / columns;
+        // Panels of nearly the same height, rather than full ones and a low last one.
+        let panel = rows.div_ceil(rows.div_ceil(I::ROWS[WIDTHS.len() - 1]));
+        let (right, left) = self.scratch.split_at_mut(DEPTH.min(depth) * columns);
+        let y = self.y.as_mut_ptr();
+        for start in (0..depth).step_by(DEPTH) {
+            let depth = DEPTH.min(depth - start);
+            let lines = &self.b[start * columns..][..depth * columns];
+            for (column, width) in panels(columns) {
+                pack(
+                    lines,
+                    columns,
+                    column,
+                    WIDTHS[width],
+                    &mut right[column * depth..],
+                );
+            }
+            for row in (0..rows).step_by(panel) {
+                let panel = panel.min(rows - row);
+                let lines = &self.a[start * self.a_columns..][..depth * self.a_columns];
+                pack(lines, self.a_columns, self.first + row, panel, left);
+                for (column, width) in panels(columns) {
+                    let mut within = 0;
+                    while within < panel {
+                        let height = I::ROWS[width].min(panel - within);
+                        let tile = Tile {
+                            a: left.as_ptr().wrapping_add(within),
+                            a_row: 1,
+                            a_depth: panel,
+                            b: right.as_ptr().wrapping_add(column * depth),
+                            b_depth: WIDTHS[width],
+                            depth,
+                            y: y.wrapping_add((row + within) * columns + column),
+                            y_row: columns,
+                            bias: std::ptr::null(),
+                            residual: std::ptr::null(),
+                            accumulate: self.accumulate || start > 0,
+                            bounds: Activation::Linear.bounds(),
+                        };
+                        // SAFETY: the lengths were compared before, and the panels hold `depth`
+                        // lines.
+                        unsafe { I::tile(width, height, &tile) };
+                        within += height;
+                    }
+                }
             }
         }
-        let product = Product {
-            rows,
-            depth: a.len() / a_columns,
-            columns,
-            a: Left {
-                values: &left,
-                row: 1,
-                depth: rows,
-            },
-            b: &right,
-            accumulate: true,
-            epilogue: Epilogue::default(),
-            y,
-        };
-        product.check();
-        dispatch(product);
+    }
+}
+
+/// Copies `width` columns from `column` on of every line of a matrix one after the other.
+#[inline(always)]
+fn pack(lines: &[f32], columns: usize, column: usize, width: usize, to: &mut [f32]) {
+    let lines = lines.chunks_exact(columns);
+    match width {
+        // Known lengths are copied without a call.
+        32 => {
+            for (line, to) in lines.zip(to.chunks_exact_mut(32)) {
+                to.copy_from_slice(&line[column..column + 32]);
+            }
+        }
+        14 => {
+            for (line, to) in lines.zip(to.chunks_exact_mut(14)) {
+                to.copy_from_slice(&line[column..column + 14]);
+            }
+        }
+        _ => {
+            for (line, to) in lines.zip(to.chunks_exact_mut(width)) {
+                to.copy_from_slice(&line[column..column + width]);
+            }
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::activation::Activation;
     use crate::ops::kernel::simd::tests::at_every_level;
 
     fn wave(n: usize, step: f32) -> Vec<f32> {
@@ -375,7 +469,7 @@ mod tests {
 
     #[test]
     fn products_agree_with_plain_sums_at_every_level() {
-        for (rows, depth, columns) in [(1, 1, 1), (29, 7, 57), (15, 33, 24), (5, 3, 100)] {
+        for (rows, depth, columns) in [(1, 1, 1), (29, 7, 57), (15, 333, 24), (5, 3, 100)] {
             let a = wave(rows * depth, 0.7);
             let b = wave(depth * columns, 1.3);
             let bias = wave(columns, 0.3);
@@ -390,10 +484,12 @@ mod tests {
                     bias: Some(&bias),
                     residual: Some(&residual),
                     activation: Activation::Relu,
+                    accumulate: false,
                 };
                 product(&a, &packed, epilogue, &mut y);
                 let mut added = vec![1.0; rows * columns];
-                add_transposed_product(&transposed, rows, 0, &b, columns, &mut added);
+                let scratch = &mut Vec::new();
+                transposed_product(&transposed, rows, 0, &b, columns, true, &mut added, scratch);
                 for r in 0..rows {
                     for c in 0..columns {
                         let at = r * columns + c;

@@ -2,6 +2,7 @@
 
 use super::MapDims;
 use super::simd::{Isa, Job, PerChannels, Vector, dispatch, over_channels};
+use crate::geometry::Padding;
 use crate::ops::activation::Activation;
 
 /// A [`PerChannels`] to run over all channels of all instruction sets.
@@ -40,8 +41,23 @@ pub fn affine(
     activation: Activation,
     y: &mut [f32],
 ) {
+    normalise(x, None, scale, offset, residual, activation, y);
+}
+
+/// As [`affine`], of `x - mean`: exact deviations first, where folding a large mean into the offset
+/// would lose digits.
+pub(crate) fn normalise(
+    x: &[f32],
+    mean: Option<&[f32]>,
+    scale: &[f32],
+    offset: &[f32],
+    residual: Option<&[f32]>,
+    activation: Activation,
+    y: &mut [f32],
+) {
     struct Affine<'a> {
         x: &'a [f32],
+        mean: Option<&'a [f32]>,
         scale: &'a [f32],
         offset: &'a [f32],
         residual: Option<&'a [f32]>,
@@ -54,13 +70,18 @@ pub fn affine(
             let channels = self.scale.len();
             // SAFETY: the lengths were compared.
             unsafe {
+                let mean = match self.mean {
+                    Some(mean) => V::load(mean.as_ptr().add(channel)),
+                    None => V::splat(0.0),
+                };
                 let scale = V::load(self.scale.as_ptr().add(channel));
                 let offset = V::load(self.offset.as_ptr().add(channel));
                 let [low, high] = self.bounds;
                 let (low, high) = (V::splat(low), V::splat(high));
                 for row in 0..rows(self.x.len(), channels) {
                     let at = row * channels + channel;
-                    let mut value = V::load(self.x.as_ptr().add(at)).mul_add(scale, offset);
+                    let x = V::load(self.x.as_ptr().add(at)).sub(mean);
+                    let mut value = x.mul_add(scale, offset);
                     if let Some(residual) = self.residual {
                         value = value.add(V::load(residual.as_ptr().add(at)));
                     }
@@ -71,12 +92,14 @@ pub fn affine(
     }
     let channels = scale.len();
     assert!(offset.len() == channels && y.len() == x.len());
+    assert!(mean.is_none_or(|mean| mean.len() == channels));
     assert!(residual.is_none_or(|r| r.len() == x.len()));
     // A few rows at a time, so that they are still in cache for the next block of channels.
     let step = block_values(channels);
     for (i, (x, y)) in x.chunks(step).zip(y.chunks_mut(step)).enumerate() {
         let work = Affine {
             x,
+            mean,
             scale,
             offset,
             residual: residual.map(|r| &r[i * step..][..x.len()]),
@@ -87,9 +110,147 @@ pub fn affine(
     }
 }
 
+/// A pass over values that lie side by side, compiled for every instruction set.
+struct Flat<F>(F);
+
+impl<F: FnOnce()> Job for Flat<F> {
+    #[inline(always)]
+    unsafe fn run<I: Isa>(self) {
+        (self.0)();
+    }
+}
+
+/// Sets gradients `dy` to 0 where the output `y` of an activation lies at or beyond its bounds
+/// (PyTorch's convention at both kinks).
+pub(crate) fn mask_gradient(y: &[f32], activation: Activation, dy: &mut [f32]) {
+    let [low, high] = activation.bounds();
+    dispatch(Flat(
+        #[inline(always)]
+        || {
+            for (dy, y) in dy.iter_mut().zip(y) {
+                *dy = if *y > low && *y < high { *dy } else { 0.0 };
+            }
+        },
+    ));
+}
+
+/// `to += from`.
+pub(crate) fn add_into(from: &[f32], to: &mut [f32]) {
+    dispatch(Flat(
+        #[inline(always)]
+        || {
+            for (to, from) in to.iter_mut().zip(from) {
+                *to += from;
+            }
+        },
+    ));
+}
+
 /// Values of whole rows that stay in the L1 cache beside a few others like them.
 fn block_values(channels: usize) -> usize {
     (2048 / channels.max(1)).max(1) * channels.max(1)
+}
+
+/// Zeros around every map of `x`.
+pub(crate) fn pad(x: &[f32], dims: MapDims, padding: Padding, y: &mut [f32]) {
+    let row = dims.width * dims.channels;
+    let left = padding.left * dims.channels;
+    let padded_row = row + left + padding.right * dims.channels;
+    let padded = padded_row * (dims.height + padding.top + padding.bottom);
+    y.fill(0.0);
+    let maps = y.chunks_exact_mut(padded.max(1));
+    for (map, padded) in x.chunks_exact(dims.elements().max(1)).zip(maps) {
+        let rows = padded.chunks_exact_mut(padded_row).skip(padding.top);
+        for (from, to) in map.chunks_exact(row.max(1)).zip(rows) {
+            to[left..left + row].copy_from_slice(from);
+        }
+    }
+}
+
+/// Gradient of [`pad`]: the inner part, or that added to `dx`.
+pub(crate) fn pad_grad(
+    dy: &[f32],
+    dims: MapDims,
+    padding: Padding,
+    accumulate: bool,
+    dx: &mut [f32],
+) {
+    let row = dims.width * dims.channels;
+    let left = padding.left * dims.channels;
+    let padded_row = row + left + padding.right * dims.channels;
+    let padded = padded_row * (dims.height + padding.top + padding.bottom);
+    let maps = dy.chunks_exact(padded.max(1));
+    for (map, padded) in dx.chunks_exact_mut(dims.elements().max(1)).zip(maps) {
+        let rows = padded.chunks_exact(padded_row).skip(padding.top);
+        for (to, from) in map.chunks_exact_mut(row.max(1)).zip(rows) {
+            let from = &from[left..left + row];
+            match accumulate {
+                true => to.iter_mut().zip(from).for_each(|(to, from)| *to += from),
+                false => to.copy_from_slice(from),
+            }
+        }
+    }
+}
+
+/// `y = activation(x (+ residual))`.
+pub(crate) fn activate(x: &[f32], residual: Option<&[f32]>, activation: Activation, y: &mut [f32]) {
+    let [low, high] = activation.bounds();
+    // Written out, as `clamp` would turn NaN into a bound on some instruction sets.
+    let clamp = |x: f32| {
+        let x = if x < low { low } else { x };
+        if x > high { high } else { x }
+    };
+    dispatch(Flat(
+        #[inline(always)]
+        || match residual {
+            Some(residual) => {
+                for ((y, x), residual) in y.iter_mut().zip(x).zip(residual) {
+                    *y = clamp(x + residual);
+                }
+            }
+            None => {
+                for (y, x) in y.iter_mut().zip(x) {
+                    *y = clamp(*x);
+                }
+            }
+        },
+    ));
+}
+
+/// Gradient of [`global_avg`]: each pixel's share.
+pub(crate) fn global_avg_grad(dy: &[f32], input: MapDims, dx: &mut [f32]) {
+    let share = 1.0 / (input.height * input.width) as f32;
+    let maps = dx.chunks_exact_mut(input.elements().max(1));
+    for (map, dy) in maps.zip(dy.chunks_exact(input.channels.max(1))) {
+        for pixel in map.chunks_exact_mut(input.channels) {
+            for (dx, dy) in pixel.iter_mut().zip(dy) {
+                *dx = dy * share;
+            }
+        }
+    }
+}
+
+/// Gradient of [`global_max`]: to the first maximum of each channel, as in PyTorch.
+pub(crate) fn global_max_grad(x: &[f32], dy: &[f32], input: MapDims, dx: &mut [f32]) {
+    let channels = input.channels.max(1);
+    dx.fill(0.0);
+    let mut first = vec![0; channels];
+    let maps = dx
+        .chunks_exact_mut(input.elements().max(1))
+        .zip(x.chunks_exact(input.elements().max(1)));
+    for ((dx, x), dy) in maps.zip(dy.chunks_exact(channels)) {
+        first.fill(0);
+        for (at, value) in x.iter().enumerate() {
+            let best = &mut first[at % channels];
+            let most = x[*best * channels + at % channels];
+            if *value > most || (value.is_nan() && !most.is_nan()) {
+                *best = at / channels;
+            }
+        }
+        for (channel, (pixel, dy)) in first.iter().zip(dy).enumerate() {
+            dx[pixel * channels + channel] = *dy;
+        }
+    }
 }
 
 /// Mean over height and width of each map: `y [batch, channels]`.

@@ -3,6 +3,7 @@
 //! depth-first.
 
 mod conv;
+mod conv_grad;
 mod depthwise;
 mod depthwise_grad;
 mod gemm;
@@ -10,11 +11,16 @@ mod map;
 mod simd;
 
 pub use conv::{PackedConv, conv, conv_scratch};
-pub(super) use conv::{add_patches, patches};
+pub(crate) use conv_grad::{PackedConvGrad, conv_input_grad, conv_kernel_grad};
 pub use depthwise::{PackedDepthwise, depthwise};
-pub(super) use depthwise_grad::{depthwise_input_grad, depthwise_kernel_grad};
-pub(super) use gemm::{PackedMatrix, add_transposed_product, product};
-pub(super) use map::{NormGradSums, add_rows, moments, norm_grad_sums, norm_input_grad};
+pub(crate) use depthwise_grad::{PackedDepthwiseGrad, depthwise_input_grad, depthwise_kernel_grad};
+pub(crate) use gemm::transposed_product;
+pub(super) use gemm::{PackedMatrix, product};
+pub(super) use map::{NormGradSums, add_rows, moments, norm_grad_sums};
+pub(crate) use map::{
+    activate, add_into, global_avg_grad, global_max_grad, mask_gradient, norm_input_grad,
+    normalise, pad, pad_grad,
+};
 pub use map::{affine, global_avg, global_max};
 
 use super::activation::Activation;
@@ -44,6 +50,8 @@ pub struct Epilogue<'a> {
     pub bias: Option<&'a [f32]>,
     /// Added per output value, before the activation.
     pub residual: Option<&'a [f32]>,
+    /// Whether the output is added to what is there already.
+    pub accumulate: bool,
     /// Applied last.
     pub activation: Activation,
 }

@@ -1,0 +1,325 @@
+//! Convolutions and dense layers of the suffix: their values packed anew every step, a batch norm
+//! with stored statistics folded in, and their gradients taken apart again.
+//!
+//! With scale `s = gamma / sqrt(variance + epsilon)` a convolution and the norm behind it are a
+//! convolution of kernel `W s`. If `G` is the gradient to that kernel and `S` the sum of the
+//! gradient to the output, then `dW = G s`, `dbeta = S` and
+//! `dgamma = (sum of W G + (bias - mean) S) / sqrt(variance + epsilon)`: the convolution's own
+//! output is never needed, so it is neither kept nor read again.
+
+use candle_core::{Device, Result, Tensor};
+
+use super::fuse::Layer;
+use super::lower::map;
+use crate::engine::forward;
+use crate::engine::memory::{Slice, values};
+use crate::engine::params::Params;
+use crate::geometry::{Padding, Window};
+use crate::graph::{Graph, NodeId, Op, ParamKind};
+use crate::ops::Needs;
+use crate::ops::conv::by_channel;
+use crate::ops::kernel::{
+    self, Epilogue, MapDims, PackedConv, PackedConvGrad, PackedDepthwise, PackedDepthwiseGrad,
+};
+use crate::ops::norm::{inverse_deviation, sum_of_rows};
+
+/// A 1x1 window: a dense layer is a convolution of one pixel.
+const POINT: Window = Window {
+    kernel: [1, 1],
+    stride: [1, 1],
+    dilation: [1, 1],
+    padding: Padding {
+        top: 0,
+        bottom: 0,
+        left: 0,
+        right: 0,
+    },
+};
+
+/// What of a layer with a kernel stays the same from step to step.
+#[derive(Debug)]
+pub(super) struct KernelSpec {
+    node: NodeId,
+    norm: Option<(NodeId, f64)>,
+    depthwise: bool,
+    window: Window,
+    input: MapDims,
+    pub(super) filters: usize,
+    pub(super) needs: Needs,
+    /// Whether kernel and bias train, and gamma and beta.
+    pub(super) trains: [bool; 2],
+    /// Where a chunk's gradients to the scaled kernel, by tap, and to the output's sum lie.
+    pub(super) kernel_sum: usize,
+    pub(super) bias_sum: usize,
+}
+
+impl KernelSpec {
+    pub(super) fn new(graph: &Graph, layer: &Layer, needs: Needs) -> Self {
+        let nodes = graph.nodes();
+        let epsilon = |id: NodeId| match nodes[id].op {
+            Op::BatchNorm { epsilon, .. } => epsilon,
+            _ => 0.0,
+        };
+        Self {
+            node: layer.root,
+            norm: layer.norm.map(|id| (id, epsilon(id))),
+            depthwise: matches!(nodes[layer.root].op, Op::DepthwiseConv2d { .. }),
+            window: layer.window.unwrap_or(POINT),
+            input: map(nodes[layer.input].shape),
+            filters: nodes[layer.root].shape.channels(),
+            needs,
+            trains: [false; 2],
+            kernel_sum: 0,
+            bias_sum: 0,
+        }
+        .flattened(layer.window.is_none())
+    }
+
+    /// A dense layer reads a map as one long vector.
+    fn flattened(mut self, dense: bool) -> Self {
+        if dense {
+            self.input = MapDims {
+                height: 1,
+                width: 1,
+                channels: self.input.elements(),
+            };
+        }
+        self
+    }
+
+    fn area(&self) -> usize {
+        self.window.kernel[0] * self.window.kernel[1]
+    }
+
+    /// Input channels that a filter reads.
+    fn channels(&self) -> usize {
+        if self.depthwise {
+            1
+        } else {
+            self.input.channels
+        }
+    }
+
+    pub(super) fn kernel_elements(&self) -> usize {
+        self.filters * self.channels() * self.area()
+    }
+}
+
+/// The values of a layer with a kernel in one step.
+#[derive(Debug)]
+pub(super) struct KernelValues {
+    packed: Packed,
+    bias: Option<Vec<f32>>,
+    fold: Option<Fold>,
+}
+
+#[derive(Debug)]
+enum Packed {
+    Conv(PackedConv, Option<PackedConvGrad>),
+    Depthwise(PackedDepthwise, Option<PackedDepthwiseGrad>),
+}
+
+/// A batch norm as a scale and an offset of each filter.
+#[derive(Debug)]
+struct Fold {
+    scale: Vec<f32>,
+    /// One over the standard deviation.
+    inverse: Vec<f64>,
+    /// Bias less running mean.
+    shift: Vec<f64>,
+}
+
+impl KernelValues {
+    pub(super) fn new(graph: &Graph, params: &Params, spec: &KernelSpec) -> Result<Self> {
+        let bias = params.of(graph, spec.node, ParamKind::Bias);
+        let mut bias = bias.map(values).transpose()?;
+        let mut fold = None;
+        if let Some((id, epsilon)) = spec.norm {
+            let norm = forward::batch_norm(graph, params, id, epsilon)?;
+            let inverse = inverse_deviation(&values(norm.variance)?, epsilon);
+            let (gamma, beta) = (values(norm.gamma)?, values(norm.beta)?);
+            let mean = values(norm.mean)?;
+            let at =
+                |bias: &Option<Vec<f32>>, c: usize| bias.as_ref().map_or(0.0, |b| f64::from(b[c]));
+            let shift: Vec<f64> = (0..mean.len())
+                .map(|c| at(&bias, c) - f64::from(mean[c]))
+                .collect();
+            let scale = |c: usize| f64::from(gamma[c]) * inverse[c];
+            let offset = |c: usize| (f64::from(beta[c]) + shift[c] * scale(c)) as f32;
+            bias = Some((0..mean.len()).map(offset).collect());
+            fold = Some(Fold {
+                scale: (0..mean.len()).map(|c| scale(c) as f32).collect(),
+                inverse,
+                shift,
+            });
+        }
+        let kernel = Slice::of(params.expect(graph, spec.node, ParamKind::Kernel)?)?;
+        let scale = fold.as_ref().map(|fold| fold.scale.as_slice());
+        let (input, window, needed) = (spec.input, &spec.window, spec.needs.input);
+        let [height, width] = window.kernel;
+        let packed = if spec.depthwise {
+            Packed::Depthwise(
+                PackedDepthwise::new(&kernel, [spec.filters, 1, height, width], scale),
+                needed.then(|| PackedDepthwiseGrad::new(&kernel, scale, input, window)),
+            )
+        } else {
+            let dims = [spec.filters, input.channels, height, width];
+            Packed::Conv(
+                PackedConv::new(&kernel, dims, scale),
+                needed.then(|| PackedConvGrad::new(&kernel, spec.filters, scale, input, window)),
+            )
+        };
+        Ok(Self { packed, bias, fold })
+    }
+
+    /// Floats of scratch that a pass wants.
+    pub(super) fn scratch(&self, spec: &KernelSpec) -> usize {
+        match &self.packed {
+            Packed::Conv(forward, backward) => {
+                let backward = backward.as_ref();
+                let backward = backward.map_or(0, |b| b.scratch(spec.input, &spec.window));
+                kernel::conv_scratch(spec.input, forward, &spec.window).max(backward)
+            }
+            Packed::Depthwise(..) => 0,
+        }
+    }
+
+    pub(super) fn forward(
+        &self,
+        spec: &KernelSpec,
+        x: &[f32],
+        pictures: usize,
+        epilogue: Epilogue<'_>,
+        y: &mut [f32],
+        scratch: &mut [f32],
+    ) {
+        let epilogue = Epilogue {
+            bias: self.bias.as_deref(),
+            ..epilogue
+        };
+        match &self.packed {
+            Packed::Conv(packed, _) => {
+                let window = &spec.window;
+                kernel::conv(
+                    x, pictures, spec.input, packed, window, epilogue, y, scratch,
+                );
+            }
+            Packed::Depthwise(packed, _) => {
+                kernel::depthwise(x, pictures, spec.input, packed, &spec.window, epilogue, y);
+            }
+        }
+    }
+
+    pub(super) fn input_grad(
+        &self,
+        spec: &KernelSpec,
+        dy: &[f32],
+        pictures: usize,
+        add: bool,
+        dx: &mut [f32],
+        scratch: &mut [f32],
+    ) {
+        let (input, window) = (spec.input, &spec.window);
+        match &self.packed {
+            Packed::Conv(_, Some(packed)) => {
+                kernel::conv_input_grad(dy, pictures, input, packed, window, add, dx, scratch);
+            }
+            Packed::Depthwise(_, Some(packed)) => {
+                kernel::depthwise_input_grad(dy, pictures, input, packed, window, add, dx);
+            }
+            Packed::Conv(_, None) | Packed::Depthwise(_, None) => {}
+        }
+    }
+
+    /// Gradients to a layer's parameters from the sums of all chunks.
+    pub(super) fn gradients(
+        &self,
+        graph: &Graph,
+        params: &Params,
+        spec: &KernelSpec,
+        chunks: &[Vec<f32>],
+    ) -> Result<Vec<(String, Tensor)>> {
+        let sum = total(chunks, spec.bias_sum, spec.filters);
+        let by_tap = total(chunks, spec.kernel_sum, spec.kernel_elements());
+        let area = spec.area();
+        let mut scaled = match area {
+            1 => by_tap,
+            _ if spec.depthwise => by_channel(&by_tap, spec.filters, area),
+            _ => by_channel(&by_tap, spec.channels(), area),
+        };
+        let size = spec.channels() * area;
+        let mut found = Vec::new();
+        let mut keep = |id: NodeId, kind: ParamKind, values: Vec<f32>| -> Result<()> {
+            let specs = graph.params(id);
+            if let Some(spec) = specs.into_iter().find(|spec| spec.kind == kind) {
+                let value = Tensor::from_vec(values, spec.dims.as_slice(), &Device::Cpu)?;
+                found.push((spec.name, value));
+            }
+            Ok(())
+        };
+        let mut to_bias = sum.clone();
+        if let (Some(fold), Some((norm, _))) = (&self.fold, spec.norm) {
+            if spec.trains[1] {
+                let kernel = Slice::of(params.expect(graph, spec.node, ParamKind::Kernel)?)?;
+                let gamma = scaled.chunks(size).zip(kernel.chunks(size)).enumerate();
+                let gamma = gamma.map(|(c, (g, w))| {
+                    let products = g.iter().zip(w).map(|(g, w)| f64::from(*g) * f64::from(*w));
+                    let through = products.sum::<f64>() + fold.shift[c] * f64::from(sum[c]);
+                    (through * fold.inverse[c]) as f32
+                });
+                keep(norm, ParamKind::Gamma, gamma.collect())?;
+                keep(norm, ParamKind::Beta, sum)?;
+            }
+            for (row, scale) in scaled.chunks_mut(size).zip(&fold.scale) {
+                row.iter_mut().for_each(|value| *value *= scale);
+            }
+            for (value, scale) in to_bias.iter_mut().zip(&fold.scale) {
+                *value *= scale;
+            }
+        }
+        if spec.trains[0] {
+            keep(spec.node, ParamKind::Kernel, scaled)?;
+            keep(spec.node, ParamKind::Bias, to_bias)?;
+        }
+        Ok(found)
+    }
+}
+
+/// Adds a chunk's gradient to the kernel, by tap, and sums of the output's gradient to its sums.
+pub(super) fn kernel_grad(
+    spec: &KernelSpec,
+    x: &[f32],
+    dy: &[f32],
+    sums: &mut [f32],
+    scratch: &mut [Vec<f32>; 2],
+) {
+    let dw = &mut sums[spec.kernel_sum..][..spec.kernel_elements()];
+    let (input, window) = (spec.input, &spec.window);
+    if spec.depthwise {
+        dw.fill(0.0);
+        let outputs = dy.len() / (x.len() / input.elements().max(1)).max(1);
+        let maps = x.chunks_exact(input.elements().max(1));
+        for (x, dy) in maps.zip(dy.chunks_exact(outputs.max(1))) {
+            kernel::depthwise_kernel_grad(x, dy, input, window, dw);
+        }
+    } else {
+        kernel::conv_kernel_grad(x, dy, input, window, spec.filters, false, dw, scratch);
+    }
+}
+
+/// Sum of a chunk's gradients to the output of a kernel.
+pub(super) fn bias_grad(spec: &KernelSpec, dy: &[f32], sums: &mut [f32]) {
+    sum_of_rows(dy, &mut sums[spec.bias_sum..][..spec.filters]);
+}
+
+/// Sum over the chunks, in their order, of values `start..start + length`.
+pub(super) fn total(chunks: &[Vec<f32>], start: usize, length: usize) -> Vec<f32> {
+    let mut parts = chunks.iter().map(|sums| &sums[start..start + length]);
+    let mut total = parts
+        .next()
+        .map_or_else(|| vec![0.0; length], <[f32]>::to_vec);
+    for part in parts {
+        kernel::add_into(part, &mut total);
+    }
+    total
+}

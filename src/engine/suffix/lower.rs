@@ -1,0 +1,375 @@
+//! From fused layers to the passes of a training step, forward and back.
+
+use super::fuse::{Fuser, Layer};
+use super::kernels::KernelSpec;
+use super::plan::Plan;
+use super::program::{Buffer, Join, NormSpec, Pass, Place, Room, Stage, place};
+use crate::graph::{Graph, NodeId, Op, Shape};
+use crate::ops::Needs;
+use crate::ops::activation::Activation;
+use crate::ops::kernel::MapDims;
+
+/// A training step, ready to run but for the values of its parameters.
+#[derive(Debug)]
+pub(super) struct Program {
+    pub(super) passes: Vec<Pass>,
+    pub(super) stages: Vec<Stage>,
+    pub(super) rooms: Vec<Room>,
+    pub(super) places: Vec<Place>,
+    /// Values per picture.
+    pub(super) slots: Vec<usize>,
+    pub(super) kernels: Vec<KernelSpec>,
+    pub(super) norms: Vec<NormSpec>,
+    /// Dropout nodes.
+    pub(super) masks: Vec<NodeId>,
+    /// Values of all that a chunk sums over its pictures.
+    pub(super) sums: usize,
+}
+
+impl Program {
+    /// `None` if nothing lies above the stored tensors.
+    pub(super) fn new(graph: &Graph, plan: &Plan) -> Option<Self> {
+        let fuser = Fuser::new(graph, plan);
+        let layers = fuser.layers();
+        let mut lowering = Lowering {
+            graph,
+            plan,
+            passes: Vec::new(),
+            stages: Vec::new(),
+            rooms: Vec::new(),
+            values: vec![None; graph.nodes().len()],
+            gradients: vec![None; graph.nodes().len()],
+            kernels: Vec::new(),
+            norms: Vec::new(),
+            masks: Vec::new(),
+            sums: 0,
+        };
+        for (index, &id) in plan.stored.iter().enumerate() {
+            lowering.rooms.push(Room {
+                elements: graph.nodes()[id].shape.elements(),
+                input: Some(index),
+            });
+            lowering.values[id] = Some(index);
+        }
+        let parts: Vec<Part> = layers.iter().map(|layer| lowering.forward(layer)).collect();
+        let output = fuser.canonical(graph.output());
+        let logits = lowering.values[output]?;
+        let dlogits = lowering.buffer(output);
+        lowering.passes.push(Pass::Loss { logits, dlogits });
+        lowering.gradients[output] = Some(dlogits);
+        for (layer, part) in layers.iter().zip(&parts).rev() {
+            lowering.backward(layer, *part);
+        }
+        lowering.end_stage(None);
+        let (places, slots) = place(&lowering.passes, &lowering.rooms);
+        Some(Self {
+            passes: lowering.passes,
+            stages: lowering.stages,
+            rooms: lowering.rooms,
+            places,
+            slots,
+            kernels: lowering.kernels,
+            norms: lowering.norms,
+            masks: lowering.masks,
+            sums: lowering.sums,
+        })
+    }
+}
+
+/// What a layer's root became.
+#[derive(Debug, Clone, Copy)]
+enum Part {
+    Kernel(usize),
+    Norm(usize),
+    Dropout(usize),
+    Other,
+}
+
+struct Lowering<'a> {
+    graph: &'a Graph,
+    plan: &'a Plan,
+    passes: Vec<Pass>,
+    stages: Vec<Stage>,
+    rooms: Vec<Room>,
+    /// Buffer of each node's output.
+    values: Vec<Option<Buffer>>,
+    /// Buffer of the gradient to it, once it holds one.
+    gradients: Vec<Option<Buffer>>,
+    kernels: Vec<KernelSpec>,
+    norms: Vec<NormSpec>,
+    masks: Vec<NodeId>,
+    sums: usize,
+}
+
+impl Lowering<'_> {
+    /// A new buffer in the shape of a node's output.
+    fn buffer(&mut self, node: NodeId) -> Buffer {
+        self.rooms.push(Room {
+            elements: self.graph.nodes()[node].shape.elements(),
+            input: None,
+        });
+        self.rooms.len() - 1
+    }
+
+    fn value(&self, node: NodeId) -> Buffer {
+        // Layers run in graph order, so that every input has its buffer by now.
+        self.values[node].unwrap_or_default()
+    }
+
+    fn end_stage(&mut self, join: Option<Join>) {
+        let start = self.stages.last().map_or(0, |stage| stage.passes.end);
+        self.stages.push(Stage {
+            passes: start..self.passes.len(),
+            join,
+        });
+    }
+
+    fn sums(&mut self, length: usize) -> usize {
+        self.sums += length;
+        self.sums - length
+    }
+
+    fn forward(&mut self, layer: &Layer) -> Part {
+        let x = self.value(layer.input);
+        let residual = layer.residual.map(|id| self.value(id));
+        let activation = layer.activation;
+        let y = self.buffer(layer.output);
+        self.values[layer.output] = Some(y);
+        let dims = map(self.graph.nodes()[layer.input].shape);
+        let node = &self.graph.nodes()[layer.root];
+        match node.op {
+            Op::Conv2d { .. } | Op::DepthwiseConv2d { .. } | Op::Dense { .. } => {
+                let kernel = self.kernel(layer);
+                self.passes.push(Pass::Kernel {
+                    kernel,
+                    x,
+                    residual,
+                    activation,
+                    y,
+                });
+                Part::Kernel(kernel)
+            }
+            Op::BatchNorm { epsilon, momentum } => {
+                let norm = self.norm(layer.root, epsilon, momentum);
+                if self.norms[norm].by_batch {
+                    self.passes.push(Pass::Moments { norm, x });
+                    self.end_stage(Some(Join::Moments(norm)));
+                }
+                self.passes.push(Pass::Norm {
+                    norm,
+                    x,
+                    residual,
+                    activation,
+                    y,
+                });
+                Part::Norm(norm)
+            }
+            Op::Dropout { .. } => {
+                let mask = self.masks.len();
+                self.masks.push(layer.root);
+                self.passes.push(Pass::Dropout { mask, x, y });
+                Part::Dropout(mask)
+            }
+            Op::Pad(padding) => {
+                self.passes.push(Pass::Pad {
+                    dims,
+                    padding,
+                    x,
+                    y,
+                });
+                Part::Other
+            }
+            Op::GlobalAvgPool => {
+                self.passes.push(Pass::GlobalAvg { dims, x, y });
+                Part::Other
+            }
+            Op::GlobalMaxPool => {
+                self.passes.push(Pass::GlobalMax { dims, x, y });
+                Part::Other
+            }
+            Op::Add | Op::Relu | Op::Relu6 | Op::Flatten | Op::Input => {
+                self.passes.push(Pass::Activate {
+                    x,
+                    residual,
+                    activation,
+                    y,
+                });
+                Part::Other
+            }
+        }
+    }
+
+    fn kernel(&mut self, layer: &Layer) -> usize {
+        let trains = |id: NodeId| self.plan.trains[id];
+        let conv_trains = trains(layer.root);
+        let norm_trains = layer.norm.is_some_and(trains);
+        let needs = Needs {
+            input: self.plan.gradient[layer.input],
+            kernel: conv_trains || norm_trains,
+            bias: conv_trains || norm_trains,
+        };
+        let mut spec = KernelSpec::new(self.graph, layer, needs);
+        spec.kernel_sum = self.sums(spec.kernel_elements());
+        spec.bias_sum = self.sums(spec.filters);
+        spec.trains = [conv_trains, norm_trains];
+        self.kernels.push(spec);
+        self.kernels.len() - 1
+    }
+
+    fn norm(&mut self, node: NodeId, epsilon: f64, momentum: f64) -> usize {
+        let shape = self.graph.nodes()[node].shape;
+        let channels = shape.channels();
+        let spec = NormSpec {
+            node,
+            epsilon,
+            momentum,
+            channels,
+            rows: shape.elements() / channels.max(1),
+            by_batch: self.plan.batch_statistics[node],
+            trains: self.plan.trains[node],
+            moments: self.sums(2 * channels),
+            sums: self.sums(2 * channels),
+        };
+        self.norms.push(spec);
+        self.norms.len() - 1
+    }
+
+    fn backward(&mut self, layer: &Layer, part: Part) {
+        if !self.plan.gradient[layer.output] {
+            return;
+        }
+        // Without a gradient no way leads from here to the loss.
+        let Some(dy) = self.gradients[layer.output].take() else {
+            return;
+        };
+        if layer.activation != Activation::Linear {
+            self.passes.push(Pass::ActivateGrad {
+                y: self.value(layer.output),
+                activation: layer.activation,
+                dy,
+            });
+        }
+        let input = layer.input;
+        let needed = self.plan.gradient[input];
+        let x = self.value(input);
+        let dims = map(self.graph.nodes()[input].shape);
+        match (part, self.graph.nodes()[layer.root].op) {
+            (Part::Kernel(kernel), _) => {
+                let needs = self.kernels[kernel].needs;
+                if needs.kernel {
+                    self.passes.push(Pass::KernelGrad { kernel, x, dy });
+                }
+                if needs.bias {
+                    self.passes.push(Pass::BiasGrad { kernel, dy });
+                }
+                if needed {
+                    let (dx, add) = self.gradient(input);
+                    self.passes.push(Pass::InputGrad {
+                        kernel,
+                        dy,
+                        dx,
+                        add,
+                    });
+                }
+            }
+            (Part::Norm(norm), _) => {
+                let NormSpec {
+                    by_batch, trains, ..
+                } = self.norms[norm];
+                if by_batch || trains {
+                    self.passes.push(Pass::NormSums { norm, x, dy });
+                }
+                if by_batch {
+                    self.end_stage(Some(Join::Sums(norm)));
+                }
+                if needed {
+                    let dx = self.buffer(input);
+                    self.passes.push(Pass::NormGrad { norm, x, dy, dx });
+                    self.give(input, dx);
+                }
+            }
+            (Part::Dropout(mask), _) if needed => {
+                let dx = self.buffer(input);
+                self.passes.push(Pass::Dropout { mask, x: dy, y: dx });
+                self.give(input, dx);
+            }
+            (_, Op::Pad(padding)) if needed => {
+                let (dx, add) = self.gradient(input);
+                self.passes.push(Pass::PadGrad {
+                    dims,
+                    padding,
+                    dy,
+                    dx,
+                    add,
+                });
+            }
+            (_, Op::GlobalAvgPool) if needed => {
+                let dx = self.buffer(input);
+                self.passes.push(Pass::GlobalAvgGrad { dims, dy, dx });
+                self.give(input, dx);
+            }
+            (_, Op::GlobalMaxPool) if needed => {
+                let dx = self.buffer(input);
+                self.passes.push(Pass::GlobalMaxGrad { dims, x, dy, dx });
+                self.give(input, dx);
+            }
+            (_, Op::Add | Op::Relu | Op::Relu6) if needed => {
+                let shared = layer.residual.is_some_and(|id| self.plan.gradient[id]);
+                match self.gradients[input] {
+                    None if shared => {
+                        let to = self.buffer(input);
+                        self.passes.push(Pass::Copy { from: dy, to });
+                        self.gradients[input] = Some(to);
+                    }
+                    _ => self.give(input, dy),
+                }
+            }
+            _ => {}
+        }
+        if let Some(residual) = layer.residual
+            && self.plan.gradient[residual]
+        {
+            self.give(residual, dy);
+        }
+    }
+
+    /// The buffer for the gradient to a node, and whether it holds a part of it already.
+    fn gradient(&mut self, node: NodeId) -> (Buffer, bool) {
+        match self.gradients[node] {
+            Some(buffer) => (buffer, true),
+            None => {
+                let buffer = self.buffer(node);
+                self.gradients[node] = Some(buffer);
+                (buffer, false)
+            }
+        }
+    }
+
+    /// Makes a buffer that nothing else will change the gradient to a node, or adds it to that.
+    fn give(&mut self, node: NodeId, buffer: Buffer) {
+        match self.gradients[node] {
+            Some(to) => self.passes.push(Pass::AddInto { from: buffer, to }),
+            None => self.gradients[node] = Some(buffer),
+        }
+    }
+}
+
+/// A shape as a map; a vector is one pixel.
+pub(super) fn map(shape: Shape) -> MapDims {
+    match shape {
+        Shape::Map {
+            channels,
+            height,
+            width,
+        } => MapDims {
+            height,
+            width,
+            channels,
+        },
+        Shape::Vector(channels) => MapDims {
+            height: 1,
+            width: 1,
+            channels,
+        },
+    }
+}

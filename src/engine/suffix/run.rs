@@ -1,0 +1,540 @@
+//! Running a program: chunks of the batch in parallel, each on one thread in an arena of its own.
+//!
+//! A chunk's size follows from the batch and the graph alone, and chunks are summed in their order,
+//! so that the bits do not depend on the number of threads.
+
+use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
+
+use candle_core::{Device, Result, Tensor, bail};
+use rayon::prelude::*;
+
+use super::kernels::{KernelValues, bias_grad, kernel_grad, total};
+use super::lower::Program;
+use super::plan::Plan;
+use super::program::{Buffer, Join, NormSpec, Pass, Place, Stage};
+use super::{Gradients, LossGradient, Stepped};
+use crate::engine::forward;
+use crate::engine::memory::{self, Slice, values};
+use crate::engine::params::Params;
+use crate::graph::{Graph, Op, ParamKind};
+use crate::ops::kernel::{self, Epilogue};
+use crate::ops::{dropout, norm};
+use crate::rng;
+
+/// Pictures of a chunk, at least: enough rows for the products of small maps.
+const CHUNK: usize = 4;
+
+/// Bytes that the sums of all chunks may take, as long as there are at least [`LEAST_CHUNKS`].
+const SUM_BYTES: usize = 256 << 20;
+const LEAST_CHUNKS: usize = 2;
+
+/// A training step compiled for the CPU.
+#[derive(Debug)]
+pub(super) struct Compiled {
+    program: Program,
+    arenas: Mutex<Vec<Arena>>,
+    sums: Mutex<Vec<Vec<f32>>>,
+}
+
+/// The memory of one chunk, kept from step to step.
+#[derive(Debug, Default)]
+struct Arena {
+    slots: Vec<Vec<f32>>,
+    scratch: Vec<f32>,
+    growing: [Vec<f32>; 2],
+}
+
+/// The values of a batch norm in one step.
+struct NormValues {
+    gamma: Vec<f32>,
+    beta: Vec<f32>,
+    mean: Vec<f32>,
+    variance: Vec<f32>,
+    inverse: Vec<f64>,
+    scale: Vec<f32>,
+    /// Of the gradient to the input.
+    coefficients: [Vec<f32>; 3],
+}
+
+impl NormValues {
+    fn stored(graph: &Graph, params: &Params, spec: &NormSpec) -> Result<Self> {
+        let norm = forward::batch_norm(graph, params, spec.node, spec.epsilon)?;
+        let mut found = Self {
+            gamma: values(norm.gamma)?,
+            beta: values(norm.beta)?,
+            mean: Vec::new(),
+            variance: Vec::new(),
+            inverse: Vec::new(),
+            scale: Vec::new(),
+            coefficients: Default::default(),
+        };
+        found.moments([values(norm.mean)?, values(norm.variance)?], spec.epsilon);
+        found.coefficients = norm::input_coefficients(&found.gamma, &found.inverse, None);
+        Ok(found)
+    }
+
+    fn moments(&mut self, [mean, variance]: [Vec<f32>; 2], epsilon: f64) {
+        self.inverse = norm::inverse_deviation(&variance, epsilon);
+        let scale = self.gamma.iter().zip(&self.inverse);
+        self.scale = scale
+            .map(|(gamma, inverse)| (f64::from(*gamma) * inverse) as f32)
+            .collect();
+        self.mean = mean;
+        self.variance = variance;
+    }
+}
+
+/// Some pictures of a batch, and what they sum up.
+struct Chunk {
+    pictures: Range<usize>,
+    arena: Option<Arena>,
+    sums: Vec<f32>,
+    logits: Vec<f32>,
+}
+
+/// What the passes of a step read.
+struct Values<'a> {
+    inputs: Vec<Slice<'a>>,
+    batch: usize,
+    kernels: Vec<KernelValues>,
+    norms: Vec<NormValues>,
+    masks: Vec<Vec<f32>>,
+    scratch: usize,
+    loss: &'a LossGradient<'a>,
+}
+
+impl Compiled {
+    pub(super) fn new(graph: &Graph, plan: &Plan) -> Option<Self> {
+        Some(Self {
+            program: Program::new(graph, plan)?,
+            arenas: Mutex::default(),
+            sums: Mutex::default(),
+        })
+    }
+
+    pub(super) fn step(
+        &self,
+        graph: &Graph,
+        plan: &Plan,
+        params: &Params,
+        inputs: &[Tensor],
+        seed: u64,
+        loss: &LossGradient<'_>,
+    ) -> Result<Stepped> {
+        let batch = inputs[0].dim(0)?;
+        let host: Vec<Tensor> = inputs.iter().map(memory::to_host).collect::<Result<_>>()?;
+        let mut step = self.values(graph, params, &host, batch, seed, loss)?;
+        let size = self.chunk(batch);
+        let mut chunks: Vec<Chunk> = (0..batch)
+            .step_by(size)
+            .map(|first| Chunk {
+                pictures: first..(first + size).min(batch),
+                arena: None,
+                sums: Vec::new(),
+                logits: Vec::new(),
+            })
+            .collect();
+        {
+            let mut kept = lock(&self.sums);
+            for chunk in &mut chunks {
+                chunk.sums = kept.pop().unwrap_or_default();
+                chunk.sums.resize(self.program.sums, 0.0);
+            }
+        }
+        let mut statistics = Vec::new();
+        let stages = &self.program.stages;
+        for (index, stage) in stages.iter().enumerate() {
+            let last = index + 1 == stages.len();
+            chunks
+                .par_iter_mut()
+                .with_max_len(1)
+                .try_for_each(|chunk| self.run_stage(stage, &step, chunk, last))?;
+            match stage.join {
+                Some(Join::Moments(norm)) => {
+                    statistics
+                        .extend(self.join_moments(graph, plan, params, norm, &chunks, &mut step)?);
+                }
+                Some(Join::Sums(norm)) => self.join_sums(norm, &chunks, &mut step),
+                None => {}
+            }
+        }
+        let classes = graph.nodes()[graph.output()].shape.elements();
+        let mut logits = Vec::with_capacity(batch * classes);
+        let mut sums = Vec::with_capacity(chunks.len());
+        for chunk in chunks {
+            logits.extend(chunk.logits);
+            sums.push(chunk.sums);
+        }
+        let gradients = self.gradients(graph, plan, params, &step, &sums)?;
+        lock(&self.sums).extend(sums);
+        Ok(Stepped {
+            logits: Tensor::from_vec(logits, (batch, classes), &Device::Cpu)?,
+            statistics,
+            gradients,
+        })
+    }
+
+    /// Pictures a chunk.
+    fn chunk(&self, batch: usize) -> usize {
+        let most = SUM_BYTES / (self.program.sums * size_of::<f32>()).max(1);
+        CHUNK.max(batch.div_ceil(most.max(LEAST_CHUNKS)))
+    }
+
+    fn values<'a>(
+        &self,
+        graph: &Graph,
+        params: &Params,
+        inputs: &'a [Tensor],
+        batch: usize,
+        seed: u64,
+        loss: &'a LossGradient<'a>,
+    ) -> Result<Values<'a>> {
+        let Program {
+            kernels: specs,
+            norms,
+            masks,
+            ..
+        } = &self.program;
+        let kernels: Vec<KernelValues> = specs
+            .par_iter()
+            .with_max_len(1)
+            .map(|spec| KernelValues::new(graph, params, spec))
+            .collect::<Result<_>>()?;
+        let scratch = kernels.iter().zip(specs);
+        let scratch = scratch.map(|(kernel, spec)| kernel.scratch(spec)).max();
+        let mask = |&id: &usize| {
+            let node = &graph.nodes()[id];
+            let rate = match node.op {
+                Op::Dropout { rate } => rate,
+                _ => 0.0,
+            };
+            let mut stream = rng::stream(seed, "dropout", &[id as u64]);
+            dropout::mask_values(batch * node.shape.elements(), rate, &mut stream)
+        };
+        Ok(Values {
+            inputs: inputs.iter().map(Slice::of).collect::<Result<_>>()?,
+            batch,
+            kernels,
+            norms: norms
+                .iter()
+                .map(|spec| NormValues::stored(graph, params, spec))
+                .collect::<Result<_>>()?,
+            masks: masks.iter().map(mask).collect::<Result<_>>()?,
+            scratch: scratch.unwrap_or(0),
+            loss,
+        })
+    }
+
+    fn run_stage(
+        &self,
+        stage: &Stage,
+        step: &Values<'_>,
+        chunk: &mut Chunk,
+        last: bool,
+    ) -> Result<()> {
+        let mut arena = match chunk.arena.take() {
+            Some(arena) => arena,
+            None => self.arena(chunk.pictures.len(), step.scratch),
+        };
+        for pass in &self.program.passes[stage.passes.clone()] {
+            self.run_pass(pass, step, chunk, &mut arena)?;
+        }
+        match last {
+            true => lock(&self.arenas).push(arena),
+            false => chunk.arena = Some(arena),
+        }
+        Ok(())
+    }
+
+    fn arena(&self, pictures: usize, scratch: usize) -> Arena {
+        let mut arena = lock(&self.arenas).pop().unwrap_or_default();
+        arena.slots.resize(self.program.slots.len(), Vec::new());
+        for (slot, elements) in arena.slots.iter_mut().zip(&self.program.slots) {
+            if slot.len() < elements * pictures {
+                slot.resize(elements * pictures, 0.0);
+            }
+        }
+        if arena.scratch.len() < scratch {
+            arena.scratch.resize(scratch, 0.0);
+        }
+        arena
+    }
+
+    fn run_pass(
+        &self,
+        pass: &Pass,
+        step: &Values<'_>,
+        chunk: &mut Chunk,
+        arena: &mut Arena,
+    ) -> Result<()> {
+        let Program { kernels, norms, .. } = &self.program;
+        let pictures = chunk.pictures.len();
+        let Arena {
+            slots,
+            scratch,
+            growing,
+        } = arena;
+        let mut memory = Memory {
+            program: &self.program,
+            step,
+            pictures: chunk.pictures.clone(),
+            slots,
+        };
+        let sums = &mut chunk.sums;
+        match *pass {
+            Pass::Kernel {
+                kernel,
+                x,
+                residual,
+                activation,
+                y,
+            } => memory.write(y, |memory, y| {
+                let epilogue = Epilogue {
+                    residual: residual.map(|residual| memory.read(residual)),
+                    activation,
+                    ..Epilogue::default()
+                };
+                let (spec, x) = (&kernels[kernel], memory.read(x));
+                step.kernels[kernel].forward(spec, x, pictures, epilogue, y, scratch);
+            }),
+            Pass::KernelGrad { kernel, x, dy } => {
+                let (x, dy) = (memory.read(x), memory.read(dy));
+                kernel_grad(&kernels[kernel], x, dy, sums, growing);
+            }
+            Pass::BiasGrad { kernel, dy } => bias_grad(&kernels[kernel], memory.read(dy), sums),
+            Pass::InputGrad {
+                kernel,
+                dy,
+                dx,
+                add,
+            } => memory.write(dx, |memory, dx| {
+                let (spec, dy) = (&kernels[kernel], memory.read(dy));
+                step.kernels[kernel].input_grad(spec, dy, pictures, add, dx, scratch);
+            }),
+            Pass::Moments { norm: index, x } => {
+                let spec = &norms[index];
+                let moments = &mut sums[spec.moments..][..2 * spec.channels];
+                let (mean, squares) = moments.split_at_mut(spec.channels);
+                norm::moments(memory.read(x), mean, squares);
+            }
+            Pass::Norm {
+                norm,
+                x,
+                residual,
+                activation,
+                y,
+            } => memory.write(y, |memory, y| {
+                let residual = residual.map(|residual| memory.read(residual));
+                let NormValues {
+                    mean, scale, beta, ..
+                } = &step.norms[norm];
+                let x = memory.read(x);
+                kernel::normalise(x, Some(mean), scale, beta, residual, activation, y);
+            }),
+            Pass::NormSums { norm: index, x, dy } => {
+                let spec = &norms[index];
+                let sums = &mut sums[spec.sums..][..2 * spec.channels];
+                let (x, dy) = (memory.read(x), memory.read(dy));
+                norm::gradient_sums(x, dy, &step.norms[index].mean, sums);
+            }
+            Pass::NormGrad { norm, x, dy, dx } => memory.write(dx, |memory, dx| {
+                let NormValues {
+                    mean, coefficients, ..
+                } = &step.norms[norm];
+                let coefficients = coefficients.each_ref().map(Vec::as_slice);
+                kernel::norm_input_grad(memory.read(x), memory.read(dy), mean, coefficients, dx);
+            }),
+            Pass::Activate {
+                x,
+                residual,
+                activation,
+                y,
+            } => memory.write(y, |memory, y| {
+                let residual = residual.map(|residual| memory.read(residual));
+                kernel::activate(memory.read(x), residual, activation, y);
+            }),
+            Pass::ActivateGrad { y, activation, dy } => memory.write(dy, |memory, dy| {
+                kernel::mask_gradient(memory.read(y), activation, dy);
+            }),
+            Pass::Dropout { mask, x, y } => memory.write(y, |memory, y| {
+                let first = chunk.pictures.start * (y.len() / pictures);
+                let mask = &step.masks[mask][first..][..y.len()];
+                for ((y, x), mask) in y.iter_mut().zip(memory.read(x)).zip(mask) {
+                    *y = x * mask;
+                }
+            }),
+            Pass::Pad {
+                dims,
+                padding,
+                x,
+                y,
+            } => memory.write(y, |memory, y| kernel::pad(memory.read(x), dims, padding, y)),
+            Pass::PadGrad {
+                dims,
+                padding,
+                dy,
+                dx,
+                add,
+            } => memory.write(dx, |memory, dx| {
+                kernel::pad_grad(memory.read(dy), dims, padding, add, dx);
+            }),
+            Pass::GlobalAvg { dims, x, y } => memory.write(y, |memory, y| {
+                kernel::global_avg(memory.read(x), pictures, dims, y);
+            }),
+            Pass::GlobalAvgGrad { dims, dy, dx } => memory.write(dx, |memory, dx| {
+                kernel::global_avg_grad(memory.read(dy), dims, dx);
+            }),
+            Pass::GlobalMax { dims, x, y } => memory.write(y, |memory, y| {
+                kernel::global_max(memory.read(x), pictures, dims, y);
+            }),
+            Pass::GlobalMaxGrad { dims, x, dy, dx } => memory.write(dx, |memory, dx| {
+                kernel::global_max_grad(memory.read(x), memory.read(dy), dims, dx);
+            }),
+            Pass::Loss { logits, dlogits } => {
+                let values = memory.read(logits);
+                chunk.logits = values.to_vec();
+                let classes = values.len() / pictures;
+                let logits = Tensor::from_slice(values, (pictures, classes), &Device::Cpu)?;
+                let gradient = (step.loss)(&logits, chunk.pictures.clone())?;
+                if gradient.dims() != logits.dims() {
+                    bail!(
+                        "the gradient to logits {:?} has dimensions {:?}",
+                        logits.dims(),
+                        gradient.dims()
+                    );
+                }
+                let gradient = gradient.contiguous()?;
+                let gradient = Slice::of(&gradient)?;
+                memory.write(dlogits, |_, to| to.copy_from_slice(&gradient));
+            }
+            Pass::Copy { from, to } => {
+                memory.write(to, |memory, to| to.copy_from_slice(memory.read(from)));
+            }
+            Pass::AddInto { from, to } => {
+                memory.write(to, |memory, to| kernel::add_into(memory.read(from), to));
+            }
+        }
+        Ok(())
+    }
+
+    fn join_moments(
+        &self,
+        graph: &Graph,
+        plan: &Plan,
+        params: &Params,
+        index: usize,
+        chunks: &[Chunk],
+        step: &mut Values<'_>,
+    ) -> Result<Vec<(String, Tensor)>> {
+        let spec = &self.program.norms[index];
+        let channels = spec.channels;
+        let parts = chunks.iter().map(|chunk| {
+            let part = &chunk.sums[spec.moments..][..2 * channels];
+            (part, chunk.pictures.len() * spec.rows)
+        });
+        let moments = norm::join_moments(parts, channels);
+        if step.batch == 0 {
+            return Ok(Vec::new());
+        }
+        let [mean, variance] = moments
+            .each_ref()
+            .map(|values| Tensor::from_slice(values, channels, &Device::Cpu));
+        let stored = forward::batch_norm(graph, params, spec.node, spec.epsilon)?;
+        let rows = step.batch * spec.rows;
+        let running = norm::running(stored, &mean?, &variance?, rows, spec.momentum)?;
+        step.norms[index].moments(moments, spec.epsilon);
+        let names = plan.statistics.get(&spec.node).into_iter().flatten();
+        Ok(names.cloned().zip(running).collect())
+    }
+
+    fn join_sums(&self, index: usize, chunks: &[Chunk], step: &mut Values<'_>) {
+        let spec = &self.program.norms[index];
+        let channels = spec.channels;
+        let mut sums = vec![0f64; 2 * channels];
+        for chunk in chunks {
+            let part = &chunk.sums[spec.sums..][..2 * channels];
+            for (sum, value) in sums.iter_mut().zip(part) {
+                *sum += f64::from(*value);
+            }
+        }
+        let sums: Vec<f32> = sums.into_iter().map(|sum| sum as f32).collect();
+        let norm = &mut step.norms[index];
+        let sums = (
+            [&sums[..channels], &sums[channels..]],
+            step.batch * spec.rows,
+        );
+        norm.coefficients = norm::input_coefficients(&norm.gamma, &norm.inverse, Some(sums));
+    }
+
+    /// Gradients of all parameters, in graph order.
+    fn gradients(
+        &self,
+        graph: &Graph,
+        plan: &Plan,
+        params: &Params,
+        step: &Values<'_>,
+        sums: &[Vec<f32>],
+    ) -> Result<Gradients> {
+        let specs = self.program.kernels.par_iter().zip(&step.kernels);
+        let of_kernels: Vec<_> = specs
+            .with_max_len(1)
+            .filter(|(spec, _)| spec.needs.kernel)
+            .map(|(spec, values)| values.gradients(graph, params, spec, sums))
+            .collect::<Result<_>>()?;
+        let mut found: Gradients = of_kernels.into_iter().flatten().collect();
+        let norms = self.program.norms.iter().zip(&step.norms);
+        for (spec, values) in norms.filter(|(spec, _)| spec.trains) {
+            let beta = total(sums, spec.sums, spec.channels);
+            let product = total(sums, spec.sums + spec.channels, spec.channels);
+            let gamma = product.iter().zip(&values.inverse);
+            let gamma = gamma.map(|(sum, inverse)| (f64::from(*sum) * inverse) as f32);
+            for (kind, gradient) in [(ParamKind::Gamma, gamma.collect()), (ParamKind::Beta, beta)] {
+                let specs = graph.params(spec.node);
+                if let Some(param) = specs.into_iter().find(|param| param.kind == kind) {
+                    let gradient = Tensor::from_vec(gradient, spec.channels, &Device::Cpu)?;
+                    found.insert(param.name, gradient);
+                }
+            }
+        }
+        let names = plan.trained.iter();
+        Ok(names
+            .filter_map(|name| found.swap_remove_entry(name))
+            .collect())
+    }
+}
+
+/// What the passes of a chunk read and write.
+struct Memory<'a> {
+    program: &'a Program,
+    step: &'a Values<'a>,
+    pictures: Range<usize>,
+    slots: &'a mut [Vec<f32>],
+}
+
+impl Memory<'_> {
+    fn read(&self, buffer: Buffer) -> &[f32] {
+        let elements = self.program.rooms[buffer].elements;
+        match self.program.places[buffer] {
+            Place::Input(index) => {
+                &self.step.inputs[index]
+                    [self.pictures.start * elements..self.pictures.end * elements]
+            }
+            Place::Slot(index) => &self.slots[index][..self.pictures.len() * elements],
+        }
+    }
+
+    /// Takes the memory that a pass writes out of the rest, which it reads.
+    fn write(&mut self, buffer: Buffer, pass: impl FnOnce(&Self, &mut [f32])) {
+        if let Place::Slot(index) = self.program.places[buffer] {
+            let mut slot = std::mem::take(&mut self.slots[index]);
+            let elements = self.program.rooms[buffer].elements;
+            pass(self, &mut slot[..self.pictures.len() * elements]);
+            self.slots[index] = slot;
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
