@@ -9,8 +9,8 @@ use rayon::prelude::*;
 use super::memory;
 use super::store::{Entry, PictureHash, StoreError};
 
-/// Values that wait to be written as one segment: 64 MiB of them.
-const SEGMENT_VALUES: usize = 16 << 20;
+/// Values that wait to be written as one segment, and are lost if the process is killed: 16 MiB.
+const SEGMENT_VALUES: usize = 4 << 20;
 
 /// The frontier's stored tensors for a set of pictures. Pictures of the same bytes share a row.
 #[derive(Debug)]

@@ -13,6 +13,14 @@ use crate::engine::store::{Entry, PictureHash};
 use crate::graph::NodeId;
 use crate::records::Split;
 
+/// What features are computed from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Source<'a> {
+    pub(super) network: Network<'a>,
+    pub(super) feed: &'a Feed,
+    pub(super) split: Split,
+}
+
 /// Layers whose outputs are kept together, and where.
 #[derive(Debug)]
 pub(super) struct Unit {
@@ -23,9 +31,7 @@ pub(super) struct Unit {
 /// The way from a split's pictures to the layers of some units.
 #[derive(Debug)]
 pub(super) struct Extraction<'a> {
-    network: Network<'a>,
-    feed: &'a Feed,
-    split: Split,
+    pub(super) source: Source<'a>,
     hashes: Vec<PictureHash>,
     /// Of all units, ascending.
     nodes: Vec<NodeId>,
@@ -33,15 +39,13 @@ pub(super) struct Extraction<'a> {
 }
 
 impl<'a> Extraction<'a> {
-    pub(super) fn new(network: Network<'a>, feed: &'a Feed, split: Split, units: &[Unit]) -> Self {
+    pub(super) fn new(source: Source<'a>, units: &[Unit]) -> Self {
         let mut nodes: Vec<NodeId> = units.iter().flat_map(|unit| unit.nodes.clone()).collect();
         nodes.sort_unstable();
         nodes.dedup();
         Self {
-            network,
-            feed,
-            split,
-            hashes: feed.hashes(split),
+            source,
+            hashes: source.feed.hashes(source.split),
             nodes,
             prefix: None,
         }
@@ -49,10 +53,10 @@ impl<'a> Extraction<'a> {
 
     /// An empty cache of the split's pictures for a unit, or one that has what the entry has.
     pub(super) fn cache(&self, unit: &Unit, entry: Option<Entry>) -> FeatureCache {
-        let nodes = self.network.graph.nodes();
+        let nodes = self.source.network.graph.nodes();
         let dims = |&node: &NodeId| nodes[node].shape.batched(1)[1..].to_vec();
         let dims: Vec<_> = unit.nodes.iter().map(dims).collect();
-        let device = self.network.params.device();
+        let device = self.source.network.params.device();
         FeatureCache::new(&self.hashes, &dims, unit.place, entry, &device)
     }
 
@@ -88,9 +92,9 @@ impl<'a> Extraction<'a> {
         let mut missing: Vec<usize> = caches.iter().flat_map(FeatureCache::missing).collect();
         missing.sort_unstable();
         missing.dedup();
-        let (total, split) = (missing.len(), self.split);
+        let (total, split) = (missing.len(), self.source.split);
         let mut done = 0;
-        let order = self.feed.cut(missing);
+        let order = self.source.feed.cut(missing);
         self.pass(&order, |positions, computed| {
             for (unit, cache) in units.iter().zip(caches.iter_mut()) {
                 if !cache.is_lost() {
@@ -116,13 +120,16 @@ impl<'a> Extraction<'a> {
             return Ok(());
         }
         if self.prefix.is_none() {
-            let Network { graph, params } = self.network;
+            let Network { graph, params } = self.source.network;
             self.prefix = Some(Prefix::compile(graph, params, &[0], &self.nodes)?);
         }
         let Some(prefix) = &self.prefix else {
             return Ok(());
         };
-        let batches = self.feed.batches(self.split, order, Pass::Once)?;
+        let batches = self
+            .source
+            .feed
+            .batches(self.source.split, order, Pass::Once)?;
         for (positions, batch) in order.iter().zip(batches) {
             let tensors = prefix.run(&[batch?.images])?;
             let nodes = &self.nodes;

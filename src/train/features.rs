@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::extract::{Extraction, Unit};
+use super::extract::{Extraction, Source, Unit};
 use super::feed::{Feed, FeedError};
 use super::observer::{FeaturesReady, Observer};
 use super::phase::PhasePlan;
@@ -30,8 +30,10 @@ pub struct FeatureBank {
     caches: BTreeMap<(Split, Vec<NodeId>), FeatureCache>,
     memory: usize,
     disk: Option<Disk>,
-    /// Entries on disk that this run uses, each compared once with what it computes itself.
+    /// Entries on disk that this run uses.
     used: BTreeSet<String>,
+    /// Those of them that it has compared with what it computes itself.
+    compared: BTreeSet<String>,
 }
 
 /// A network whose features are wanted.
@@ -52,6 +54,7 @@ impl FeatureBank {
             memory,
             disk,
             used: BTreeSet::new(),
+            compared: BTreeSet::new(),
         }
     }
 
@@ -87,7 +90,12 @@ impl FeatureBank {
         for split in [Split::Train, Split::Val] {
             if feed.is_cacheable(split) {
                 let units = self.wanted(network.graph, &phases[index..], split, feed);
-                self.fill(network, units, split, feed, observer)?;
+                let source = Source {
+                    network,
+                    feed,
+                    split,
+                };
+                self.fill(source, units, observer)?;
             }
         }
         Ok(())
@@ -124,7 +132,12 @@ impl FeatureBank {
                     nodes: nodes.clone(),
                     place,
                 }];
-                self.fill(network, units, split, feed, observer)?;
+                let source = Source {
+                    network,
+                    feed,
+                    split,
+                };
+                self.fill(source, units, observer)?;
                 if self.holds(split, &nodes) {
                     return Ok(nodes);
                 }
@@ -180,52 +193,35 @@ impl FeatureBank {
 
     fn fill(
         &mut self,
-        network: Network<'_>,
+        source: Source<'_>,
         units: Vec<Unit>,
-        split: Split,
-        feed: &Feed,
         observer: &mut dyn Observer,
     ) -> Result<(), FeedError> {
-        if feed.items(split).is_empty() {
+        if source.feed.items(source.split).is_empty() {
             return Ok(());
         }
         // Units that change one another's bits are computed apart.
+        let graph = source.network.graph;
         let (together, apart): (Vec<Unit>, Vec<Unit>) = units
             .into_iter()
-            .partition(|unit| unit.nodes.iter().all(|&node| is_seam(network.graph, node)));
-        for units in std::iter::once(together).chain(apart.into_iter().map(|unit| vec![unit])) {
-            self.fill_together(network, units, split, feed, observer)?;
+            .partition(|unit| unit.nodes.iter().all(|&node| is_seam(graph, node)));
+        self.fill_together(source, together, observer)?;
+        for unit in apart {
+            self.fill_together(source, vec![unit], observer)?;
         }
         Ok(())
     }
 
     fn fill_together(
         &mut self,
-        network: Network<'_>,
+        source: Source<'_>,
         units: Vec<Unit>,
-        split: Split,
-        feed: &Feed,
         observer: &mut dyn Observer,
     ) -> Result<(), FeedError> {
-        let mut extraction = Extraction::new(network, feed, split, &units);
+        let mut extraction = Extraction::new(source, &units);
         let mut opened = Vec::with_capacity(units.len());
         for unit in &units {
-            let entry = self.open(network, unit, split, feed, observer)?;
-            let name = entry.as_ref().map(Entry::name);
-            let mut cache = extraction.cache(unit, entry);
-            // A change of a kernel or decoder that nobody counted must not mix two kinds of bits.
-            if let Some(name) = name
-                && self.used.insert(name.clone())
-                && let Some(first) = cache.first_ready()
-                && !extraction.agrees(unit, &cache, first)?
-            {
-                observer.warning(&format!(
-                    "cached features `{name}` are not what this build of xp computes; they are \
-                     computed again"
-                ));
-                cache.discard();
-            }
-            opened.push(cache);
+            opened.push(self.open(&mut extraction, unit, observer)?);
         }
         let reused: Vec<usize> = opened.iter().map(FeatureCache::ready).collect();
         extraction.run(&units, &mut opened, observer)?;
@@ -242,15 +238,14 @@ impl FeatureBank {
                 continue;
             }
             wrote |= reused < cache.pictures();
-            let layers = layers(network.graph, &unit.nodes);
             observer.features_ready(FeaturesReady {
-                split,
-                layers: &layers,
+                split: source.split,
+                layers: &layers(source.network.graph, &unit.nodes),
                 pictures: cache.pictures(),
                 reused,
                 in_memory: cache.place() == Place::Memory,
             });
-            self.caches.insert((split, unit.nodes), cache);
+            self.caches.insert((source.split, unit.nodes), cache);
         }
         if wrote {
             self.evict(observer);
@@ -258,21 +253,46 @@ impl FeatureBank {
         Ok(())
     }
 
-    /// The entry of a unit on disk, if it is to be kept there.
+    /// A unit's cache with what is on disk already.
     fn open(
-        &self,
-        network: Network<'_>,
+        &mut self,
+        extraction: &mut Extraction<'_>,
         unit: &Unit,
-        split: Split,
-        feed: &Feed,
+        observer: &mut dyn Observer,
+    ) -> Result<FeatureCache, FeedError> {
+        let Some(entry) = self.entry(extraction.source, unit, observer)? else {
+            return Ok(extraction.cache(unit, None));
+        };
+        let name = entry.name();
+        let mut cache = extraction.cache(unit, Some(entry));
+        self.used.insert(name.clone());
+        // A change of a kernel or decoder that nobody counted must not mix two kinds of bits.
+        if let Some(first) = cache.first_ready()
+            && self.compared.insert(name.clone())
+            && !extraction.agrees(unit, &cache, first)?
+        {
+            observer.warning(&format!(
+                "cached features `{name}` are not what this build of xp computes; they are \
+                 computed again"
+            ));
+            cache.discard();
+        }
+        Ok(cache)
+    }
+
+    /// The entry of a unit on disk, if it is to be kept there.
+    fn entry(
+        &self,
+        source: Source<'_>,
+        unit: &Unit,
         observer: &mut dyn Observer,
     ) -> Result<Option<Entry>, FeedError> {
-        let Network { graph, params } = network;
-        let bytes = cost(graph, &unit.nodes, feed.items(split).len());
-        let Some(disk) = self.disk_for(bytes) else {
+        let Network { graph, params } = source.network;
+        let pictures = source.feed.items(source.split).len();
+        let Some(disk) = self.disk_for(cost(graph, &unit.nodes, pictures)) else {
             return Ok(None);
         };
-        let input = feed.preprocess().describe();
+        let input = source.feed.preprocess().describe();
         let about = About {
             backbone: disk.backbone.clone(),
             layers: layers(graph, &unit.nodes),
