@@ -6,6 +6,10 @@ use std::process::{Command, Output};
 
 use xp::engine::store::{About, FeatureStore};
 
+/// One phase on frozen features.
+const HEAD: &str =
+    "phase=[{ name = 'head', freeze = 'all', epochs = 1, optimizer = { kind = 'sgd', lr = 0.1 } }]";
+
 /// A folder with pictures, runs and features of its own.
 struct Place(tempfile::TempDir);
 
@@ -63,7 +67,7 @@ impl Place {
             optimizer = { kind = "adam", lr = 1e-4 }
         "#;
         fs::write(&config, text).unwrap();
-        let mut command = Command::new(assert_cmd::cargo::cargo_bin("xp"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xp"));
         command.args(["run", config.to_str().unwrap(), "--json"]);
         for set in sets {
             command.args(["--set", set]);
@@ -89,7 +93,7 @@ impl Place {
     }
 
     fn cache(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new(assert_cmd::cargo::cargo_bin("xp"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xp"));
         command.arg("cache").args(arguments);
         command
             .env("XP_CACHE__DIR", self.features())
@@ -181,10 +185,7 @@ fn features_off_cold_warm_and_mapped_give_the_same_bits() {
 #[test]
 fn other_splits_reuse_and_other_pictures_and_weights_do_not() {
     let place = Place::new();
-    let head = [
-        "phase=[{ name = 'head', freeze = 'all', epochs = 1, optimizer = { kind = 'sgd', lr = 0.1 } }]",
-    ];
-    let with = |sets: &[&str]| place.run(&[&head, sets].concat()).counts();
+    let with = |sets: &[&str]| place.run(&[&[HEAD], sets].concat()).counts();
     assert_eq!(with(&[]), [20, 0, 20]);
     assert_eq!(with(&["seed=7", "train.batch_size=5"]), [20, 20, 0]);
     place.draw("b", 4, 1);
@@ -328,14 +329,17 @@ fn the_cache_is_listed_and_cleared() {
 #[test]
 fn runs_keep_the_store_below_its_limit() {
     let place = Place::new();
-    place.run(&["model.weights=none"]);
+    place.run(&[HEAD, "model.weights=none"]);
     let store = FeatureStore::new(place.features(), 0);
     let bytes = |store: &FeatureStore| -> u64 {
         store.list().unwrap().iter().map(|entry| entry.bytes).sum()
     };
     let limit = bytes(&store);
-    place.run(&[&*format!("cache.max_size={}kB", limit / 1000 + 1)]);
+    let max_size = format!("cache.max_size={}kB", limit / 1000 + 1);
+    let second = place.run(&[HEAD, &max_size]);
+    assert_eq!(second.counts(), [20, 0, 20]);
     assert!(bytes(&store) <= limit + 1000);
-    let none = place.run(&["cache.max_size=1kB", "cache.memory=0MB"]);
+    assert_eq!(place.run(&[HEAD, &max_size]).counts(), [20, 20, 0]);
+    let none = place.run(&[HEAD, "cache.max_size=1kB", "cache.memory=0MB"]);
     assert_eq!(none.counts(), [0; 3], "nothing fits anywhere");
 }
