@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand};
 
+use crate::config::size;
+
 const EXAMPLES: &str = "\
 Examples:
   xp run configs/quickstart.toml                    train; leaves a directory under runs/
@@ -56,6 +58,8 @@ pub enum Command {
     Evaluate(EvaluateArgs),
     /// Classify pictures with a run's model
     Predict(PredictArgs),
+    /// Show and clear the features that runs keep on disk
+    Cache(CacheArgs),
     /// Print shell completions
     Completions(CompletionsArgs),
 }
@@ -141,6 +145,46 @@ pub struct PredictArgs {
     /// Answer in CSV
     #[arg(long, conflicts_with = "json")]
     pub csv: bool,
+}
+
+/// Arguments of `xp cache`.
+#[derive(Debug, Args)]
+pub struct CacheArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: CacheCommand,
+    /// Folder of the features [default: XP_CACHE__DIR, or xp/features in the user's cache directory]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
+/// What `xp cache` does.
+#[derive(Debug, Subcommand)]
+pub enum CacheCommand {
+    /// List the entries: layers, pictures, size, last use
+    Ls,
+    /// Remove the least recently used entries, and what killed processes left
+    Gc(CacheGcArgs),
+    /// Print the folder
+    Dir,
+}
+
+/// Arguments of `xp cache gc`.
+#[derive(Debug, Args)]
+pub struct CacheGcArgs {
+    /// Leave at most this much, for example 10GB [default: XP_CACHE__MAX_SIZE, or 20GB]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub max_size: Option<u64>,
+    /// Remove everything
+    #[arg(long, conflicts_with = "max_size")]
+    pub all: bool,
+    /// Only say what would go
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    size::parse(text).ok_or_else(|| size::EXAMPLES.replace(['`', '"'], ""))
 }
 
 /// Arguments of `xp completions`.

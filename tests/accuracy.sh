@@ -11,6 +11,7 @@ if [ ! -d "$shared/data" ]; then
 fi
 runs=$(mktemp -d)
 trap 'rm -rf "$runs"' EXIT
+export XP_CACHE__DIR="$runs/features"
 
 for pair in flowers_mobilenet:flowers_1k cats_vs_dogs_mobilenet:dog_cat; do
     config=${pair%%:*} data=$shared/data/${pair##*:}

@@ -6,6 +6,7 @@ cd "$(dirname "$0")/.."
 xp="${CARGO_TARGET_DIR:-target}/release/xp"
 runs=$(mktemp -d)
 trap 'rm -rf "$runs"' EXIT
+export XP_CACHE__DISK=false
 
 accuracy() { # runs one variant and prints its test accuracy in percent
     "$xp" run configs/quickstart.toml --quiet --json --set runs_dir="$runs" "$@" |

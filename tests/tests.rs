@@ -9,6 +9,8 @@ mod config_layers;
 mod data_errors;
 #[path = "tests/experiments.rs"]
 mod experiments;
+#[path = "tests/feature_cache.rs"]
+mod feature_cache;
 #[path = "tests/network_errors.rs"]
 mod network_errors;
 #[path = "tests/plot.rs"]

@@ -1,6 +1,7 @@
 //! One file a command, each a column of values. The only layer that prints and decides exit codes.
 
 pub mod blueprint;
+pub mod cache;
 pub mod check;
 pub mod completions;
 pub mod data;
@@ -53,6 +54,7 @@ fn dispatch(command: &Command, printer: &Printer) -> Result<(), Failure> {
         Command::Plot(args) => plot::run(args, printer),
         Command::Evaluate(args) => evaluate::run(args, printer),
         Command::Predict(args) => predict::run(args, printer),
+        Command::Cache(args) => cache::run(args, printer),
         Command::Completions(args) => completions::run(args, printer),
         Command::Summary(args) => summary::run(args, printer),
     }

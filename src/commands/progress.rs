@@ -8,7 +8,7 @@ use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::Printer;
 use crate::graph::summary::thousands;
 use crate::records::MetricsRow;
-use crate::train::observer::{FeatureProgress, PhaseStarted, StepTaken};
+use crate::train::observer::{FeatureProgress, FeaturesReady, PhaseStarted, StepTaken};
 use crate::weights::Download;
 
 /// Shows where training stands.
@@ -64,6 +64,18 @@ impl Progress {
         if event.done == event.total {
             self.clear();
         }
+    }
+
+    /// Features of frozen layers are there.
+    pub fn features_ready(&mut self, event: FeaturesReady<'_>) {
+        self.clear();
+        self.printer.note(features_line(&event));
+    }
+
+    /// Something that the user should know.
+    pub fn warning(&mut self, message: &str) {
+        self.clear();
+        self.printer.warning(message);
     }
 
     /// A step was taken.
@@ -168,6 +180,24 @@ fn new_bar(total: u64, template: &str) -> ProgressBar {
     }
     bar.enable_steady_tick(Duration::from_millis(200));
     bar
+}
+
+/// ``features of `out_relu`: 800 train pictures, 640 reused, 160 computed``
+fn features_line(event: &FeaturesReady<'_>) -> String {
+    let mut line = format!(
+        "features of `{}`: {} {} pictures, {} reused",
+        event.layers.join("`, `"),
+        event.pictures,
+        event.split.name(),
+        event.reused
+    );
+    if event.reused < event.pictures {
+        line.push_str(&format!(", {} computed", event.pictures - event.reused));
+    }
+    if !event.in_memory {
+        line.push_str(", on disk");
+    }
+    line
 }
 
 /// `epoch  3/20  loss 0.4121  acc 0.861  val_loss 0.3920  val_acc 0.880  412 img/s  1.9 s`

@@ -6,7 +6,7 @@ use crate::records::MetricsRow;
 use crate::report;
 use crate::run::{BestMetrics, Checkpoint, ManifestWriter, MetricsWriter, RunDir, Slot, Tensors};
 use crate::train::observer::{
-    EpochEnded, FeatureProgress, Observer, ObserverError, PhaseStarted, StepTaken,
+    EpochEnded, FeatureProgress, FeaturesReady, Observer, ObserverError, PhaseStarted, StepTaken,
 };
 
 /// Writes rows, curves and checkpoints as they are earned.
@@ -55,6 +55,23 @@ impl Observer for Recorder<'_> {
 
     fn features(&mut self, event: FeatureProgress) {
         self.progress.features(event);
+    }
+
+    fn features_ready(&mut self, event: FeaturesReady<'_>) {
+        tracing::info!(
+            split = event.split.name(),
+            layers = event.layers.join(" "),
+            pictures = event.pictures,
+            reused = event.reused,
+            in_memory = event.in_memory,
+            "features"
+        );
+        self.progress.features_ready(event);
+    }
+
+    fn warning(&mut self, message: &str) {
+        tracing::warn!(message);
+        self.progress.warning(message);
     }
 
     fn step(&mut self, event: StepTaken<'_>) {

@@ -11,12 +11,16 @@ use crate::cli::ConfigArgs;
 use crate::data::Dataset;
 use crate::engine::params::Params;
 use crate::engine::prefix::Prefix;
+use crate::engine::store::FeatureStore;
 use crate::records::{MetricsRow, Split, TestReport};
 use crate::report;
 use crate::run::{Fingerprints, Manifest, ManifestWriter, RunDir, Status};
-use crate::train::evaluate;
-use crate::train::feed::Feed;
-use crate::train::fit;
+use crate::train::evaluate::{self, Evaluation};
+use crate::train::features::{Disk, FeatureBank, Network};
+use crate::train::feed::{Feed, Pass};
+use crate::train::fit::{self, FitError, Fitted};
+use crate::train::inputs::Inputs;
+use crate::train::observer::Observer;
 use crate::train::phase::{LossPlan, Plan, check_batch_size};
 
 /// Runs the command.
@@ -91,7 +95,6 @@ fn plan(blueprint: &Blueprint, dataset: &Dataset) -> Result<Plan, Failure> {
         .map_err(|problem| blueprint.problem(problem))?;
     check_batch_size(graph, &blueprint.phases, experiment.train.batch_size)
         .map_err(|problem| blueprint.problem(problem))?;
-    let cache = &experiment.cache;
     Ok(Plan {
         phases: blueprint.phases.clone(),
         loss,
@@ -100,11 +103,6 @@ fn plan(blueprint: &Blueprint, dataset: &Dataset) -> Result<Plan, Failure> {
         evaluate_first: experiment.train.evaluate_first,
         early_stopping: experiment.train.early_stopping.clone(),
         best: experiment.train.best,
-        cache_bytes: if cache.features {
-            cache.memory_mib << 20
-        } else {
-            0
-        },
         seed: experiment.seed,
     })
 }
@@ -163,7 +161,7 @@ fn train(
         experiment.data.augment,
         experiment.train.batch_size,
         experiment.seed,
-        experiment.cache.memory_mib << 20,
+        experiment.cache.memory_bytes(),
     );
     let epochs = plan.phases.iter().map(|phase| phase.epochs).sum();
     let mut recorder = Recorder::new(
@@ -172,11 +170,23 @@ fn train(
         Progress::new(*printer, epochs),
         &experiment.name,
     )?;
-    let fitted = fit::fit(&blueprint.graph, params, plan, &feed, &mut recorder)?;
+    let mut bank = bank(blueprint, printer);
+    let fitted = fit::fit(
+        &blueprint.graph,
+        params,
+        plan,
+        &feed,
+        &mut bank,
+        &mut recorder,
+    )?;
     let (best, row) = &fitted.best;
     run.write_model(&network::model_file(blueprint, best, &dataset.classes)?)?;
     let fitted_in = started.elapsed().as_secs_f64();
-    let test = test(blueprint, plan, best, dataset, &feed, run)?;
+    let evaluation = evaluate_test(blueprint, plan, &fitted, &feed, &mut bank, &mut recorder)?;
+    let test = match evaluation {
+        Some(evaluation) => Some(write_test(blueprint, dataset, &evaluation, run)?),
+        None => None,
+    };
     manifest.update(|manifest| {
         manifest.test_accuracy = test.as_ref().map(|test| test.accuracy);
         manifest.timings.insert("train".into(), fitted_in);
@@ -191,22 +201,63 @@ fn train(
     })
 }
 
-/// The best checkpoint on the test split, where there is one.
-fn test(
+/// Cached features as the configuration wants them.
+fn bank(blueprint: &Blueprint, printer: &Printer) -> FeatureBank {
+    let cache = &blueprint.loaded.experiment.cache;
+    if !cache.features {
+        return FeatureBank::new(0, None);
+    }
+    let root = cache.dir.clone().or_else(FeatureStore::default_root);
+    if cache.disk && root.is_none() {
+        printer
+            .warning("features are not kept on disk: there is no home directory; set `cache.dir`");
+    }
+    let disk = root.filter(|_| cache.disk).map(|root| Disk {
+        store: FeatureStore::new(root, cache.max_bytes()),
+        backbone: blueprint.family.name.into(),
+    });
+    FeatureBank::new(cache.memory_bytes(), disk)
+}
+
+/// The best checkpoint on the test split, where there is one; from cached features where layers
+/// stayed frozen up to its epoch.
+fn evaluate_test(
     blueprint: &Blueprint,
     plan: &Plan,
-    best: &Params,
-    dataset: &Dataset,
+    fitted: &Fitted,
     feed: &Feed,
-    run: &RunDir,
-) -> Result<Option<TestReport>, Failure> {
-    if feed.items(Split::Test).is_empty() {
+    bank: &mut FeatureBank,
+    observer: &mut dyn Observer,
+) -> Result<Option<Evaluation>, Failure> {
+    let split = Split::Test;
+    if feed.items(split).is_empty() {
         return Ok(None);
     }
     let graph = &blueprint.graph;
-    let network = Prefix::compile(graph, best, &[0], &[graph.output()])?;
-    let evaluation = evaluate::evaluate(&network, &plan.plain_loss, feed, Split::Test)?;
-    let (report, predictions) = results::report(dataset, Split::Test, &evaluation);
+    let (params, row) = &fitted.best;
+    let phase = plan.phases.iter().position(|phase| phase.name == row.phase);
+    let trained = &plan.phases[..phase.map_or(plan.phases.len(), |index| index + 1)];
+    let network = Network { graph, params };
+    let stored = bank
+        .prepare_test(network, trained, feed, observer)
+        .map_err(FitError::from)?;
+    let inputs = Inputs::open(bank, feed, graph, params, &stored, &[split])?;
+    let network = Prefix::compile(graph, params, &stored, &[graph.output()])?;
+    let order = feed.in_order(split);
+    let batches = inputs
+        .batches(split, &order, Pass::Once)
+        .map_err(FitError::from)?;
+    let evaluation = evaluate::evaluate_batches(&network, &plan.plain_loss, split, batches)?;
+    Ok(Some(evaluation))
+}
+
+fn write_test(
+    blueprint: &Blueprint,
+    dataset: &Dataset,
+    evaluation: &Evaluation,
+    run: &RunDir,
+) -> Result<TestReport, Failure> {
+    let (report, predictions) = results::report(dataset, Split::Test, evaluation);
     if !report.loss.is_finite() {
         return Err(Failure::new(
             Exit::NonFinite,
@@ -220,7 +271,7 @@ fn test(
         &report,
         &blueprint.loaded.experiment.name,
     )?)?;
-    Ok(Some(report))
+    Ok(report)
 }
 
 impl Outcome {

@@ -267,8 +267,9 @@ impl Layer {
 type IsPath = fn(&Path, &str) -> bool;
 
 /// The keys that hold paths, and whether a value of theirs is one.
-const PATH_KEYS: [(&[&str], IsPath); 4] = [
+const PATH_KEYS: [(&[&str], IsPath); 5] = [
     (&["runs_dir"], |_, _| true),
+    (&["cache", "dir"], |_, _| true),
     (&["data", "root"], |_, _| true),
     (&["data", "manifest"], |_, _| true),
     (&["model", "weights"], |folder, text| {

@@ -7,6 +7,7 @@ mod path;
 mod place;
 pub mod schema;
 mod shape;
+pub mod size;
 mod sources;
 mod suggest;
 mod validate;

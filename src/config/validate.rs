@@ -2,6 +2,7 @@
 
 use super::diagnose::{Problem, Severity};
 use super::schema::*;
+use super::size;
 use super::suggest;
 use super::validate_head::logits;
 
@@ -30,6 +31,7 @@ pub(super) fn check<L: PartialOrd>(
     found.model(&experiment.model);
     found.train(experiment, |key| level(key).is_some());
     found.phases(experiment);
+    found.cache(&experiment.cache);
     for Idle {
         key,
         because,
@@ -143,6 +145,27 @@ impl Findings {
         {
             let help = "leave it out for `runs` in the current directory";
             self.error("runs_dir", "`runs_dir` is empty", help);
+        }
+    }
+
+    fn cache(&mut self, cache: &CacheConfig) {
+        let sizes = [
+            ("cache.memory", &cache.memory),
+            ("cache.max_size", &cache.max_size),
+        ];
+        for (key, text) in sizes {
+            if size::parse(text).is_none() {
+                let message = format!("`{key}` is no size: `{text}`");
+                self.error(key, message, size::EXAMPLES);
+            }
+        }
+        if cache
+            .dir
+            .as_ref()
+            .is_some_and(|dir| dir.as_os_str().is_empty())
+        {
+            let help = "leave it out for the user's cache directory, or set `disk = false`";
+            self.error("cache.dir", "`cache.dir` is empty", help);
         }
     }
 

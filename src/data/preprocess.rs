@@ -66,6 +66,12 @@ impl Preprocess {
         Ok(())
     }
 
+    /// All that decides the input, as JSON in one line: to tell two preprocessings apart.
+    pub fn describe(&self) -> String {
+        // Plain numbers and names: nothing that could fail.
+        serde_json::to_string(self).unwrap_or_else(|_| format!("{self:?}"))
+    }
+
     /// Height and width of a picture after resizing and before cropping.
     pub fn resized(&self) -> [u32; 2] {
         self.resize.unwrap_or(self.image_size)

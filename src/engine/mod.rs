@@ -5,6 +5,8 @@ mod forward;
 mod memory;
 pub mod params;
 pub mod prefix;
+pub mod seam;
+pub mod store;
 pub mod suffix;
 
 #[cfg(test)]

@@ -4,8 +4,9 @@ use std::ops::Range;
 
 use candle_core::{Result, Tensor};
 
-use super::feed::{Feed, Pass};
+use super::feed::{Feed, FeedError, Pass};
 use super::fit::FitError;
+use super::inputs::SuffixBatch;
 use super::metrics::{Accumulator, Scores};
 use super::phase::LossPlan;
 use crate::engine::prefix::Prefix;
@@ -67,12 +68,27 @@ pub fn evaluate(
     split: Split,
 ) -> std::result::Result<Evaluation, FitError> {
     let order = feed.in_order(split);
+    let batches = feed.batches(split, &order, Pass::Once)?;
+    let batches = batches.map(|batch| batch.map(|batch| (vec![batch.images], batch.labels)));
+    evaluate_batches(network, plan, split, batches)
+}
+
+/// Runs a compiled network over the batches of a split, in order.
+///
+/// # Errors
+/// If a batch cannot be made, or if the loss is not finite.
+pub fn evaluate_batches(
+    network: &Prefix,
+    plan: &LossPlan,
+    split: Split,
+    batches: impl Iterator<Item = std::result::Result<SuffixBatch, FeedError>>,
+) -> std::result::Result<Evaluation, FitError> {
     let mut totals = Accumulator::default();
-    let mut probabilities = Vec::with_capacity(feed.items(split).len());
-    for batch in feed.batches(split, &order, Pass::Once)? {
-        let batch = batch?;
-        let logits = network.run(&[batch.images])?.swap_remove(0);
-        totals.add(&loss(plan, &logits, &batch.labels)?, batch.labels.len());
+    let mut probabilities = Vec::new();
+    for batch in batches {
+        let (inputs, labels) = batch?;
+        let logits = network.run(&inputs)?.swap_remove(0);
+        totals.add(&loss(plan, &logits, &labels)?, labels.len());
         probabilities.extend(loss::probabilities(&logits)?);
     }
     let scores = totals.scores();

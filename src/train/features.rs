@@ -1,39 +1,66 @@
-//! Features of frozen layers, by layer and split: computed in one pass for every phase that can
-//! use them, dropped when a phase unfreezes what they depend on.
+//! Features of frozen layers, by split and stored layers: computed in one pass for every phase that
+//! can use them, kept for other runs, dropped when a phase unfreezes what they depend on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::feed::{Feed, FeedError, Pass};
-use super::observer::{FeatureProgress, Observer};
+use super::extract::{Extraction, Source, Unit};
+use super::feed::{Feed, FeedError};
+use super::observer::{FeaturesReady, Observer};
 use super::phase::PhasePlan;
-use crate::engine::cache::FeatureCache;
+use crate::engine::cache::{FeatureCache, Place};
 use crate::engine::params::Params;
-use crate::engine::prefix::Prefix;
+use crate::engine::seam::is_seam;
+use crate::engine::store::{About, Entry, FeatureStore, key};
 use crate::graph::cutoff::Frontier;
 use crate::graph::{Graph, NodeId};
 use crate::records::Split;
 
+/// Features on disk and what to call them there.
+#[derive(Debug, Clone)]
+pub struct Disk {
+    /// The files.
+    pub store: FeatureStore,
+    /// Name of the backbone, for people.
+    pub backbone: String,
+}
+
 /// Cached outputs of frozen layers.
 #[derive(Debug)]
 pub struct FeatureBank {
-    caches: BTreeMap<(Split, NodeId), FeatureCache>,
-    budget: usize,
+    caches: BTreeMap<(Split, Vec<NodeId>), FeatureCache>,
+    memory: usize,
+    disk: Option<Disk>,
+    /// Entries on disk that this run uses.
+    used: BTreeSet<String>,
+    /// Those of them that it has compared with what it computes itself.
+    compared: BTreeSet<String>,
+}
+
+/// A network whose features are wanted.
+#[derive(Debug, Clone, Copy)]
+pub struct Network<'a> {
+    /// Its layers.
+    pub graph: &'a Graph,
+    /// Its parameters as they are now.
+    pub params: &'a Params,
 }
 
 impl FeatureBank {
-    /// An empty bank that will hold at most `budget` bytes.
-    pub fn new(budget: usize) -> Self {
+    /// An empty bank that will hold at most `memory` bytes in main memory, and what is beyond it
+    /// in files of `disk`. Without either it holds nothing.
+    pub fn new(memory: usize, disk: Option<Disk>) -> Self {
         Self {
             caches: BTreeMap::new(),
-            budget,
+            memory,
+            disk,
+            used: BTreeSet::new(),
+            compared: BTreeSet::new(),
         }
     }
 
-    /// Whether all of these layers are cached for the split.
+    /// Whether these layers are cached for the split.
     pub fn holds(&self, split: Split, nodes: &[NodeId]) -> bool {
-        nodes
-            .iter()
-            .all(|&node| self.caches.contains_key(&(split, node)))
+        self.caches.contains_key(&(split, nodes.to_vec()))
     }
 
     /// Features of the pictures at these positions of the split, one tensor a layer.
@@ -43,125 +70,276 @@ impl FeatureBank {
         nodes: &[NodeId],
         positions: &[usize],
     ) -> candle_core::Result<Vec<candle_core::Tensor>> {
-        let mut tensors = Vec::with_capacity(nodes.len());
-        for &node in nodes {
-            tensors.extend(self.caches[&(split, node)].gather(positions)?);
-        }
-        Ok(tensors)
+        self.caches[&(split, nodes.to_vec())].gather(positions)
     }
 
-    /// Prepares for phase `index`: drops what it will change and what no
-    /// phase reads any more, then computes what it and, in the
-    /// same pass, later phases need of layers that stay frozen until then.
+    /// Prepares for phase `index`: drops what it will change and what no phase reads any more,
+    /// then computes what it and, in the same pass, later phases need of layers that stay frozen
+    /// until then. Trouble with files is told to the observer and ends nothing.
     pub fn prepare(
         &mut self,
-        graph: &Graph,
-        params: &Params,
+        network: Network<'_>,
         phases: &[PhasePlan],
         index: usize,
         feed: &Feed,
         observer: &mut dyn Observer,
     ) -> Result<(), FeedError> {
-        self.caches
-            .retain(|&(_, node), _| is_read(phases[index..].iter().map(|p| &p.frontier), node));
+        self.caches.retain(|(_, nodes), _| {
+            is_read(phases[index..].iter().map(|phase| &phase.frontier), nodes)
+        });
         for split in [Split::Train, Split::Val] {
             if feed.is_cacheable(split) {
-                let nodes = self.wanted(graph, phases, index, split, feed.items(split).len());
-                self.fill(graph, params, &nodes, split, feed, observer)?;
+                let units = self.wanted(network.graph, &phases[index..], split, feed);
+                let source = Source {
+                    network,
+                    feed,
+                    split,
+                };
+                self.fill(source, units, observer)?;
             }
         }
         Ok(())
     }
 
-    /// Layers to compute for a split within the budget: this phase's first, then those of the
-    /// phases that follow, as long as they stay frozen.
-    fn wanted(
-        &self,
-        graph: &Graph,
+    /// Prepares the highest layers that stayed frozen in all of these phases for the test split,
+    /// if they are worth keeping for other runs. Returns the layers to start the evaluation from:
+    /// these, or the picture.
+    pub fn prepare_test(
+        &mut self,
+        network: Network<'_>,
         phases: &[PhasePlan],
-        index: usize,
-        split: Split,
-        pictures: usize,
-    ) -> Vec<NodeId> {
-        let elements = |node: NodeId| graph.nodes()[node].shape.elements();
-        let mut used: usize = self
-            .caches
-            .iter()
-            .map(|(&(_, node), cache)| FeatureCache::bytes(cache.pictures(), &[elements(node)]))
-            .sum();
-        let mut wanted: Vec<NodeId> = Vec::new();
-        for (offset, phase) in phases[index..].iter().enumerate() {
-            let stays_frozen = |&node: &NodeId| {
-                phases[index..index + offset]
+        feed: &Feed,
+        observer: &mut dyn Observer,
+    ) -> Result<Vec<NodeId>, FeedError> {
+        self.caches.clear();
+        let (graph, split) = (network.graph, Split::Test);
+        let stays = |node: &NodeId| phases.iter().all(|phase| phase.frontier.frozen[*node]);
+        let usable = |nodes: &&Vec<NodeId>| {
+            !nodes.contains(&0)
+                && nodes
                     .iter()
-                    .all(|between| between.frontier.frozen[node])
+                    .all(|node| stays(node) && is_seam(graph, *node))
+        };
+        let stored = phases.iter().map(|phase| &phase.frontier.stored);
+        let best = stored
+            .filter(usable)
+            .max_by_key(|nodes| nodes.last().copied());
+        if let (Some(nodes), Some(_)) = (best, &self.disk) {
+            let cost = cost(graph, nodes, feed.items(split).len());
+            if let Some(place) = self.place(cost, 0) {
+                let nodes = nodes.clone();
+                let units = vec![Unit {
+                    nodes: nodes.clone(),
+                    place,
+                }];
+                let source = Source {
+                    network,
+                    feed,
+                    split,
+                };
+                self.fill(source, units, observer)?;
+                if self.holds(split, &nodes) {
+                    return Ok(nodes);
+                }
+            }
+        }
+        Ok(vec![0])
+    }
+
+    /// What to compute for a split: this phase's layers first, then those of the phases that
+    /// follow, as long as they stay frozen.
+    fn wanted(&self, graph: &Graph, phases: &[PhasePlan], split: Split, feed: &Feed) -> Vec<Unit> {
+        let mut used: usize = self.caches.values().map(FeatureCache::memory_bytes).sum();
+        let mut wanted: Vec<Unit> = Vec::new();
+        for (offset, phase) in phases.iter().enumerate() {
+            let nodes = &phase.frontier.stored;
+            let stays_frozen = |&node: &NodeId| {
+                let mut between = phases[..offset].iter();
+                between.all(|phase| phase.frontier.frozen[node])
             };
-            let missing: Vec<NodeId> = phase
-                .frontier
-                .stored
-                .iter()
-                .copied()
-                .filter(|node| !self.caches.contains_key(&(split, *node)) && !wanted.contains(node))
-                .collect();
-            let cost: usize = missing
-                .iter()
-                .map(|&node| FeatureCache::bytes(pictures, &[elements(node)]))
-                .sum();
             // The picture itself is no feature: the loader keeps decoded pictures.
-            let is_input = phase.frontier.stored.contains(&0);
-            if is_input || !missing.iter().all(stays_frozen) || used + cost > self.budget {
+            if nodes.contains(&0)
+                || self.holds(split, nodes)
+                || wanted.iter().any(|unit| &unit.nodes == nodes)
+                || !nodes.iter().all(stays_frozen)
+            {
                 continue;
             }
-            used += cost;
-            wanted.extend(missing);
+            let cost = cost(graph, nodes, feed.items(split).len());
+            if let Some(place) = self.place(cost, used) {
+                used += if place == Place::Memory { cost } else { 0 };
+                wanted.push(Unit {
+                    nodes: nodes.clone(),
+                    place,
+                });
+            }
         }
-        wanted.sort_unstable();
         wanted
+    }
+
+    /// Where that many bytes go when `used` bytes of memory are taken; `None` if nowhere.
+    fn place(&self, bytes: usize, used: usize) -> Option<Place> {
+        if used + bytes <= self.memory {
+            Some(Place::Memory)
+        } else {
+            self.disk_for(bytes).map(|_| Place::Disk)
+        }
+    }
+
+    fn disk_for(&self, bytes: usize) -> Option<&Disk> {
+        let fits = |disk: &&Disk| bytes as u64 <= disk.store.max_bytes();
+        self.disk.as_ref().filter(fits)
     }
 
     fn fill(
         &mut self,
-        graph: &Graph,
-        params: &Params,
-        nodes: &[NodeId],
-        split: Split,
-        feed: &Feed,
+        source: Source<'_>,
+        units: Vec<Unit>,
         observer: &mut dyn Observer,
     ) -> Result<(), FeedError> {
-        let total = feed.items(split).len();
-        if nodes.is_empty() || total == 0 {
+        if source.feed.items(source.split).is_empty() {
             return Ok(());
         }
-        let prefix = Prefix::compile(graph, params, &[0], nodes)?;
-        let mut caches: Vec<FeatureCache> = nodes
-            .iter()
-            .map(|&node| {
-                FeatureCache::with_capacity(
-                    total,
-                    &[graph.nodes()[node].shape.batched(1)[1..].to_vec()],
-                )
-            })
-            .collect();
-        let mut done = 0;
-        for batch in feed.batches(split, &feed.in_order(split), Pass::Once)? {
-            let batch = batch?;
-            for (cache, features) in caches.iter_mut().zip(prefix.run(&[batch.images])?) {
-                cache.store(done, &[features])?;
-            }
-            done += batch.labels.len();
-            observer.features(FeatureProgress { split, done, total });
+        // Units that change one another's bits are computed apart.
+        let graph = source.network.graph;
+        let (together, apart): (Vec<Unit>, Vec<Unit>) = units
+            .into_iter()
+            .partition(|unit| unit.nodes.iter().all(|&node| is_seam(graph, node)));
+        self.fill_together(source, together, observer)?;
+        for unit in apart {
+            self.fill_together(source, vec![unit], observer)?;
         }
-        self.caches
-            .extend(nodes.iter().map(|&node| (split, node)).zip(caches));
         Ok(())
+    }
+
+    fn fill_together(
+        &mut self,
+        source: Source<'_>,
+        units: Vec<Unit>,
+        observer: &mut dyn Observer,
+    ) -> Result<(), FeedError> {
+        let mut extraction = Extraction::new(source, &units);
+        let mut opened = Vec::with_capacity(units.len());
+        for unit in &units {
+            opened.push(self.open(&mut extraction, unit, observer)?);
+        }
+        let reused: Vec<usize> = opened.iter().map(FeatureCache::ready).collect();
+        extraction.run(&units, &mut opened, observer)?;
+
+        let mut wrote = false;
+        for ((unit, mut cache), reused) in units.into_iter().zip(opened).zip(reused) {
+            if let Some(trouble) = cache.finish() {
+                // Once is enough: the disk is done with.
+                if self.disk.take().is_some() {
+                    observer.warning(&format!("features are not kept on disk: {trouble}"));
+                }
+            }
+            if cache.ready() < cache.pictures() {
+                continue;
+            }
+            wrote |= reused < cache.pictures();
+            observer.features_ready(FeaturesReady {
+                split: source.split,
+                layers: &layers(source.network.graph, &unit.nodes),
+                pictures: cache.pictures(),
+                reused,
+                in_memory: cache.place() == Place::Memory,
+            });
+            self.caches.insert((source.split, unit.nodes), cache);
+        }
+        if wrote {
+            self.evict(observer);
+        }
+        Ok(())
+    }
+
+    /// A unit's cache with what is on disk already.
+    fn open(
+        &mut self,
+        extraction: &mut Extraction<'_>,
+        unit: &Unit,
+        observer: &mut dyn Observer,
+    ) -> Result<FeatureCache, FeedError> {
+        let Some(entry) = self.entry(extraction.source, unit, observer)? else {
+            return Ok(extraction.cache(unit, None));
+        };
+        let name = entry.name();
+        let mut cache = extraction.cache(unit, Some(entry));
+        self.used.insert(name.clone());
+        // A change of a kernel or decoder that nobody counted must not mix two kinds of bits.
+        if let Some(first) = cache.first_ready()
+            && self.compared.insert(name.clone())
+            && !extraction.agrees(unit, &cache, first)?
+        {
+            observer.warning(&format!(
+                "cached features `{name}` are not what this build of xp computes; they are \
+                 computed again"
+            ));
+            cache.discard();
+        }
+        Ok(cache)
+    }
+
+    /// The entry of a unit on disk, if it is to be kept there.
+    fn entry(
+        &self,
+        source: Source<'_>,
+        unit: &Unit,
+        observer: &mut dyn Observer,
+    ) -> Result<Option<Entry>, FeedError> {
+        let Network { graph, params } = source.network;
+        let pictures = source.feed.items(source.split).len();
+        let Some(disk) = self.disk_for(cost(graph, &unit.nodes, pictures)) else {
+            return Ok(None);
+        };
+        let input = source.feed.preprocess().describe();
+        let about = About {
+            backbone: disk.backbone.clone(),
+            layers: layers(graph, &unit.nodes),
+            input: input.clone(),
+            xp_version: env!("CARGO_PKG_VERSION").into(),
+        };
+        let key = key(graph, params, &unit.nodes, &input)?;
+        let (entry, errors) = disk.store.open(&key, elements(graph, &unit.nodes), about);
+        for error in errors {
+            observer.warning(&error.to_string());
+        }
+        Ok(Some(entry))
+    }
+
+    /// Makes room on disk for what was written.
+    fn evict(&self, observer: &mut dyn Observer) {
+        if let Some(disk) = &self.disk
+            && let Err(error) = disk.store.evict(&self.used)
+        {
+            observer.warning(&format!("old features are not removed: {error}"));
+        }
     }
 }
 
-/// Whether one of these phases reads the node's output before it changes.
-fn is_read<'a>(phases: impl Iterator<Item = &'a Frontier>, node: NodeId) -> bool {
+/// Values per picture.
+fn elements(graph: &Graph, nodes: &[NodeId]) -> usize {
+    let nodes = nodes
+        .iter()
+        .map(|&node| graph.nodes()[node].shape.elements());
+    nodes.sum()
+}
+
+/// Bytes of the features of that many pictures.
+fn cost(graph: &Graph, nodes: &[NodeId], pictures: usize) -> usize {
+    FeatureCache::bytes(pictures, &[elements(graph, nodes)])
+}
+
+fn layers(graph: &Graph, nodes: &[NodeId]) -> Vec<String> {
+    let nodes = nodes.iter().map(|&node| graph.nodes()[node].name.clone());
+    nodes.collect()
+}
+
+/// Whether one of these phases reads these nodes' outputs before one of them changes.
+fn is_read<'a>(phases: impl Iterator<Item = &'a Frontier>, nodes: &[NodeId]) -> bool {
     phases
-        .take_while(|frontier| frontier.frozen[node])
-        .any(|frontier| frontier.stored.contains(&node))
+        .take_while(|frontier| nodes.iter().all(|&node| frontier.frozen[node]))
+        .any(|frontier| frontier.stored == nodes)
 }
 
 #[cfg(test)]
@@ -175,7 +353,7 @@ mod tests {
             stored: vec![stored],
         };
         let phases = [frontier(4, 3), frontier(3, 2), frontier(4, 3)];
-        let kept = |from: usize, node| is_read(phases[from..].iter(), node);
+        let kept = |from: usize, node| is_read(phases[from..].iter(), &[node]);
         assert!(kept(0, 3) && kept(0, 2));
         assert!(!kept(0, 1), "no phase reads it");
         assert!(!kept(1, 3), "it changes before the last phase reads it");

@@ -84,6 +84,17 @@ impl Feed {
         &self.splits[split as usize]
     }
 
+    /// BLAKE3 of each picture of a split, by position.
+    pub fn hashes(&self, split: Split) -> Vec<[u8; 32]> {
+        let items = self.items(split).iter();
+        items.map(|&item| self.dataset.items[item].hash).collect()
+    }
+
+    /// How pictures become the network's input.
+    pub fn preprocess(&self) -> &Preprocess {
+        &self.preprocess
+    }
+
     /// Whether the split's pictures are the same in every epoch.
     pub fn is_cacheable(&self, split: Split) -> bool {
         split != Split::Train || !self.augment.is_random()

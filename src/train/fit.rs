@@ -8,8 +8,8 @@ use thiserror::Error;
 
 use super::early_stopping::{Best, Decision, EarlyStopping};
 use super::evaluate;
-use super::features::FeatureBank;
-use super::feed::{Feed, FeedError};
+use super::features::{FeatureBank, Network};
+use super::feed::{Feed, FeedError, Pass};
 use super::inputs::Inputs;
 use super::metrics::{Accumulator, Scores};
 use super::observer::{EpochEnded, Observer, ObserverError, PhaseStarted, Progress, StepTaken};
@@ -59,12 +59,13 @@ pub struct Fitted {
     pub best: (Params, MetricsRow),
 }
 
-/// Trains all phases of the plan.
+/// Trains all phases of the plan. `bank` caches features.
 pub fn fit(
     graph: &Arc<Graph>,
     params: Params,
     plan: &Plan,
     feed: &Feed,
+    bank: &mut FeatureBank,
     observer: &mut dyn Observer,
 ) -> Result<Fitted, FitError> {
     let mut fit = Fit {
@@ -79,10 +80,13 @@ pub fn fit(
         step: 0,
         best: None,
     };
-    let mut bank = FeatureBank::new(plan.cache_bytes);
     for index in 0..plan.phases.len() {
-        bank.prepare(graph, &fit.params, &plan.phases, index, feed, fit.observer)?;
-        fit.phase(index, &bank)?;
+        let network = Network {
+            graph,
+            params: &fit.params,
+        };
+        bank.prepare(network, &plan.phases, index, feed, fit.observer)?;
+        fit.phase(index, bank)?;
     }
     let last = fit.params;
     let (_, params, row) = fit
@@ -113,7 +117,8 @@ impl Fit<'_> {
     fn phase(&mut self, index: usize, bank: &FeatureBank) -> Result<(), FitError> {
         let (plan, graph) = (self.plan, self.graph);
         let phase = &plan.phases[index];
-        let inputs = Inputs::open(bank, self.feed, graph, &self.params, phase)?;
+        let (stored, splits) = (&phase.frontier.stored, [Split::Train, Split::Val]);
+        let inputs = Inputs::open(bank, self.feed, graph, &self.params, stored, &splits)?;
         let suffix = Suffix::new(graph.clone(), &phase.trainable, &phase.frontier, phase.bn);
         self.updated_statistics = suffix.updated_statistics();
         self.checked = false;
@@ -249,7 +254,7 @@ impl Fit<'_> {
         let started = Instant::now();
         let mut totals = Accumulator::default();
         let mut lr = 0.0;
-        let batches = inputs.batches(Split::Train, &order, self.epoch)?;
+        let batches = inputs.batches(Split::Train, &order, self.pass())?;
         for (index, batch) in batches.enumerate() {
             let (features, labels) = batch?;
             let in_phase = first_step + index as u64;
@@ -311,6 +316,10 @@ impl Fit<'_> {
         })
     }
 
+    fn pass(&self) -> Pass {
+        Pass::Epoch(self.epoch as u64)
+    }
+
     /// This epoch's order of the training pictures, cut into batches.
     fn batch_positions(&self, total: usize) -> Vec<Vec<usize>> {
         let mut order: Vec<usize> = (0..total).collect();
@@ -365,7 +374,7 @@ impl Fit<'_> {
             &[self.graph.output()],
         )?;
         let mut totals = Accumulator::default();
-        for batch in inputs.batches(Split::Val, &order, self.epoch)? {
+        for batch in inputs.batches(Split::Val, &order, self.pass())? {
             let (features, labels) = batch?;
             let logits = network.run(&features)?.swap_remove(0);
             totals.add(

@@ -5,7 +5,6 @@ use candle_core::Tensor;
 
 use super::features::FeatureBank;
 use super::feed::{Feed, FeedError, Pass};
-use super::phase::PhasePlan;
 use crate::engine::params::Params;
 use crate::engine::prefix::Prefix;
 use crate::graph::{Graph, NodeId};
@@ -20,23 +19,28 @@ pub struct Inputs<'a> {
     bank: &'a FeatureBank,
     feed: &'a Feed,
     stored: &'a [NodeId],
-    /// `None` when nothing is frozen: the suffix reads the picture itself.
+    /// `None` when nothing is computed: the suffix reads the picture itself, or all is cached.
     prefix: Option<Prefix>,
 }
 
 impl<'a> Inputs<'a> {
-    /// Compiles the frozen prefix of the phase, where it has one.
+    /// The outputs of the `stored` layers for pictures of these splits. Compiles the prefix below
+    /// them where they are not all cached.
     pub fn open(
         bank: &'a FeatureBank,
         feed: &'a Feed,
         graph: &Graph,
         params: &Params,
-        phase: &'a PhasePlan,
+        stored: &'a [NodeId],
+        splits: &[Split],
     ) -> candle_core::Result<Self> {
-        let stored = phase.frontier.stored.as_slice();
-        let prefix = match stored {
-            [0] => None,
-            _ => Some(Prefix::compile(graph, params, &[0], stored)?),
+        let mut used = splits
+            .iter()
+            .filter(|&&split| !feed.items(split).is_empty());
+        let prefix = if stored == [0] || used.all(|&split| bank.holds(split, stored)) {
+            None
+        } else {
+            Some(Prefix::compile(graph, params, &[0], stored)?)
         };
         Ok(Self {
             bank,
@@ -51,13 +55,13 @@ impl<'a> Inputs<'a> {
         self.bank.holds(split, self.stored)
     }
 
-    /// The stored layers' tensors and the labels of each batch of positions, in order. `epoch` is
-    /// that of the augmentation's streams.
+    /// The stored layers' tensors and the labels of each batch of positions, in order. `pass` is
+    /// for pictures that are read.
     pub fn batches<'b>(
         &'b self,
         split: Split,
         order: &'b [Vec<usize>],
-        epoch: usize,
+        pass: Pass,
     ) -> Result<Box<dyn Iterator<Item = Result<SuffixBatch, FeedError>> + 'b>, FeedError> {
         if self.cached(split) {
             return Ok(Box::new(order.iter().map(move |positions| {
@@ -65,7 +69,7 @@ impl<'a> Inputs<'a> {
                 Ok((features, self.feed.labels(split, positions)))
             })));
         }
-        let batches = self.feed.batches(split, order, Pass::Epoch(epoch as u64))?;
+        let batches = self.feed.batches(split, order, pass)?;
         Ok(Box::new(batches.map(move |batch| {
             let batch = batch?;
             let features = match &self.prefix {

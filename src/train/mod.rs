@@ -2,6 +2,7 @@
 
 pub mod early_stopping;
 pub mod evaluate;
+mod extract;
 pub mod features;
 pub mod feed;
 pub mod fit;

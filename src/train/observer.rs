@@ -33,6 +33,21 @@ pub struct FeatureProgress {
     pub total: usize,
 }
 
+/// Features of frozen layers are there for every picture of a split.
+#[derive(Debug, Clone, Copy)]
+pub struct FeaturesReady<'a> {
+    /// Which pictures.
+    pub split: Split,
+    /// Names of the layers.
+    pub layers: &'a [String],
+    /// Pictures in all.
+    pub pictures: usize,
+    /// Those of them whose features an earlier run left on disk.
+    pub reused: usize,
+    /// Whether they are in main memory, not in mapped files.
+    pub in_memory: bool,
+}
+
 /// A step was taken.
 #[derive(Debug, Clone, Copy)]
 pub struct StepTaken<'a> {
@@ -94,6 +109,10 @@ pub trait Observer {
     fn phase_started(&mut self, event: PhaseStarted<'_>);
     /// Features of frozen layers are being computed.
     fn features(&mut self, event: FeatureProgress);
+    /// Features of frozen layers are there.
+    fn features_ready(&mut self, event: FeaturesReady<'_>);
+    /// Something that the user should know and that ends nothing.
+    fn warning(&mut self, message: &str);
     /// A step was taken.
     fn step(&mut self, event: StepTaken<'_>);
     /// An epoch is over.

@@ -217,8 +217,6 @@ pub struct Plan {
     pub early_stopping: Option<EarlyStopping>,
     /// What makes a checkpoint the best.
     pub best: Monitor,
-    /// Most bytes of cached features; 0 caches nothing.
-    pub cache_bytes: usize,
     /// Seed of shuffling and dropout.
     pub seed: u64,
 }

@@ -1226,7 +1226,7 @@ fn later_problems_are_shown_where_the_key_was_set() {
         config::Problem::new("model.cut", "no such layer"),
         config::Problem::new("model.head[0].dense", "too few outputs"),
         config::Problem::new("phase[0].freeze_before", "not set"),
-        config::Problem::new("cache.memory_mib", "not set"),
+        config::Problem::new("cache.memory", "not set"),
     ];
     let report = loaded.report(&problems).to_string();
     let report = report.replace(&format!("{}/", folder.path().display()), "");

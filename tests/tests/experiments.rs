@@ -15,9 +15,11 @@ const TINY: &[&str] = &[
     "phase[1].epochs=2",
 ];
 
+/// Runs `xp`, which leaves the user's own feature cache alone.
 fn xp(arguments: &[&str]) -> Output {
     Command::cargo_bin("xp")
         .unwrap()
+        .env("XP_CACHE__DISK", "false")
         .args(arguments)
         .output()
         .unwrap()
