@@ -15,6 +15,7 @@ const SEED: u64 = 11;
 /// Two inverted residuals, one with a way past it, both pools, dropout and two dense layers.
 fn graph() -> Graph {
     let norm = Op::BatchNorm {
+        gamma: true,
         epsilon: 1e-3,
         momentum: 0.1,
     };
@@ -126,7 +127,8 @@ fn reference(
                 let mut stream = rng::stream(SEED, "dropout", &[id as u64]);
                 (x * dropout::mask(x, *rate, &mut stream)?)?
             }
-            Op::Input | Op::Flatten => x.clone(),
+            Op::Concat => Tensor::cat(&[x, &outputs[node.inputs[1]]], 1)?,
+            Op::Input | Op::Flatten | Op::MaxPool { .. } | Op::AvgPool { .. } => x.clone(),
         };
         outputs.push(y);
     }

@@ -7,6 +7,7 @@ mod depthwise;
 mod depthwise_grad;
 mod gemm;
 mod map;
+mod pool;
 mod simd;
 
 pub use conv::{PackedConv, conv, conv_scratch};
@@ -16,6 +17,8 @@ pub(super) use depthwise_grad::{depthwise_input_grad, depthwise_kernel_grad};
 pub(super) use gemm::{PackedMatrix, add_transposed_product, product};
 pub(super) use map::{NormGradSums, add_rows, moments, norm_grad_sums, norm_input_grad};
 pub use map::{affine, global_avg, global_max};
+pub use pool::{avg_pool, max_pool, place};
+pub(super) use pool::{avg_pool_grad, max_pool_grad, take};
 
 use super::activation::Activation;
 
