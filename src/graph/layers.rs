@@ -52,3 +52,57 @@ impl Graph {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Flavour;
+    use crate::graph::cutoff::Trainable;
+    use crate::graph::summary::Summary;
+
+    fn graph(text: &str) -> Graph {
+        Graph::build(&toml::from_str(text).unwrap(), [96, 96], Flavour::Tf).unwrap()
+    }
+
+    /// Trained values and tensors under a way of freezing.
+    fn trained(graph: &Graph, freezing: &str) -> (usize, usize) {
+        let optimizer = "optimizer = { kind = \"sgd\", lr = 0.1 }";
+        let phase = format!("name = \"p\"\nepochs = 1\n{optimizer}\n{freezing}");
+        let phase = toml::from_str(&phase).unwrap();
+        let trainable = Trainable::resolve(graph, &phase, 0).unwrap();
+        let phases = [("p".to_string(), trainable)];
+        let summary = Summary::new(graph, &phases).phases.remove(0);
+        (summary.trainable_parameters, summary.trainable_tensors)
+    }
+
+    #[test]
+    fn an_activation_counts_with_its_convolution() {
+        let vgg = graph("backbone = \"vgg16\"\nhead = [{ dense = 1 }]");
+        let top = (3 * 2_359_808 + 513, 8);
+        for freezing in [
+            "freeze_before = 15",
+            "freeze_before = -4",
+            "freeze_before = \"block5_conv1\"",
+            "freeze = \"block[1-4]_*\"",
+        ] {
+            assert_eq!(trained(&vgg, freezing), top, "{freezing}");
+        }
+        let cut = "backbone = \"vgg16\"\ncut = \"block4_conv3\"\nhead = [{ dense = 1 }]";
+        let cut = graph(cut);
+        assert_eq!(cut.backbone_layers().len(), 14);
+        assert_eq!(cut.nodes()[cut.backbone_len() - 1].op, Op::Relu);
+    }
+
+    #[test]
+    fn both_halves_of_a_separable_convolution_are_one_layer() {
+        let xception = graph("backbone = \"xception\"\nhead = [{ dense = 1 }]");
+        let top = (3_159_552 + 2 * 2048 + 2049, 6);
+        for freezing in [
+            "freeze_before = \"block14_sepconv2\"",
+            "freeze_before = 129",
+            "freeze_before = -3",
+        ] {
+            assert_eq!(trained(&xception, freezing), top, "{freezing}");
+        }
+    }
+}
