@@ -14,6 +14,7 @@ pub(super) const RESNET50: Family = Family {
     title: "ResNet-50 (He et al., 2016)",
     default_size: 224,
     interpolation: Interpolation::Bicubic,
+    // Keras' own weights take blue, green, red less a mean, which `data.normalize` cannot say.
     normalize: |_| NormalizeName::Imagenet,
     widths: None,
     default_weights: &[(1.0, "timm/resnet50.a1_in1k")],

@@ -4,7 +4,7 @@
 
 use super::parts::window;
 use super::registry::Family;
-use crate::config::{Flavour, Interpolation, NormalizeName};
+use crate::config::{Interpolation, NormalizeName};
 use crate::graph::{GraphBuilder, GraphError, Op};
 
 pub(super) const VGG16: Family = Family {
@@ -28,7 +28,8 @@ const FAMILY: Family = Family {
     title: "",
     default_size: 224,
     interpolation: Interpolation::Bilinear,
-    normalize: |_: Flavour| NormalizeName::Imagenet,
+    // Keras' own weights take blue, green, red less a mean, which `data.normalize` cannot say.
+    normalize: |_| NormalizeName::Imagenet,
     widths: None,
     default_weights: &[],
     build: |_, _, _| Ok(()),
