@@ -328,10 +328,14 @@ fn infer(op: &Op, inputs: &[Shape]) -> Result<Shape, Misfit> {
                 _ => in_channels,
             };
             let [kernel_height, kernel_width] = window.kernel;
+            let what = match op {
+                Op::MaxPool { .. } | Op::AvgPool { .. } => "pool",
+                _ => "kernel",
+            };
             let [height, width] = window.output(height, width).ok_or_else(|| {
                 (
                     format!(
-                        "a {kernel_height} x {kernel_width} window does not fit into a map of \
+                        "a {kernel_height} x {kernel_width} {what} does not fit into a map of \
                          {height} x {width}"
                     ),
                     Some("use larger pictures or a smaller kernel".into()),

@@ -78,13 +78,18 @@ fn pool(
 pub(super) fn portable_max(x: &Tensor, window: &Window) -> Result<Tensor> {
     let maps = Maps::of(x.dims(), window)?;
     let mut most: Option<Tensor> = None;
-    for_each_tap(&padded_below(x, window)?, window, &maps, |x, _| {
-        most = Some(match most.take() {
-            Some(most) => most.maximum(x)?,
-            None => x.clone(),
-        });
-        Ok(())
-    })?;
+    for_each_tap(
+        &padded_below(&x.contiguous()?, window)?,
+        window,
+        &maps,
+        |x, _| {
+            most = Some(match most.take() {
+                Some(most) => most.maximum(x)?,
+                None => x.clone(),
+            });
+            Ok(())
+        },
+    )?;
     some(most)
 }
 
@@ -100,7 +105,7 @@ pub(super) fn portable_avg(x: &Tensor, window: &Window, count_include_pad: bool)
         let dims = (1, maps.input.height, maps.input.width, 1);
         sum(&Tensor::ones(dims, x.dtype(), x.device())?)?
     };
-    sum(x)?.broadcast_div(&counts)
+    sum(&x.contiguous()?)?.broadcast_div(&counts)
 }
 
 /// Maximum over each window; padding never wins.
@@ -181,7 +186,7 @@ pub fn avg_backward(
 }
 
 fn portable_max_backward(x: &Tensor, dy: &Tensor, window: &Window, maps: &Maps) -> Result<Tensor> {
-    let padded = padded_below(x, window)?;
+    let padded = padded_below(&x.contiguous()?, window)?;
     let y = portable_max(x, window)?;
     let mut open = y.ones_like()?;
     let mut dx = padded.zeros_like()?;
