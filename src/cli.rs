@@ -101,6 +101,9 @@ pub struct DataArgs {
 pub struct SummaryArgs {
     /// A TOML file, or the name of a backbone such as `mobilenet_v2`
     pub target: String,
+    /// Of a backbone: Keras' convention (`tf`, the default) or PyTorch's (`torch`)
+    #[arg(long, value_parser = ["tf", "torch"], hide_possible_values = true)]
+    pub flavour: Option<String>,
     /// Override a value of the file; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub sets: Vec<String>,

@@ -72,7 +72,7 @@ impl Blueprint {
             plans.map_err(|all| problems.0.extend(all)).ok()
         });
         let preprocess = family.and_then(|family| {
-            let scaling = preprocess::named(family.normalize(layers));
+            let scaling = preprocess::named((family.normalize)(layers));
             let prepared = Preprocess::from_config(&experiment.data, default_size, scaling);
             problems.keep(prepared.map_err(|error| Problem {
                 key: "data.resize".into(),

@@ -13,10 +13,16 @@ use crate::zoo::registry;
 
 /// Prints the table, or JSON.
 pub fn run(args: &SummaryArgs, printer: &Printer) -> Result<(), Failure> {
+    let flavour = args.flavour.as_deref();
     let summary = if names_a_file(&args.target) {
+        if flavour.is_some() {
+            let message = "`--flavour` goes with the name of a backbone, not with a file";
+            let help = "set the file's own: `--set model.flavour=tf`";
+            return Err(Failure::new(Exit::Config, message).help(help));
+        }
         of_config(Path::new(&args.target), &args.sets)?
     } else {
-        of_backbone(&args.target).map_err(|error| {
+        of_backbone(&args.target, named(flavour)).map_err(|error| {
             let failure = Failure::new(Exit::Config, error.0.message);
             match error.0.help {
                 Some(help) => failure.help(help),
@@ -66,8 +72,7 @@ fn of_experiment(experiment: &Experiment) -> Result<Summary, Vec<Problem>> {
     }
 }
 
-/// The table needs no weights, so weights that are not at hand are no obstacle: shapes and counts
-/// are the same in both flavours.
+/// The table needs no weights, so weights that are not at hand are no obstacle.
 fn flavour(experiment: &Experiment) -> Flavour {
     let model = &experiment.model;
     model
@@ -76,9 +81,17 @@ fn flavour(experiment: &Experiment) -> Flavour {
         .unwrap_or(Flavour::Torch)
 }
 
-fn of_backbone(name: &str) -> Result<Summary, GraphError> {
+/// A backbone's layers bear Keras' names, so its table is Keras' unless asked otherwise.
+fn named(flavour: Option<&str>) -> Flavour {
+    match flavour {
+        Some("torch") => Flavour::Torch,
+        _ => Flavour::Tf,
+    }
+}
+
+fn of_backbone(name: &str, flavour: Flavour) -> Result<Summary, GraphError> {
     let family = registry::find(name).map_err(GraphError)?;
     let size = [family.default_size; 2];
-    let graph = Graph::build_backbone(name, 1.0, size, Flavour::Torch)?;
+    let graph = Graph::build_backbone(name, 1.0, size, flavour)?;
     Ok(Summary::new(&graph, &[]))
 }

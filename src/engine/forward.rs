@@ -8,7 +8,7 @@ use crate::graph::cutoff::nodes_between;
 use crate::graph::{Graph, NodeId, Op, ParamKind};
 use crate::ops::activation::{self, Activation};
 use crate::ops::norm::BatchNorm;
-use crate::ops::{conv, dense, depthwise, elementwise, norm, pool};
+use crate::ops::{concat, conv, dense, depthwise, elementwise, norm, pool, window_pool};
 
 /// Output of a node for the given inputs: dropout is the identity, batch norm uses its stored
 /// statistics.
@@ -35,6 +35,12 @@ pub(super) fn infer(
         Op::Relu => activation::forward(x, Activation::Relu),
         Op::Relu6 => activation::forward(x, Activation::Relu6),
         Op::Add => elementwise::add(x, last),
+        Op::Concat => concat::forward(inputs),
+        Op::MaxPool { ref window } => window_pool::max(x, window),
+        Op::AvgPool {
+            ref window,
+            count_include_pad,
+        } => window_pool::avg(x, window, count_include_pad),
         Op::GlobalAvgPool => pool::global_avg(x),
         Op::GlobalMaxPool => pool::global_max(x),
         Op::Flatten => x.flatten_from(1),
@@ -51,7 +57,12 @@ pub(super) fn batch_norm<'a>(
 ) -> Result<BatchNorm<'a>> {
     let expect = |kind| params.expect(graph, id, kind);
     Ok(BatchNorm {
-        gamma: expect(ParamKind::Gamma)?,
+        gamma: match graph.nodes()[id].op {
+            Op::BatchNorm { gamma: false, .. } => {
+                params.ones(graph.nodes()[id].shape.channels())?
+            }
+            _ => expect(ParamKind::Gamma)?,
+        },
         beta: expect(ParamKind::Beta)?,
         mean: expect(ParamKind::MovingMean)?,
         variance: expect(ParamKind::MovingVariance)?,

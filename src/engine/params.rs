@@ -1,11 +1,13 @@
 //! Parameters by name, in graph order.
 
-use candle_core::{Device, Result, Tensor, bail};
+use std::collections::BTreeMap;
+
+use candle_core::{DType, Device, Result, Tensor, bail};
 use indexmap::IndexMap;
 use rand::Rng;
 
 use super::memory;
-use crate::graph::{Graph, NodeId, ParamKind, ParamSpec, Part};
+use crate::graph::{Graph, NodeId, Op, ParamKind, ParamSpec, Part};
 use crate::rng;
 
 /// A parameter or statistic with its value.
@@ -24,6 +26,8 @@ pub type Fingerprint = blake3::Hash;
 #[derive(Debug, Clone, Default)]
 pub struct Params {
     by_name: IndexMap<String, Param>,
+    /// Scales of norms that have none of their own, by number of channels.
+    ones: BTreeMap<usize, Tensor>,
 }
 
 impl Params {
@@ -32,6 +36,7 @@ impl Params {
     /// kernels by fan-out). Norms start as the identity.
     pub fn initialise(graph: &Graph, seed: u64, device: &Device) -> Result<Self> {
         let mut by_name = IndexMap::new();
+        let mut ones = BTreeMap::new();
         for (id, node) in graph.nodes().iter().enumerate() {
             for spec in graph.params(id) {
                 let values = initial(&spec, node.part, seed);
@@ -39,8 +44,12 @@ impl Params {
                 let kind = spec.kind;
                 by_name.insert(spec.name, Param { kind, value });
             }
+            if let Op::BatchNorm { gamma: false, .. } = node.op {
+                let channels = node.shape.channels();
+                ones.insert(channels, Tensor::ones(channels, DType::F32, device)?);
+            }
         }
-        Ok(Self { by_name })
+        Ok(Self { by_name, ones })
     }
 
     /// The value of a parameter that the graph has.
@@ -74,6 +83,16 @@ impl Params {
                 "layer `{}` has no `{}`: these parameters belong to another graph",
                 graph.nodes()[id].name,
                 kind.name()
+            ),
+        }
+    }
+
+    /// As many ones, in place of the scale of a norm that has none.
+    pub(super) fn ones(&self, channels: usize) -> Result<&Tensor> {
+        match self.ones.get(&channels) {
+            Some(ones) => Ok(ones),
+            None => bail!(
+                "these parameters belong to another graph: no norm of {channels} channels lacks a scale"
             ),
         }
     }

@@ -1,4 +1,5 @@
-//! MobileNetV2 against torchvision's: see `tests/fixtures/make_mobilenet_fixture.py`.
+//! Networks against torchvision's: see `tests/fixtures/make_mobilenet_fixture.py` and
+//! `make_torchvision_reference.py`.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -12,8 +13,9 @@ use super::params::Params;
 use super::prefix::Prefix;
 use super::suffix::Suffix;
 use super::test_support::{assert_close, difference, formula, freezing, mobilenet, uniform};
-use crate::config::BatchNormMode;
+use crate::config::{BatchNormMode, Flavour};
 use crate::graph::Graph;
+use crate::weights::{self, Naming};
 
 const FEATURES: f64 = 1e-4;
 const GRADIENTS: f64 = 1e-3;
@@ -141,6 +143,76 @@ fn real_features_equal_torchvision() {
         difference(&actual[0], &expected["features"])
     ));
     assert_close("features", &actual[0], &expected["features"], FEATURES);
+}
+
+/// Random networks of the other families, forward and backward, loaded by their published names.
+/// Needs `PARITY_PYTHON`, a Python with torchvision.
+#[test]
+fn other_families_equal_torchvision() {
+    let Some(python) = std::env::var_os("PARITY_PYTHON") else {
+        say("skipped: needs `PARITY_PYTHON`, a Python with torchvision");
+        return;
+    };
+    // A rounding error switches some of a deep network's ReLUs: PyTorch's own gradients of these
+    // ResNets differ by up to 0.03 between single and double precision.
+    const SWITCHED: f64 = 0.1;
+    for (family, side, tolerance) in [
+        ("vgg16", 40, GRADIENTS),
+        ("resnet50", 65, SWITCHED),
+        ("inception_v3", 107, SWITCHED),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("network.safetensors");
+        let status = Command::new(&python)
+            .arg(fixtures().join("make_torchvision_reference.py"))
+            .args([family, &side.to_string()])
+            .arg(&out)
+            .status()
+            .unwrap();
+        assert!(status.success());
+        let expected = load(&out);
+        let model = format!("backbone = \"{family}\"\nhead = [{{ dense = 3 }}]");
+        let model = toml::from_str(&model).unwrap();
+        let graph = Arc::new(Graph::build(&model, [side, side], Flavour::Torch).unwrap());
+        let mut params = Params::initialise(&graph, 0, &Device::Cpu).unwrap();
+        let wanted: Vec<(String, Vec<usize>)> = (0..graph.backbone_len())
+            .flat_map(|id| graph.params(id))
+            .map(|spec| (spec.name, spec.dims))
+            .collect();
+        let source = out.to_string_lossy();
+        let loaded = weights::load(&source, family, &wanted, &Device::Cpu).unwrap();
+        for (name, value) in loaded.tensors {
+            params.set(&name, value).unwrap();
+        }
+        for name in ["dense/kernel", "dense/bias"] {
+            params.set(name, expected[name].clone()).unwrap();
+        }
+        let pictures = [expected["pictures"].clone()];
+        let prefix = Prefix::compile(&graph, &params, &[0], &[graph.output()]).unwrap();
+        let logits = prefix.run(&pictures).unwrap();
+        assert_close(family, &logits[0], &expected["logits"], FEATURES);
+
+        let (trainable, frontier) = freezing(&graph, "freeze = \"none\"");
+        let suffix = Suffix::new(graph.clone(), &trainable, &frontier, BatchNormMode::Eval);
+        let dlogits = &expected["dlogits"];
+        let loss = |_: &Tensor, part: Range<usize>| dlogits.narrow(0, part.start, part.len());
+        let gradients = suffix.step(&params, &pictures, 0, &loss).unwrap().gradients;
+        let (mut compared, mut worst) = (0, 0f64);
+        for (name, gradient) in &gradients {
+            let key = weights::keys::checkpoint_key(family, Naming::Torchvision, name);
+            let Some(wanted) = key.and_then(|key| expected.get(&format!("gradients/{key}"))) else {
+                continue;
+            };
+            assert_close(&format!("{family} {name}"), gradient, wanted, tolerance);
+            worst = worst.max(difference(gradient, wanted));
+            compared += 1;
+        }
+        assert!(compared > 10);
+        let logits = difference(&logits[0], &expected["logits"]);
+        say(&format!(
+            "{family}: logits differ by {logits:.1e}, {compared} gradients by at most {worst:.1e}"
+        ));
+    }
 }
 
 /// Says something in a test's output.

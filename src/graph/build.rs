@@ -87,13 +87,6 @@ impl Graph {
             .count()
     }
 
-    /// Names of the backbone's layers, in order.
-    pub fn backbone_names(&self) -> impl Iterator<Item = &str> {
-        self.nodes[..self.backbone_len()]
-            .iter()
-            .map(|node| node.name.as_str())
-    }
-
     /// Parameters and statistics of a node, in Keras' order.
     pub fn params(&self, id: NodeId) -> Vec<ParamSpec> {
         let node = &self.nodes[id];
@@ -128,13 +121,14 @@ impl Graph {
                 with_bias(vec![fan_in, 1, height, width], bias)
             }
             Op::Dense { units } => with_bias(vec![units, fan_in], true),
-            Op::BatchNorm { .. } => [
-                ParamKind::Gamma,
-                ParamKind::Beta,
-                ParamKind::MovingMean,
-                ParamKind::MovingVariance,
+            Op::BatchNorm { gamma, .. } => [
+                gamma.then_some(ParamKind::Gamma),
+                Some(ParamKind::Beta),
+                Some(ParamKind::MovingMean),
+                Some(ParamKind::MovingVariance),
             ]
             .into_iter()
+            .flatten()
             .map(|kind| spec(kind, vec![fan_in]))
             .collect(),
             Op::Input
@@ -142,6 +136,9 @@ impl Graph {
             | Op::Relu
             | Op::Relu6
             | Op::Add
+            | Op::Concat
+            | Op::MaxPool { .. }
+            | Op::AvgPool { .. }
             | Op::GlobalAvgPool
             | Op::GlobalMaxPool
             | Op::Flatten
@@ -151,7 +148,7 @@ impl Graph {
 
     /// Keeps the named layer and what it is computed from.
     fn cut(self, name: &str) -> Result<Self, GraphError> {
-        let Some(last) = self.find(name) else {
+        let Some(last) = self.layer_end(name) else {
             return Err(GraphError::new(
                 "model.cut",
                 format!("the backbone has no layer `{name}`"),
@@ -198,6 +195,7 @@ impl GraphBuilder {
         Self {
             nodes: vec![Node {
                 name: "input_1".into(),
+                joined: false,
                 op: Op::Input,
                 inputs: Vec::new(),
                 shape: Shape::Map {
@@ -234,12 +232,20 @@ impl GraphBuilder {
             .map_err(|(message, help)| GraphError::new(self.key.as_str(), message, help))?;
         self.nodes.push(Node {
             name: self.unique(name),
+            joined: false,
             op,
             inputs: inputs.to_vec(),
             shape,
             part: self.part,
         });
         Ok(self.last())
+    }
+
+    /// Appends a node that reads the one before it and belongs to the same layer. Returns its id.
+    pub fn join(&mut self, name: &str, op: Op) -> Result<NodeId, GraphError> {
+        let id = self.add(name, op, &[self.last()])?;
+        self.nodes[id].joined = true;
+        Ok(id)
     }
 
     /// Shape of a node's output.
@@ -312,17 +318,24 @@ fn infer(op: &Op, inputs: &[Shape]) -> Result<Shape, Misfit> {
                 width: width + left + right,
             })
         }
-        Op::Conv2d { window, .. } | Op::DepthwiseConv2d { window, .. } => {
+        Op::Conv2d { window, .. }
+        | Op::DepthwiseConv2d { window, .. }
+        | Op::MaxPool { window }
+        | Op::AvgPool { window, .. } => {
             let (in_channels, height, width) = map()?;
             let channels = match *op {
                 Op::Conv2d { filters, .. } => filters,
                 _ => in_channels,
             };
             let [kernel_height, kernel_width] = window.kernel;
+            let what = match op {
+                Op::MaxPool { .. } | Op::AvgPool { .. } => "pool",
+                _ => "kernel",
+            };
             let [height, width] = window.output(height, width).ok_or_else(|| {
                 (
                     format!(
-                        "a {kernel_height} x {kernel_width} kernel does not fit into a map of \
+                        "a {kernel_height} x {kernel_width} {what} does not fit into a map of \
                          {height} x {width}"
                     ),
                     Some("use larger pictures or a smaller kernel".into()),
@@ -339,6 +352,25 @@ fn infer(op: &Op, inputs: &[Shape]) -> Result<Shape, Misfit> {
             [a, b] if a == b => Ok(*a),
             _ => Err(("Add needs two inputs of the same shape".to_string(), None)),
         },
+        Op::Concat => {
+            let (_, height, width) = map()?;
+            let mut sum = 0;
+            for &input in inputs {
+                match input {
+                    Shape::Map {
+                        channels,
+                        height: h,
+                        width: w,
+                    } if [h, w] == [height, width] => sum += channels,
+                    _ => return Err(("Concatenate needs maps of one size".to_string(), None)),
+                }
+            }
+            Ok(Shape::Map {
+                channels: sum,
+                height,
+                width,
+            })
+        }
         Op::GlobalAvgPool | Op::GlobalMaxPool => {
             map().map(|(channels, ..)| Shape::Vector(channels))
         }

@@ -55,6 +55,7 @@ fn frozen_by_pattern(graph: &Graph, freeze: &Freeze, key: &str) -> Result<Vec<bo
         Freeze::One(pattern) => std::slice::from_ref(pattern),
         Freeze::Many(patterns) => patterns,
     };
+    let layers = graph.backbone_layers();
     let mut frozen = vec![false; graph.backbone_len()];
     for (position, pattern) in patterns.iter().enumerate() {
         let key = match freeze {
@@ -63,9 +64,9 @@ fn frozen_by_pattern(graph: &Graph, freeze: &Freeze, key: &str) -> Result<Vec<bo
         };
         let matcher = matcher(pattern, &key)?;
         let mut matches = 0;
-        for (id, name) in graph.backbone_names().enumerate() {
+        for (name, nodes) in graph.backbone_names().zip(&layers) {
             if matcher.is_match(name) {
-                frozen[id] = true;
+                frozen[nodes.clone()].fill(true);
                 matches += 1;
             }
         }
@@ -103,7 +104,8 @@ fn matcher(pattern: &str, key: &str) -> Result<GlobMatcher, GraphError> {
 }
 
 fn frozen_before(graph: &Graph, layer: &LayerRef, key: &str) -> Result<Vec<bool>, GraphError> {
-    let layers = graph.backbone_len();
+    let starts = graph.backbone_layers();
+    let layers = starts.len();
     let cutoff = match layer {
         LayerRef::Name(name) => graph
             .backbone_names()
@@ -146,7 +148,8 @@ fn frozen_before(graph: &Graph, layer: &LayerRef, key: &str) -> Result<Vec<bool>
                 })?
         }
     };
-    let frozen: Vec<bool> = (0..layers).map(|id| id < cutoff).collect();
+    let first = starts[cutoff].start;
+    let frozen: Vec<bool> = (0..graph.backbone_len()).map(|id| id < first).collect();
     freezes_something(graph, &frozen, || {
         GraphError::new(
             key,

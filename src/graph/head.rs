@@ -9,6 +9,7 @@ use crate::geometry::{Padding, Window};
 
 /// Keras' defaults of `BatchNormalization`; momentum there is 0.99.
 const BATCH_NORM: Op = Op::BatchNorm {
+    gamma: true,
     epsilon: 1e-3,
     momentum: 0.01,
 };

@@ -3,6 +3,7 @@
 pub mod build;
 pub mod cutoff;
 mod head;
+mod layers;
 pub mod nearest;
 pub mod node;
 pub mod summary;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::geometry::{Padding, Window};
 
-/// Position of a node in its graph; what `xp summary` prints and a config may cite.
+/// Position of a node in its graph.
 pub type NodeId = usize;
 
 /// Output shape of one picture, without the batch.
@@ -95,6 +95,8 @@ pub enum Op {
     },
     /// Batch normalisation over the channel axis (Ioffe and Szegedy, 2015).
     BatchNorm {
+        /// Whether it has a scale; Keras' Inception does without.
+        gamma: bool,
         /// Added to the variance.
         epsilon: f64,
         /// Share of the new statistics in the running ones per step (PyTorch's `momentum`,
@@ -107,6 +109,20 @@ pub enum Op {
     Relu6,
     /// Sum of two maps.
     Add,
+    /// Channels of several maps one after the other.
+    Concat,
+    /// Maximum over a window without dilation; padding never wins.
+    MaxPool {
+        /// Geometry.
+        window: Window,
+    },
+    /// Mean over a window without dilation.
+    AvgPool {
+        /// Geometry.
+        window: Window,
+        /// Whether padding counts as zeros in the mean (PyTorch's default) or not at all (Keras).
+        count_include_pad: bool,
+    },
     /// Mean over height and width.
     GlobalAvgPool,
     /// Maximum over height and width.
@@ -136,6 +152,9 @@ impl Op {
             Self::BatchNorm { .. } => "BatchNormalization",
             Self::Relu | Self::Relu6 => "ReLU",
             Self::Add => "Add",
+            Self::Concat => "Concatenate",
+            Self::MaxPool { .. } => "MaxPooling2D",
+            Self::AvgPool { .. } => "AveragePooling2D",
             Self::GlobalAvgPool => "GlobalAveragePooling2D",
             Self::GlobalMaxPool => "GlobalMaxPooling2D",
             Self::Flatten => "Flatten",
@@ -154,11 +173,15 @@ pub enum Part {
     Head,
 }
 
-/// A named layer.
+/// A named layer, or a part of one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Node {
     /// Unique name; Keras' where keras.applications has the architecture.
     pub name: String,
+    /// Whether it belongs to the same layer as the node before it, whose output it reads: the
+    /// activation of a Keras `Conv2D` that has one, the pointwise half of a `SeparableConv2D`. The
+    /// layer bears the name of its first node.
+    pub joined: bool,
     /// What it computes.
     pub op: Op,
     /// Whose outputs it reads; all of them lie before it.

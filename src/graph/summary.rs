@@ -1,10 +1,12 @@
 //! Text and JSON tables of a graph: its layers, what trains in each phase, and the totals.
 
+use std::ops::Range;
+
 use serde::Serialize;
 
 use super::build::Graph;
 use super::cutoff::{Frontier, Trainable};
-use super::node::{NodeId, Shape};
+use super::node::{NodeId, ParamSpec, Shape};
 
 /// What `xp summary` says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -25,7 +27,7 @@ pub struct Summary {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Layer {
     /// What `freeze_before` may cite.
-    pub index: NodeId,
+    pub index: usize,
     /// What `freeze_before`, `freeze` and `cut` may cite.
     pub name: String,
     /// Keras' class name.
@@ -58,12 +60,15 @@ pub struct Phase {
 impl Summary {
     /// Sums up a graph and its phases, given by name and what trains in them.
     pub fn new(graph: &Graph, phases: &[(String, Trainable)]) -> Self {
-        let layers: Vec<Layer> = (0..graph.nodes().len())
-            .map(|id| layer(graph, id, phases))
+        let layers: Vec<Layer> = graph
+            .layers()
+            .into_iter()
+            .enumerate()
+            .map(|(index, nodes)| layer(graph, index, nodes, phases))
             .collect();
         let parameters = layers.iter().map(|layer| layer.parameters).sum();
         Self {
-            backbone_layers: graph.backbone_len(),
+            backbone_layers: graph.backbone_layers().len(),
             parameters,
             statistics: (0..graph.nodes().len())
                 .flat_map(|id| graph.params(id))
@@ -106,15 +111,19 @@ impl Summary {
     }
 }
 
-fn layer(graph: &Graph, id: NodeId, phases: &[(String, Trainable)]) -> Layer {
-    let node = &graph.nodes()[id];
-    let specs = graph.params(id);
+fn layer(
+    graph: &Graph,
+    index: usize,
+    nodes: Range<NodeId>,
+    phases: &[(String, Trainable)],
+) -> Layer {
+    let specs: Vec<ParamSpec> = nodes.clone().flat_map(|id| graph.params(id)).collect();
     let can_train = specs.iter().any(|spec| spec.kind.trains());
     Layer {
-        index: id,
-        name: node.name.clone(),
-        kind: node.op.kind(),
-        shape: match node.shape {
+        index,
+        name: graph.nodes()[nodes.start].name.clone(),
+        kind: graph.layer_kind(&nodes),
+        shape: match graph.nodes()[nodes.end - 1].shape {
             Shape::Map {
                 channels,
                 height,
@@ -125,7 +134,7 @@ fn layer(graph: &Graph, id: NodeId, phases: &[(String, Trainable)]) -> Layer {
         parameters: specs.iter().map(|spec| spec.elements()).sum(),
         trains: phases
             .iter()
-            .map(|(_, trainable)| can_train && trainable.node(id))
+            .map(|(_, trainable)| can_train && trainable.node(nodes.start))
             .collect(),
     }
 }
@@ -223,10 +232,13 @@ pub fn thousands(figure: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use serde::Deserialize;
 
     use super::*;
     use crate::config::{Flavour, PhaseConfig};
+    use crate::zoo::registry;
 
     #[derive(Deserialize)]
     struct Keras {
@@ -272,6 +284,42 @@ mod tests {
             assert_eq!(ours, theirs);
         }
         assert_eq!(ours[0].2, theirs[0].2);
+    }
+
+    #[test]
+    fn layers_of_other_families_are_those_of_keras() {
+        type Table = Vec<(String, String, Vec<usize>, usize)>;
+        let text = include_str!("../../tests/fixtures/keras_layers.json");
+        let families: BTreeMap<String, Table> = serde_json::from_str(text).unwrap();
+        assert_eq!(families.len(), 5);
+        for (family, theirs) in families {
+            let side = registry::find(&family).unwrap().default_size;
+            let graph = Graph::build_backbone(&family, 1.0, [side, side], Flavour::Tf).unwrap();
+            let ours = Summary::new(&graph, &[]).layers;
+            assert_eq!(ours.len(), theirs.len(), "{family}");
+            assert_eq!(ours[0].shape, theirs[0].2);
+            for (ours, (name, kind, shape, parameters)) in ours.into_iter().zip(theirs).skip(1) {
+                let kind = if kind == "Activation" { "ReLU" } else { &kind };
+                let ours = (ours.name, ours.kind, ours.shape, ours.parameters);
+                assert_eq!(ours, (name, kind, shape, parameters), "{family}");
+            }
+        }
+    }
+
+    #[test]
+    fn flavours_differ_in_what_their_weights_hold() {
+        for (family, parameters) in [
+            // torchvision's counts without classifier and auxiliary head.
+            ("inception_v3", 21_785_568),
+            ("resnet50", 23_508_032),
+            ("vgg16", 14_714_688),
+        ] {
+            let side = registry::find(family).unwrap().default_size;
+            let graph = Graph::build_backbone(family, 1.0, [side, side], Flavour::Torch).unwrap();
+            let summary = Summary::new(&graph, &[]);
+            let trainable = summary.parameters - summary.statistics;
+            assert_eq!(trainable, parameters, "{family}");
+        }
     }
 
     #[test]

@@ -70,18 +70,7 @@ fn run(case: &Case) -> Vec<Vec<f32>> {
                 let dy = wave(y.dims(), 0.9);
                 return of_kernel(y, dense::backward(&x, &kernel, &dy, needs).unwrap());
             }
-            let [top, bottom, left, right] = case.padding;
-            let window = Window {
-                kernel: [case.kernel[2], case.kernel[3]],
-                stride: case.stride,
-                dilation: case.dilation,
-                padding: Padding {
-                    top,
-                    bottom,
-                    left,
-                    right,
-                },
-            };
+            let window = window(case);
             let (y, dy);
             let found = if case.op == "conv" {
                 y = conv::forward(&x, &kernel, Some(&bias), &window).unwrap();
@@ -95,6 +84,7 @@ fn run(case: &Case) -> Vec<Vec<f32>> {
             of_kernel(y, found.unwrap())
         }
         "norm_eval" | "norm_train" => batch_norm(case, &x),
+        "max_pool" | "avg_pool" | "avg_pool_padded" => window_pool(case, &x),
         "categorical" => of_loss(loss::categorical(&(x * 4.0).unwrap(), target).unwrap()),
         "binary" => of_loss(loss::binary(&(x * 4.0).unwrap(), target).unwrap()),
         op => {
@@ -119,6 +109,38 @@ fn run(case: &Case) -> Vec<Vec<f32>> {
             vec![flat(&y), flat(&dx.unwrap())]
         }
     }
+}
+
+fn window(case: &Case) -> Window {
+    let [top, bottom, left, right] = case.padding;
+    Window {
+        kernel: [case.kernel[2], case.kernel[3]],
+        stride: case.stride,
+        dilation: case.dilation.map(|dilation| dilation.max(1)),
+        padding: Padding {
+            top,
+            bottom,
+            left,
+            right,
+        },
+    }
+}
+
+fn window_pool(case: &Case, x: &Tensor) -> Vec<Vec<f32>> {
+    let window = window(case);
+    let padded = case.op == "avg_pool_padded";
+    let max = case.op == "max_pool";
+    let y = match max {
+        true => window_pool::max(x, &window),
+        false => window_pool::avg(x, &window, padded),
+    };
+    let y = y.unwrap();
+    let dy = wave(y.dims(), 0.9);
+    let dx = match max {
+        true => window_pool::max_backward(x, &dy, &window),
+        false => window_pool::avg_backward(x.dims(), &dy, &window, padded),
+    };
+    vec![flat(&y), flat(&dx.unwrap())]
 }
 
 fn batch_norm(case: &Case, x: &Tensor) -> Vec<Vec<f32>> {

@@ -6,6 +6,7 @@
 //! chunks whose size depends on the shape alone.
 
 pub mod activation;
+pub mod concat;
 pub mod conv;
 mod cpu;
 pub mod dense;
@@ -18,6 +19,7 @@ pub mod norm;
 pub mod pool;
 mod portable;
 mod shape;
+pub mod window_pool;
 
 pub(crate) use cpu::Values;
 

@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -39,6 +39,27 @@ fn wanted(graph: &Graph) -> Vec<(String, Dims)> {
         .flat_map(|id| graph.params(id))
         .map(|spec| (spec.name, spec.dims))
         .collect()
+}
+
+#[test]
+fn every_kernel_and_scale_has_its_key_in_published_checkpoints() {
+    let text = include_str!("../../tests/fixtures/torchvision_keys.json");
+    let families: IndexMap<String, BTreeMap<String, Dims>> = serde_json::from_str(text).unwrap();
+    assert_eq!(families.len(), 4);
+    for (family, published) in families {
+        let graph = Graph::build_backbone(&family, 1.0, [96, 96], Flavour::Torch).unwrap();
+        for naming in [Naming::Torchvision, Naming::Timm] {
+            let mut ours = BTreeMap::new();
+            for (name, dims) in wanted(&graph) {
+                let key = checkpoint_key(&family, naming, &name);
+                let key = key.unwrap_or_else(|| panic!("no key for {name}"));
+                if key.ends_with(".weight") {
+                    ours.insert(key, dims);
+                }
+            }
+            assert_eq!(ours, published, "{family}");
+        }
+    }
 }
 
 /// A file of the given tensors, filled with 0, 1, 2... per tensor in the given type.

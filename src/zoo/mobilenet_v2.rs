@@ -1,16 +1,20 @@
 //! MobileNetV2 (Sandler et al., 2018): inverted residuals with linear bottlenecks,
 //! <https://arxiv.org/abs/1801.04381>. Layer names and order are those of keras.applications.
 
+use super::parts::{self, halving, window};
 use super::registry::Family;
-use crate::config::{Flavour, Interpolation};
-use crate::geometry::{Padding, Window};
-use crate::graph::{GraphBuilder, GraphError, NodeId, Op, Shape};
+use crate::config::{Flavour, Interpolation, NormalizeName};
+use crate::graph::{GraphBuilder, GraphError, NodeId, Op};
 
 pub(super) const FAMILY: Family = Family {
     name: "mobilenet_v2",
     title: "MobileNetV2 (Sandler et al., 2018)",
     default_size: 224,
     interpolation: Interpolation::Bicubic,
+    normalize: |flavour| match flavour {
+        Flavour::Torch => NormalizeName::Imagenet,
+        Flavour::Tf => NormalizeName::MinusOneOne,
+    },
     widths: Some([0.35, 1.4]),
     default_weights: &[
         (0.5, "timm/mobilenetv2_050.lamb_in1k"),
@@ -113,22 +117,8 @@ impl Net<'_> {
         Ok(x)
     }
 
-    /// Padding of a 3 x 3 window of stride 2. TensorFlow's SAME puts nothing above and to the
-    /// left of an even side.
     fn pad(&mut self, name: &str, input: NodeId) -> Result<NodeId, GraphError> {
-        let before = |side: usize| match self.flavour {
-            Flavour::Torch => 1,
-            Flavour::Tf => side % 2,
-        };
-        let padding = match self.builder.shape(input) {
-            Shape::Map { height, width, .. } => Padding {
-                top: before(height),
-                bottom: 1,
-                left: before(width),
-                right: 1,
-            },
-            Shape::Vector(_) => Padding::same(1),
-        };
+        let padding = halving(self.builder.shape(input), self.flavour);
         self.builder.add(name, Op::Pad(padding), &[input])
     }
 
@@ -140,11 +130,7 @@ impl Net<'_> {
         stride: usize,
         input: NodeId,
     ) -> Result<NodeId, GraphError> {
-        let op = Op::Conv2d {
-            filters,
-            window: window(kernel, stride, 0),
-            bias: false,
-        };
+        let op = parts::conv(filters, window(kernel, stride, 0));
         self.builder.add(name, op, &[input])
     }
 
@@ -164,24 +150,18 @@ impl Net<'_> {
     }
 
     fn norm(&mut self, name: &str, input: NodeId) -> Result<NodeId, GraphError> {
-        let (epsilon, momentum) = match self.flavour {
-            Flavour::Torch => (1e-5, 0.1),
-            Flavour::Tf => (1e-3, 0.001),
+        let op = match parts::norm(self.flavour) {
+            Op::BatchNorm { gamma, epsilon, .. } if self.flavour == Flavour::Tf => Op::BatchNorm {
+                gamma,
+                epsilon,
+                momentum: 0.001,
+            },
+            op => op,
         };
-        self.builder
-            .add(name, Op::BatchNorm { epsilon, momentum }, &[input])
+        self.builder.add(name, op, &[input])
     }
 
     fn relu6(&mut self, name: &str, input: NodeId) -> Result<NodeId, GraphError> {
         self.builder.add(name, Op::Relu6, &[input])
-    }
-}
-
-fn window(kernel: usize, stride: usize, padding: usize) -> Window {
-    Window {
-        kernel: [kernel; 2],
-        stride: [stride; 2],
-        dilation: [1; 2],
-        padding: Padding::same(padding),
     }
 }

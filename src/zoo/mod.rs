@@ -1,4 +1,9 @@
 //! Architectures: one file a family, as data on the layer graph, and the registry of them.
 
+mod inception_v3;
 pub mod mobilenet_v2;
+mod parts;
 pub mod registry;
+mod resnet;
+mod vgg;
+mod xception;

@@ -1,6 +1,6 @@
 //! The backbones that a configuration may name, and what goes with each.
 
-use super::mobilenet_v2;
+use super::{inception_v3, mobilenet_v2, resnet, vgg, xception};
 use crate::config::{Flavour, Interpolation, NormalizeName, Problem};
 use crate::graph::nearest::did_you_mean;
 use crate::graph::{GraphBuilder, GraphError};
@@ -16,6 +16,8 @@ pub struct Family {
     pub default_size: u32,
     /// Resampling filter that the default weights were trained with.
     pub interpolation: Interpolation,
+    /// Scaling of pixel values that weights of a flavour were trained with.
+    pub normalize: fn(Flavour) -> NormalizeName,
     /// Smallest and largest width multiplier; `None` if the family has none.
     pub widths: Option<[f64; 2]>,
     /// Hub ids of default weights, by width multiplier.
@@ -25,7 +27,14 @@ pub struct Family {
 }
 
 /// All families.
-pub static FAMILIES: &[Family] = &[mobilenet_v2::FAMILY];
+pub static FAMILIES: &[Family] = &[
+    inception_v3::FAMILY,
+    mobilenet_v2::FAMILY,
+    resnet::RESNET50,
+    vgg::VGG16,
+    vgg::VGG19,
+    xception::FAMILY,
+];
 
 /// The family of that name.
 pub fn find(name: &str) -> Result<&'static Family, Problem> {
@@ -46,14 +55,6 @@ pub fn find(name: &str) -> Result<&'static Family, Problem> {
 }
 
 impl Family {
-    /// Scaling of pixel values that weights of a flavour were trained with.
-    pub fn normalize(&self, flavour: Flavour) -> NormalizeName {
-        match flavour {
-            Flavour::Torch => NormalizeName::Imagenet,
-            Flavour::Tf => NormalizeName::MinusOneOne,
-        }
-    }
-
     /// Whether the family comes in this width.
     pub fn check_width(&self, width: f64) -> Result<(), Problem> {
         let problem = |message: String, help: String| {

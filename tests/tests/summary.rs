@@ -40,13 +40,31 @@ fn lists_a_backbone() {
         &stdout,
         &[
             "0 input_1 InputLayer 224 x 224 x 3",
-            "1 Conv1_pad ZeroPadding2D 226 x 226 x 3",
+            "1 Conv1_pad ZeroPadding2D 225 x 225 x 3",
             "154 out_relu ReLU 7 x 7 x 1280",
             "parameters 2,257,984",
             "that can train 2,223,872",
             "statistics 34,112",
         ],
     );
+}
+
+#[test]
+fn lists_a_backbone_of_either_flavour() {
+    for (args, wanted) in [
+        (&["resnet50"][..], "parameters 23,587,712"),
+        (&["resnet50", "--flavour", "torch"], "parameters 23,561,152"),
+        (&["vgg16"], "15 block5_conv1 Conv2D 14 x 14 x 512 2,359,808"),
+        (&["inception_v3"], "228 mixed7 Concatenate 17 x 17 x 768"),
+        (
+            &["xception"],
+            "7 block2_sepconv1 SeparableConv2D 147 x 147 x 128 8,768",
+        ),
+    ] {
+        let (stdout, stderr, code) = summary(args);
+        assert_eq!((stderr.as_str(), code), ("", 0));
+        has_lines(&stdout, &[wanted]);
+    }
 }
 
 #[test]

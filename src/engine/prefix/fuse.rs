@@ -1,5 +1,5 @@
-//! From nodes to steps: pads go into the convolution behind them, batch norms into the one before
-//! them, residual additions and activations into its epilogue.
+//! From nodes to steps: pads go into the window behind them, batch norms into the convolution
+//! before them, residual additions and activations into its epilogue.
 
 use candle_core::{Result, bail};
 
@@ -46,6 +46,21 @@ pub(super) enum Kernel {
     Pad {
         dims: MapDims,
         padding: Padding,
+    },
+    MaxPool {
+        dims: MapDims,
+        window: Window,
+    },
+    AvgPool {
+        dims: MapDims,
+        window: Window,
+        count_include_pad: bool,
+    },
+    /// Copies the input into the output's channels from `first` on; `all` is how many those are.
+    Place {
+        channels: usize,
+        first: usize,
+        all: usize,
     },
     GlobalAvg(MapDims),
     GlobalMax(MapDims),
@@ -115,19 +130,77 @@ impl<'a> Fuser<'a> {
             if done[id] || self.canonical(id) != id || self.folds_into_windows(id) {
                 continue;
             }
+            if let Op::Concat = self.graph.nodes()[id].op {
+                // Within another concatenation, its inputs go there at once.
+                if !self.folds_into_concat(id) {
+                    self.place(id, id, &mut 0, &mut steps);
+                }
+                continue;
+            }
             let step = self.step(id, &mut done)?;
             steps.push(step);
         }
-        // A residual may be computed after the convolution that takes it in began in the graph.
-        steps.sort_by_key(|step| step.output);
+        // A residual may be computed after the convolution that takes it in began in the graph,
+        // and a branch is put into its concatenation while it is in the cache.
+        steps.sort_by_key(|step| match step.kernel {
+            Kernel::Place { .. } => (step.input, 1),
+            _ => (step.output, 0),
+        });
         Ok(steps)
     }
 
-    /// Whether a node is a pad that only convolutions read.
+    /// Steps that put the inputs of the concatenation `id` into `output`, from channel `first` on.
+    fn place(&self, id: NodeId, output: NodeId, first: &mut usize, steps: &mut Vec<Step>) {
+        let nodes = self.graph.nodes();
+        for &input in &nodes[id].inputs {
+            let input = self.canonical(input);
+            if self.folds_into_concat(input) {
+                self.place(input, output, first, steps);
+                continue;
+            }
+            let channels = nodes[input].shape.channels();
+            steps.push(Step {
+                kernel: Kernel::Place {
+                    channels,
+                    first: *first,
+                    all: nodes[output].shape.channels(),
+                },
+                input,
+                residual: None,
+                activation: Activation::Linear,
+                output,
+            });
+            *first += channels;
+        }
+    }
+
+    /// Whether a node is a concatenation that only another one reads.
+    fn folds_into_concat(&self, id: NodeId) -> bool {
+        let is_concat = |id: NodeId| matches!(self.graph.nodes()[id].op, Op::Concat);
+        let own = is_concat(id) && !self.given.contains(&id);
+        own && self.only_reader(id).is_some_and(is_concat)
+    }
+
+    /// Whether a node is a pad that only windows read which can pad themselves.
     fn folds_into_windows(&self, id: NodeId) -> bool {
-        let windowed = |&reader: &NodeId| {
-            let op = &self.graph.nodes()[reader].op;
-            matches!(op, Op::Conv2d { .. } | Op::DepthwiseConv2d { .. })
+        let nodes = self.graph.nodes();
+        let windowed = |&reader: &NodeId| match (&nodes[reader].op, nodes[id].op) {
+            (Op::Conv2d { .. } | Op::DepthwiseConv2d { .. }, _) => true,
+            // Zeros never win against what an activation gives, no more than a pool's own padding.
+            (Op::MaxPool { window }, Op::Pad(padding)) => {
+                let Padding {
+                    top,
+                    bottom,
+                    left,
+                    right,
+                } = window.padding.plus(padding);
+                let [height, width] = window.kernel;
+                let below = self.canonical(nodes[id].inputs[0]);
+                matches!(nodes[below].op, Op::Relu | Op::Relu6)
+                    && top.max(bottom) < height
+                    && left.max(right) < width
+            }
+            _ => false,
         };
         matches!(self.graph.nodes()[id].op, Op::Pad(_))
             && !self.given.contains(&id)
@@ -146,7 +219,14 @@ impl<'a> Fuser<'a> {
     fn step(&self, root: NodeId, done: &mut [bool]) -> Result<Step> {
         let node = &self.graph.nodes()[root];
         let channels = node.shape.channels();
-        let fuses = !matches!(node.op, Op::Pad(_) | Op::GlobalAvgPool | Op::GlobalMaxPool);
+        let fuses = !matches!(
+            node.op,
+            Op::Pad(_)
+                | Op::MaxPool { .. }
+                | Op::AvgPool { .. }
+                | Op::GlobalAvgPool
+                | Op::GlobalMaxPool
+        );
         let mut affine = None;
         let mut residual = None;
         let mut activation = Activation::Linear;
@@ -239,6 +319,21 @@ impl<'a> Fuser<'a> {
                 dims: self.map(input)?,
                 padding,
             },
+            Op::MaxPool { mut window } => {
+                input = self.through_pad(input, &mut window);
+                Kernel::MaxPool {
+                    dims: self.map(input)?,
+                    window,
+                }
+            }
+            Op::AvgPool {
+                window,
+                count_include_pad,
+            } => Kernel::AvgPool {
+                dims: self.map(input)?,
+                window,
+                count_include_pad,
+            },
             Op::GlobalAvgPool => Kernel::GlobalAvg(self.map(input)?),
             Op::GlobalMaxPool => Kernel::GlobalMax(self.map(input)?),
             Op::BatchNorm { .. } | Op::Relu | Op::Relu6 | Op::Add => {
@@ -249,7 +344,7 @@ impl<'a> Fuser<'a> {
                     offset: single(&affine.offset),
                 }
             }
-            Op::Input | Op::Dropout { .. } | Op::Flatten => {
+            Op::Input | Op::Concat | Op::Dropout { .. } | Op::Flatten => {
                 bail!("layer `{}` computes nothing", node.name)
             }
         };
@@ -282,7 +377,7 @@ impl<'a> Fuser<'a> {
         Ok((values(kernel)?, kernel.dims().to_vec(), scale, bias))
     }
 
-    /// Takes a foldable pad into the window of the convolution that reads it.
+    /// Takes a foldable pad into the window that reads it.
     fn through_pad(&self, input: NodeId, window: &mut Window) -> NodeId {
         match self.graph.nodes()[input].op {
             Op::Pad(padding) if self.folds_into_windows(input) => {

@@ -281,6 +281,17 @@ fn run_step(
             kernel::affine(x, scale, offset, residual, activation, y);
         }
         Kernel::Pad { dims, padding } => kernel::pad(x, *dims, *padding, y),
+        Kernel::MaxPool { dims, window } => kernel::max_pool(x, count, *dims, window, y),
+        Kernel::AvgPool {
+            dims,
+            window,
+            count_include_pad,
+        } => kernel::avg_pool(x, count, *dims, window, *count_include_pad, y),
+        Kernel::Place {
+            channels,
+            first,
+            all,
+        } => kernel::place(x, *channels, y, *first, *all),
         Kernel::GlobalAvg(dims) => kernel::global_avg(x, count, *dims, y),
         Kernel::GlobalMax(dims) => kernel::global_max(x, count, *dims, y),
     }

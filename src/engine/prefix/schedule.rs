@@ -70,6 +70,8 @@ impl Schedule {
             .iter()
             .enumerate()
             .filter(|(_, step)| places[step.output] == Place::Nowhere)
+            // Several steps fill a concatenation; it lives from the first of them on.
+            .filter(|(index, step)| steps[..*index].iter().all(|it| it.output != step.output))
             .map(|(index, step)| Life::of(index, step.output, steps, &stages, elements))
             .collect();
         lives.sort_by_key(|life| life.steps.start);

@@ -21,7 +21,13 @@ fn window(kernel: usize, stride: usize, padding: usize) -> Window {
 /// Everything that can be fused, and everything that looks like it but cannot.
 fn odd_graph() -> Graph {
     let norm = Op::BatchNorm {
+        gamma: true,
         epsilon: 1e-3,
+        momentum: 0.1,
+    };
+    let scaleless = Op::BatchNorm {
+        gamma: false,
+        epsilon: 1e-2,
         momentum: 0.1,
     };
     let conv = |filters, bias, window| Op::Conv2d {
@@ -67,6 +73,33 @@ fn odd_graph() -> Graph {
     let side_bn = add("side_bn", norm, &[side]);
     let down_bn = add("down_bn", norm, &[down]);
     let join = add("join", Op::Add, &[side_bn, down_bn]);
+    // Branches that end in what can be fused and what cannot; one is read elsewhere, too.
+    let point = add("point", conv(5, true, window(1, 1, 0)), &[join]);
+    let point_bn = add("point_bn", scaleless, &[point]);
+    let point_relu = add("point_relu", Op::Relu, &[point_bn]);
+    let column = add("column", conv(3, false, window(1, 1, 0)), &[point_relu]);
+    let row = add("row", conv(2, false, window(1, 1, 0)), &[point_relu]);
+    let fork = add("fork", Op::Concat, &[column, row]);
+    let mean = |count_include_pad| Op::AvgPool {
+        window: window(3, 1, 1),
+        count_include_pad,
+    };
+    let inner = add("inner", mean(false), &[join]);
+    let outer = add("outer", mean(true), &[join]);
+    let branches = [point_relu, fork, inner, join, outer, join];
+    let mixed = add("mixed", Op::Concat, &branches);
+    let mixed_relu = add("mixed_relu", Op::Relu, &[mixed]);
+    // A pad that a pool can take in, and one that it cannot.
+    let zeros = Op::Pad(Padding::same(1));
+    let max = Op::MaxPool {
+        window: window(3, 2, 0),
+    };
+    let fringe = add("fringe", zeros, &[mixed_relu]);
+    let most = add("most", max, &[fringe]);
+    let hem = add("hem", zeros, &[mixed]);
+    let largest = add("largest", max, &[hem]);
+    let peaks = add("peaks", Op::Concat, &[most, largest]);
+    let join = add("tail", conv(8, true, window(1, 1, 0)), &[peaks]);
     let average = add("average", Op::GlobalAvgPool, &[join]);
     let maximum = add("maximum", Op::GlobalMaxPool, &[join]);
     let pooled = add("pooled", Op::Add, &[average, maximum]);
@@ -109,7 +142,9 @@ fn continues_from_several_stored_tensors() {
     let find = |name| graph.find(name).unwrap();
     for stored in [
         vec![find("pooled"), find("hidden")],
-        vec![find("average"), find("join")],
+        vec![find("average"), find("tail")],
+        vec![find("fork"), find("point_relu"), find("join")],
+        vec![find("mixed")],
         vec![find("dropout"), find("flat")],
         vec![find("pad"), find("sum")],
     ] {

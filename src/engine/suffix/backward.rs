@@ -10,7 +10,8 @@ use crate::engine::params::Params;
 use crate::graph::{Graph, NodeId, Op, ParamKind, Shape};
 use crate::ops::{KernelGrads, Needs};
 use crate::ops::{
-    activation as activations, conv, dense, depthwise, dropout, elementwise, norm, pool,
+    activation as activations, concat, conv, dense, depthwise, dropout, elementwise, norm, pool,
+    window_pool,
 };
 
 /// Gradients to every trained parameter.
@@ -82,7 +83,7 @@ impl Pass<'_> {
                 self.keep_kernel(id, input, grads)
             }
             Op::BatchNorm { epsilon, .. } => self.batch_norm(id, input, dy, epsilon),
-            _ if !needed && !matches!(node.op, Op::Add) => Ok(()),
+            _ if !needed && !matches!(node.op, Op::Add | Op::Concat) => Ok(()),
             Op::Relu | Op::Relu6 => {
                 let y = self.value(id)?;
                 let activation = activation(&node.op).unwrap_or_default();
@@ -96,6 +97,29 @@ impl Pass<'_> {
                     }
                 }
                 Ok(())
+            }
+            Op::Concat => {
+                let mut first = 0;
+                for &input in &node.inputs {
+                    let channels = self.graph.nodes()[input].shape.channels();
+                    if self.plan.gradient[input] {
+                        self.accumulate(input, concat::backward(dy, first, channels)?)?;
+                    }
+                    first += channels;
+                }
+                Ok(())
+            }
+            Op::MaxPool { ref window } => {
+                let dx = window_pool::max_backward(self.value(input)?, dy, window)?;
+                self.accumulate(input, dx)
+            }
+            Op::AvgPool {
+                ref window,
+                count_include_pad,
+            } => {
+                let dims = self.graph.nodes()[input].shape.batched(dy.dim(0)?);
+                let dx = window_pool::avg_backward(&dims, dy, window, count_include_pad)?;
+                self.accumulate(input, dx)
             }
             Op::Pad(padding) => self.accumulate(input, elementwise::pad_backward(dy, padding)?),
             Op::GlobalAvgPool => {

@@ -22,6 +22,8 @@ pub(super) struct Layer {
     pub(super) activation: Activation,
     /// The node whose output is read.
     pub(super) input: NodeId,
+    /// All nodes that the root reads.
+    pub(super) inputs: Vec<NodeId>,
     /// The last of the nodes.
     pub(super) output: NodeId,
 }
@@ -107,6 +109,7 @@ impl<'a> Fuser<'a> {
             residual: None,
             activation: activation(&node.op).unwrap_or_default(),
             input,
+            inputs: node.inputs.iter().map(|&id| self.canonical(id)).collect(),
             output: root,
         };
         if matches!(node.op, Op::Add) {

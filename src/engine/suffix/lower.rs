@@ -3,7 +3,7 @@
 use super::fuse::{Fuser, Layer};
 use super::kernels::KernelSpec;
 use super::plan::Plan;
-use super::program::{Buffer, Join, NormSpec, Pass, Place, Room, Stage, place};
+use super::program::{Buffer, Channels, Join, NormSpec, Pass, Place, Pool, Room, Stage, place};
 use crate::graph::{Graph, NodeId, Op, Shape};
 use crate::ops::Needs;
 use crate::ops::activation::Activation;
@@ -149,7 +149,9 @@ impl Lowering<'_> {
                 });
                 Part::Kernel(kernel)
             }
-            Op::BatchNorm { epsilon, momentum } => {
+            Op::BatchNorm {
+                epsilon, momentum, ..
+            } => {
                 let norm = self.norm(layer.root, epsilon, momentum);
                 if self.norms[norm].by_batch {
                     self.passes.push(Pass::Moments { norm, x });
@@ -179,6 +181,19 @@ impl Lowering<'_> {
                 });
                 Part::Other
             }
+            Op::Concat => {
+                for (id, channels) in self.parts(layer) {
+                    let x = self.value(id);
+                    self.passes.push(Pass::Place { channels, x, y });
+                }
+                Part::Other
+            }
+            Op::MaxPool { .. } | Op::AvgPool { .. } => {
+                if let Some(pool) = pool(&node.op, dims) {
+                    self.passes.push(Pass::Pool { pool, x, y });
+                }
+                Part::Other
+            }
             Op::GlobalAvgPool => {
                 self.passes.push(Pass::GlobalAvg { dims, x, y });
                 Part::Other
@@ -197,6 +212,20 @@ impl Lowering<'_> {
                 Part::Other
             }
         }
+    }
+
+    /// The maps that a concatenation joins, and where.
+    fn parts(&self, layer: &Layer) -> Vec<(NodeId, Channels)> {
+        let nodes = self.graph.nodes();
+        let all = nodes[layer.root].shape.channels();
+        let mut first = 0;
+        let part = |&id: &NodeId| {
+            let count = nodes[id].shape.channels();
+            first += count;
+            let first = first - count;
+            (id, Channels { first, count, all })
+        };
+        layer.inputs.iter().map(part).collect()
     }
 
     fn kernel(&mut self, layer: &Layer) -> usize {
@@ -303,6 +332,22 @@ impl Lowering<'_> {
                     add,
                 });
             }
+            (_, Op::Concat) => {
+                for (id, channels) in self.parts(layer) {
+                    if self.plan.gradient[id] {
+                        let dx = self.buffer(id);
+                        self.passes.push(Pass::PlaceGrad { channels, dy, dx });
+                        self.give(id, dx);
+                    }
+                }
+            }
+            (_, ref op @ (Op::MaxPool { .. } | Op::AvgPool { .. })) if needed => {
+                if let Some(pool) = pool(op, dims) {
+                    let dx = self.buffer(input);
+                    self.passes.push(Pass::PoolGrad { pool, x, dy, dx });
+                    self.give(input, dx);
+                }
+            }
             (_, Op::GlobalAvgPool) if needed => {
                 let dx = self.buffer(input);
                 self.passes.push(Pass::GlobalAvgGrad { dims, dy, dx });
@@ -352,6 +397,19 @@ impl Lowering<'_> {
             None => self.gradients[node] = Some(buffer),
         }
     }
+}
+
+/// A pool with a window over maps of this size.
+fn pool(op: &Op, dims: MapDims) -> Option<Pool> {
+    let (window, mean) = match *op {
+        Op::MaxPool { window } => (window, None),
+        Op::AvgPool {
+            window,
+            count_include_pad,
+        } => (window, Some(count_include_pad)),
+        _ => return None,
+    };
+    Some(Pool { dims, window, mean })
 }
 
 /// A shape as a map; a vector is one pixel.

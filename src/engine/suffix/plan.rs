@@ -88,11 +88,14 @@ impl Plan {
                 | Op::DepthwiseConv2d { .. }
                 | Op::Dense { .. }
                 | Op::BatchNorm { .. }
+                | Op::MaxPool { .. }
                 | Op::GlobalMaxPool => plan.keep[nodes[id].inputs[0]] = true,
                 Op::Relu | Op::Relu6 => plan.keep[id] = true,
                 Op::Input
                 | Op::Pad(_)
                 | Op::Add
+                | Op::Concat
+                | Op::AvgPool { .. }
                 | Op::GlobalAvgPool
                 | Op::Flatten
                 | Op::Dropout { .. } => {}

@@ -115,7 +115,9 @@ impl Run<'_> {
                 }
                 Ok(y)
             }
-            Op::BatchNorm { epsilon, momentum } if plan.batch_statistics[id] => {
+            Op::BatchNorm {
+                epsilon, momentum, ..
+            } if plan.batch_statistics[id] => {
                 let stored = forward::batch_norm(graph, self.params, id, epsilon)?;
                 let trained = norm::forward_train(x, stored, momentum)?;
                 let running = [trained.running_mean, trained.running_variance];

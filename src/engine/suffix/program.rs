@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::geometry::Padding;
+use crate::geometry::{Padding, Window};
 use crate::graph::NodeId;
 use crate::ops::activation::Activation;
 use crate::ops::kernel::MapDims;
@@ -87,6 +87,29 @@ pub(super) enum Pass {
         dx: Buffer,
         add: bool,
     },
+    /// Channels of `x` into those of the wider `y`.
+    Place {
+        channels: Channels,
+        x: Buffer,
+        y: Buffer,
+    },
+    /// Channels of the wider `dy` out of it.
+    PlaceGrad {
+        channels: Channels,
+        dy: Buffer,
+        dx: Buffer,
+    },
+    Pool {
+        pool: Pool,
+        x: Buffer,
+        y: Buffer,
+    },
+    PoolGrad {
+        pool: Pool,
+        x: Buffer,
+        dy: Buffer,
+        dx: Buffer,
+    },
     GlobalAvg {
         dims: MapDims,
         x: Buffer,
@@ -122,6 +145,23 @@ pub(super) enum Pass {
     },
 }
 
+/// Some channels of a wider map.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Channels {
+    pub(super) first: usize,
+    pub(super) count: usize,
+    pub(super) all: usize,
+}
+
+/// A pool with a window.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pool {
+    pub(super) dims: MapDims,
+    pub(super) window: Window,
+    /// `None` for the maximum, else whether padding counts in the mean.
+    pub(super) mean: Option<bool>,
+}
+
 impl Pass {
     /// The buffer that it writes, if any, and those that it reads.
     fn buffers(&self) -> (Option<Buffer>, [Option<Buffer>; 2]) {
@@ -134,16 +174,19 @@ impl Pass {
             }
             Self::BiasGrad { dy, .. } => (None, [Some(dy), None]),
             Self::Moments { x, .. } => (None, [Some(x), None]),
-            Self::NormGrad { x, dy, dx, .. } | Self::GlobalMaxGrad { x, dy, dx, .. } => {
-                (Some(dx), [Some(x), Some(dy)])
-            }
+            Self::NormGrad { x, dy, dx, .. }
+            | Self::PoolGrad { x, dy, dx, .. }
+            | Self::GlobalMaxGrad { x, dy, dx, .. } => (Some(dx), [Some(x), Some(dy)]),
             Self::ActivateGrad { y, dy, .. } => (Some(dy), [Some(y), None]),
             Self::Dropout { x, y, .. }
             | Self::Pad { x, y, .. }
+            | Self::Place { x, y, .. }
+            | Self::Pool { x, y, .. }
             | Self::GlobalAvg { x, y, .. }
             | Self::GlobalMax { x, y, .. } => (Some(y), [Some(x), None]),
             Self::InputGrad { dy, dx, .. }
             | Self::PadGrad { dy, dx, .. }
+            | Self::PlaceGrad { dy, dx, .. }
             | Self::GlobalAvgGrad { dy, dx, .. } => (Some(dx), [Some(dy), None]),
             Self::Loss { logits, dlogits } => (Some(dlogits), [Some(logits), None]),
             Self::Copy { from, to } | Self::AddInto { from, to } => (Some(to), [Some(from), None]),

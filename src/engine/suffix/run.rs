@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use super::kernels::{KernelValues, bias_grad, kernel_grad, total};
 use super::lower::Program;
 use super::plan::Plan;
-use super::program::{Buffer, Join, NormSpec, Pass, Place, Stage};
+use super::program::{Buffer, Channels, Join, NormSpec, Pass, Place, Pool, Stage};
 use super::{Gradients, LossGradient, Stepped};
 use crate::engine::forward;
 use crate::engine::memory::{self, Slice, values};
@@ -378,6 +378,35 @@ impl Compiled {
                 add,
             } => memory.write(dx, |memory, dx| {
                 kernel::pad_grad(memory.read(dy), dims, padding, add, dx);
+            }),
+            Pass::Place { channels, x, y } => memory.write(y, |memory, y| {
+                let Channels { first, count, all } = channels;
+                kernel::place(memory.read(x), count, y, first, all);
+            }),
+            Pass::PlaceGrad { channels, dy, dx } => memory.write(dx, |memory, dx| {
+                let Channels { first, count, all } = channels;
+                kernel::take(memory.read(dy), all, first, dx, count);
+            }),
+            Pass::Pool { pool, x, y } => memory.write(y, |memory, y| {
+                let Pool { dims, window, mean } = pool;
+                let x = memory.read(x);
+                match mean {
+                    None => kernel::max_pool(x, pictures, dims, &window, y),
+                    Some(pad) => kernel::avg_pool(x, pictures, dims, &window, pad, y),
+                }
+            }),
+            Pass::PoolGrad { pool, x, dy, dx } => memory.write(dx, |memory, dx| {
+                let Pool { dims, window, mean } = pool;
+                let (x, dy) = (memory.read(x), memory.read(dy));
+                let elements = dims.elements().max(1);
+                let maps = dx.chunks_exact_mut(elements).zip(x.chunks_exact(elements));
+                for ((dx, x), dy) in maps.zip(dy.chunks_exact(dy.len() / pictures)) {
+                    dx.fill(0.0);
+                    match mean {
+                        None => kernel::max_pool_grad(x, dy, dims, &window, dx),
+                        Some(pad) => kernel::avg_pool_grad(dy, dims, &window, pad, dx),
+                    }
+                }
             }),
             Pass::GlobalAvg { dims, x, y } => memory.write(y, |memory, y| {
                 kernel::global_avg(memory.read(x), pictures, dims, y);

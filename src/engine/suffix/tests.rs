@@ -10,13 +10,16 @@ use crate::engine::test_support::{
 use crate::geometry::{Padding, Window};
 use crate::graph::{GraphBuilder, NodeId, ParamKind, Shape};
 use crate::ops::dropout;
+use crate::ops::window_pool;
 use crate::rng;
 
 const SEED: u64 = 11;
 
-/// Two inverted residuals, one with a way past it, both pools, dropout and two dense layers.
+/// Two inverted residuals, one with a way past it, pools of all kinds, joined branches, a norm without
+/// scale, dropout and two dense layers.
 fn graph() -> Graph {
     let norm = Op::BatchNorm {
+        gamma: true,
         epsilon: 1e-3,
         momentum: 0.1,
     };
@@ -61,6 +64,27 @@ fn graph() -> Graph {
     let x = add("narrow", conv(4, 1, false), &[x]);
     let x = add("narrow_bn", norm, &[x]);
     let x = add("sum", Op::Add, &[past, x]);
+    let peak = add(
+        "peak",
+        Op::MaxPool {
+            window: window(3, 2, 1),
+        },
+        &[x],
+    );
+    let [inner, outer] = [false, true].map(|count_include_pad| Op::AvgPool {
+        window: window(3, 2, 1),
+        count_include_pad,
+    });
+    let mean = add("mean", inner, &[x]);
+    let padded_mean = add("padded_mean", outer, &[x]);
+    let x = add("joined", Op::Concat, &[peak, mean, padded_mean, peak]);
+    let x = add("mix", conv(4, 1, false), &[x]);
+    let scaleless = Op::BatchNorm {
+        gamma: false,
+        epsilon: 1e-3,
+        momentum: 0.1,
+    };
+    let x = add("mix_bn", scaleless, &[x]);
     let average = add("average", Op::GlobalAvgPool, &[x]);
     let maximum = add("maximum", Op::GlobalMaxPool, &[x]);
     let x = add("pooled", Op::Add, &[average, maximum]);
@@ -99,7 +123,7 @@ fn reference(
             Op::Pad(padding) => x
                 .pad_with_zeros(2, padding.top, padding.bottom)?
                 .pad_with_zeros(3, padding.left, padding.right)?,
-            Op::BatchNorm { epsilon, .. } => {
+            Op::BatchNorm { epsilon, gamma, .. } => {
                 let (mean, variance) = if batch_statistics(id) {
                     let mean = x.mean_keepdim((0, 2, 3))?;
                     let variance = x.broadcast_sub(&mean)?.sqr()?.mean_keepdim((0, 2, 3))?;
@@ -110,10 +134,14 @@ fn reference(
                         channels(&param(ParamKind::MovingVariance).detach())?,
                     )
                 };
-                x.broadcast_sub(&mean)?
-                    .broadcast_div(&(variance + *epsilon)?.sqrt()?)?
-                    .broadcast_mul(&channels(param(ParamKind::Gamma))?)?
-                    .broadcast_add(&channels(param(ParamKind::Beta))?)?
+                let x = x
+                    .broadcast_sub(&mean)?
+                    .broadcast_div(&(variance + *epsilon)?.sqrt()?)?;
+                let x = match gamma {
+                    true => x.broadcast_mul(&channels(param(ParamKind::Gamma))?)?,
+                    false => x,
+                };
+                x.broadcast_add(&channels(param(ParamKind::Beta))?)?
             }
             Op::Relu => x.relu()?,
             // Candle's `clamp` passes gradients through beyond its bounds.
@@ -128,11 +156,30 @@ fn reference(
                 let mut stream = rng::stream(SEED, "dropout", &[id as u64]);
                 (x * dropout::mask(x, *rate, &mut stream)?)?
             }
+            Op::Concat => {
+                let inputs: Vec<&Tensor> = node.inputs.iter().map(|&id| &outputs[id]).collect();
+                Tensor::cat(&inputs, 1)?
+            }
+            Op::MaxPool { window } => in_double(x, |x| window_pool::max(x, window))?,
+            Op::AvgPool {
+                window,
+                count_include_pad,
+            } => in_double(x, |x| window_pool::avg(x, window, *count_include_pad))?,
             Op::Input | Op::Flatten => x.clone(),
         };
         outputs.push(y);
     }
     Ok(outputs.swap_remove(graph.output()))
+}
+
+/// A pool of maps that lie channels-first; in double precision pools consist of stock operations.
+fn in_double(
+    x: &Tensor,
+    pool: impl Fn(&Tensor) -> candle_core::Result<Tensor>,
+) -> candle_core::Result<Tensor> {
+    let x = x.to_dtype(DType::F64)?.permute((0, 2, 3, 1))?;
+    let y = pool(&x)?.permute((0, 3, 1, 2))?;
+    y.to_dtype(DType::F32)?.contiguous()
 }
 
 fn vars(params: &Params) -> IndexMap<String, Var> {

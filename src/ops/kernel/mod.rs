@@ -8,6 +8,7 @@ mod depthwise;
 mod depthwise_grad;
 mod gemm;
 mod map;
+mod pool;
 mod simd;
 
 pub use conv::{PackedConv, conv, conv_scratch};
@@ -22,6 +23,8 @@ pub(crate) use map::{
     normalise, pad, pad_grad,
 };
 pub use map::{affine, global_avg, global_max};
+pub use pool::{avg_pool, max_pool, place};
+pub(crate) use pool::{avg_pool_grad, max_pool_grad, take};
 
 use super::activation::Activation;
 
