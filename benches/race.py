@@ -49,8 +49,8 @@ class Contender:
 @dataclass
 class Race:
     title: str
+    # xp first.
     contenders: list[Contender]
-    unit: str = "pictures/s"
 
 
 # What takes part
@@ -160,8 +160,7 @@ class Worker:
 
     def last_words(self):
         self.log.seek(0)
-        lines = [line.strip() for line in self.log if line.strip()]
-        return lines[-1].removeprefix("Error: ").strip('"') if lines else "ended without a word"
+        return last_words(self.log)
 
     def round(self, seconds):
         self.process.stdin.write(f"{seconds}\n")
@@ -185,39 +184,60 @@ class Worker:
         self.process.wait()
 
 
+def last_words(log):
+    """The line that says most: the first that begins as an error, or else the last."""
+    lines = [line.strip() for line in log if line.strip()]
+    errors = [line for line in lines if line.lower().startswith("error")]
+    words = (errors or lines[-1:] or ["ended without a word"])[0]
+    return words.removeprefix("Error: ").removeprefix("error: ").strip('"')
+
+
 def run_race(race, options):
-    """Returns the table's rows and the notes."""
-    workers, notes = [], []
+    """Returns the table's rows, notes, and the versions of all who took part."""
+    notes = []
+
+    def say(note):
+        notes.append(f"{race.title}: {note}")
+        print(f"  {note}", file=sys.stderr)
+
     print(race.title, file=sys.stderr)
-    for contender in race.contenders:
-        if options.only and contender.name != "xp" and options.only not in contender.name:
-            continue
-        try:
-            workers.append(Worker(contender, options))
-        except Absent as why:
-            notes.append(f"{race.title}: {contender.name} left out ({why})")
+    workers = started(race.contenders[:1], options, say)
+    if not workers:
+        return [], notes, set()
     try:
-        for worker in list(workers):
-            try:
-                worker.wait_until_ready()
-                print(f"  {worker.name}: {worker.versions}; output {worker.shape}; "
-                      f"{worker.parameters} parameters", file=sys.stderr)
-            except Absent as why:
-                notes.append(f"{race.title}: {worker.name} left out ({why})")
-                worker.stop()
-                workers.remove(worker)
-        notes += differences(race, workers)
-        notes += busy(race, workers)
-        race_rounds(race, workers, notes, options)
+        peers = [peer for peer in race.contenders[1:] if (options.only or "") in peer.name]
+        workers += started(peers, options, say)
+        for difference in [*differences(workers), *busy(workers)]:
+            say(difference)
+        race_rounds(workers, say, options)
     finally:
         for worker in workers:
             worker.stop()
-    for note in notes:
-        print(f"  {note}", file=sys.stderr)
     return rows(race.title, workers), notes, {worker.versions for worker in workers}
 
 
-def race_rounds(race, workers, notes, options):
+def started(contenders, options, say):
+    """Those that can take part, each warmed up and waiting. They prepare side by side."""
+    workers, ready = [], []
+    for contender in contenders:
+        try:
+            workers.append(Worker(contender, options))
+        except Absent as why:
+            say(f"{contender.name} left out ({why})")
+    for worker in workers:
+        try:
+            worker.wait_until_ready()
+        except Absent as why:
+            say(f"{worker.name} left out ({why})")
+            worker.stop()
+            continue
+        print(f"  {worker.name}: {worker.versions}; output {worker.shape}; "
+              f"{worker.parameters} parameters", file=sys.stderr)
+        ready.append(worker)
+    return ready
+
+
+def race_rounds(workers, say, options):
     start = time.monotonic()
     for number in range(options.rounds):
         if number >= 3 and time.monotonic() - start > options.budget:
@@ -227,23 +247,23 @@ def race_rounds(race, workers, notes, options):
             try:
                 worker.rates.append(worker.round(options.seconds))
             except Absent as why:
-                notes.append(f"{race.title}: {worker.name} gave up ({why})")
+                say(f"{worker.name} gave up ({why})")
                 worker.stop()
                 workers.remove(worker)
 
 
-def differences(race, workers):
+def differences(workers):
     """Whoever does not compute what the first one does."""
+    first = workers[0]
     for worker in workers[1:]:
-        first = workers[0]
         if worker.shape != first.shape:
-            yield f"{race.title}: {worker.name} gives {worker.shape}, {first.name} {first.shape}"
+            yield f"{worker.name} gives {worker.shape}, {first.name} {first.shape}"
         if abs(worker.parameters - first.parameters) > 0.01 * first.parameters:
-            yield (f"{race.title}: {worker.name} has {worker.parameters} parameters, "
+            yield (f"{worker.name} has {worker.parameters} parameters, "
                    f"{first.name} {first.parameters}")
 
 
-def busy(race, workers):
+def busy(workers):
     """Whoever takes processor time while others race."""
     time.sleep(1)
     before = [worker.cpu_seconds() for worker in workers]
@@ -251,7 +271,7 @@ def busy(race, workers):
     for worker, cpu in zip(workers, before):
         share = worker.cpu_seconds() - cpu
         if share > 0.05:
-            yield f"{race.title}: {worker.name} used {100 * share:.0f} % of a core while waiting"
+            yield f"{worker.name} used {100 * share:.0f} % of a core while waiting"
 
 
 def rows(title, workers):
@@ -290,11 +310,11 @@ def race_group(title, races, options, text):
         lines += got
         notes += said
         versions |= used
-    table = [
+    header = [
         "| work | contender | pictures/s, median | spread | xp / contender, median (spread) |",
         "|---|---|---|---|---|",
-        *lines,
     ]
+    table = header + lines if lines else []
     write(title, text, versions, table, notes, options)
 
 
@@ -354,8 +374,7 @@ def timed(command, env, options):
         output.seek(0)
         errors.seek(0)
         if process.returncode != 0:
-            words = [line.strip() for line in errors if line.strip()] or ["no message"]
-            raise Absent(f"exit code {process.returncode}: {words[-1]}")
+            raise Absent(f"exit code {process.returncode}: {last_words(errors)}")
         lines = [line for line in output if line.startswith("{")]
     result = json.loads(lines[-1]) if lines else {}
     accuracy = result.get("test", result.get("test_accuracy"))
@@ -476,21 +495,23 @@ class Options(argparse.Namespace):
         super().__init__()
         self.built = {}
 
-    def executable(self, *args):
+    def executable(self, kind, name, *args):
         """Builds a target of the package and returns the path of its binary."""
-        if args not in self.built:
-            command = ["cargo", *args, "--message-format=json"]
+        if name not in self.built:
+            command = ["cargo", *args, f"--{kind}", name, "--message-format=json"]
             output = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout
-            messages = map(json.loads, output.splitlines())
-            files = [message["executable"] for message in messages if message.get("executable")]
-            self.built[args] = files[-1]
-        return self.built[args]
+            for message in map(json.loads, output.splitlines()):
+                target = message.get("target", {})
+                # The package's binary comes along with its benches.
+                if message.get("executable") and target["kind"] == [kind]:
+                    self.built[target["name"]] = message["executable"]
+        return self.built[name]
 
     def worker(self):
-        return [self.executable("bench", "--bench", "race", "--no-run")]
+        return [self.executable("bench", "race", "bench", "--no-run")]
 
     def xp(self):
-        return self.executable("build", "--release", "--bin", "xp")
+        return self.executable("bin", "xp", "build", "--release")
 
     def pictures(self):
         return self.data / "flowers_1k"
