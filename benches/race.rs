@@ -5,6 +5,7 @@
 //! `cargo bench --bench race`, it prints MobileNetV2's own numbers.
 
 use std::io::BufRead;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -43,7 +44,18 @@ struct Work {
     round: Box<dyn FnMut(Duration) -> Outcome<usize>>,
 }
 
-fn main() -> Outcome<()> {
+#[expect(clippy::print_stderr, reason = "the runner quotes it")]
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Outcome<()> {
     let threads = match std::env::var("RACE_THREADS") {
         Ok(threads) => threads.parse()?,
         Err(_) => 0,
