@@ -180,8 +180,13 @@ class Worker:
         return ticks / os.sysconf("SC_CLK_TCK")
 
     def stop(self):
-        self.process.kill()
-        self.process.wait()
+        """Lets it end with all its children, and ends it if it does not."""
+        self.process.stdin.close()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
 
 
 def last_words(log):
