@@ -2,6 +2,10 @@
 
 set shell := ["bash", "-euo", "pipefail", "-c"]
 
+# Interpreters of the peers that xp races: set them to use environments of your own
+export PEERS_TORCH := env("PEERS_TORCH", justfile_directory() / "target/peers/torch/bin/python")
+export PEERS_TF := env("PEERS_TF", justfile_directory() / "target/peers/tf/bin/python")
+
 # List the recipes
 default:
     @just --list
@@ -41,6 +45,22 @@ release:
 [group('check')]
 quickstart: release
     tests/quickstart.sh
+
+# Race xp against its peers and write benches/RESULTS.md: all groups (about 40 minutes), or some of forward, steps, load, runs
+[group('measure')]
+bench *args:
+    python3 benches/race.py {{ args }}
+
+# GFLOP/s of every kernel and its share of the machine's peak
+[group('measure')]
+kernels:
+    cargo bench --bench kernels
+
+# Make the peers' environments where PEERS_TORCH and PEERS_TF do not exist (Python 3.11, downloads gigabytes)
+[group('measure')]
+peers:
+    [ -x "$PEERS_TORCH" ] || { python3 -m venv target/peers/torch && target/peers/torch/bin/pip install -r benches/peers/requirements-torch.txt; }
+    [ -x "$PEERS_TF" ] || { python3 -m venv target/peers/tf && target/peers/tf/bin/pip install -r benches/peers/requirements-tf.txt; }
 
 # Compare with PyTorch on real pictures (needs ../shared and a Python with torch in PARITY_PYTHON)
 [group('measure')]

@@ -8,7 +8,7 @@ use super::progress::Progress;
 use super::recorder::Recorder;
 use super::{Exit, Failure, Printer, logging, network, results};
 use crate::cli::ConfigArgs;
-use crate::data::Dataset;
+use crate::data::{Dataset, Keep, ScanOptions};
 use crate::engine::params::Params;
 use crate::engine::prefix::Prefix;
 use crate::engine::store::FeatureStore;
@@ -23,12 +23,22 @@ use crate::train::inputs::Inputs;
 use crate::train::observer::Observer;
 use crate::train::phase::{LossPlan, Plan, check_batch_size};
 
+/// Most bytes of decoded pictures that wait between the scan and their first use.
+const KEPT: usize = 128 << 20;
+
 /// Runs the command.
 pub fn run(args: &ConfigArgs, printer: &Printer) -> Result<(), Failure> {
     let blueprint = Blueprint::load(&args.config, &args.sets, printer)?;
     let threads = blueprint::set_threads(blueprint.loaded.experiment.threads)?;
     let experiment = &blueprint.loaded.experiment;
-    let dataset = Dataset::open(&experiment.data, experiment.seed)?;
+    let options = ScanOptions {
+        keep: Some(Keep {
+            preprocess: blueprint.preprocess,
+            budget: KEPT,
+        }),
+        notes: None,
+    };
+    let dataset = Dataset::open_with(&experiment.data, experiment.seed, &options)?;
     let plan = plan(&blueprint, &dataset)?;
     let initial = network::initial(&blueprint, &blueprint.device, printer)?;
     let (run, manifest) = create_run(&blueprint, &dataset, initial.fingerprint, threads)?;

@@ -2,7 +2,7 @@
 
 use rand::Rng;
 
-use super::preprocess::Preprocess;
+use super::preprocess::{Preprocess, Scale};
 use crate::config::AugmentConfig;
 use crate::rng;
 
@@ -66,17 +66,8 @@ impl View {
 
     /// Takes the view out of a resized picture: bytes `[height, width, 3]` of `image_size`.
     pub fn take(&self, preprocess: &Preprocess, resized: &[u8]) -> Vec<u8> {
-        let [height, width] = preprocess.image_size.map(|side| side as usize);
-        let stride = preprocess.resized()[1] as usize * 3;
-        let mut output = Vec::with_capacity(height * width * 3);
-        for row in 0..height {
-            let row = if self.flip_vertical {
-                height - 1 - row
-            } else {
-                row
-            };
-            let start = (self.top + row) * stride + self.left * 3;
-            let line = &resized[start..start + width * 3];
+        let mut output = Vec::with_capacity(preprocess.values());
+        for line in self.lines(preprocess, resized) {
             if self.flip_horizontal {
                 output.extend(line.chunks_exact(3).rev().flatten());
             } else {
@@ -84,6 +75,46 @@ impl View {
             }
         }
         output
+    }
+
+    /// Takes and scales the view in one pass; `output` is `[height, width, 3]` of `image_size`.
+    pub fn scale(
+        &self,
+        preprocess: &Preprocess,
+        scale: &Scale,
+        resized: &[u8],
+        output: &mut [f32],
+    ) {
+        let width = preprocess.image_size[1] as usize * 3;
+        let lines = self.lines(preprocess, resized);
+        for (line, output) in lines.zip(output.chunks_exact_mut(width)) {
+            if self.flip_horizontal {
+                scale.apply_mirrored(line, output);
+            } else {
+                scale.apply(line, output);
+            }
+        }
+    }
+
+    /// The cropped lines from the view's top to its bottom, not yet mirrored left and right.
+    fn lines<'a>(
+        &self,
+        preprocess: &Preprocess,
+        resized: &'a [u8],
+    ) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let [height, width] = preprocess.image_size.map(|side| side as usize);
+        let stride = preprocess.resized()[1] as usize * 3;
+        let Self {
+            top,
+            left,
+            flip_vertical,
+            ..
+        } = *self;
+        (0..height).map(move |row| {
+            let row = if flip_vertical { height - 1 - row } else { row };
+            let start = (top + row) * stride + left * 3;
+            &resized[start..start + width * 3]
+        })
     }
 }
 
@@ -121,7 +152,13 @@ mod tests {
     #[test]
     fn views_crop_and_mirror() {
         let red = |view: View| -> Vec<u8> {
-            let bytes = view.take(&preprocess(), &picture());
+            let (preprocess, picture) = (preprocess(), picture());
+            let bytes = view.take(&preprocess, &picture);
+            let (mut at_once, mut after) = ([0.0; 12], [0.0; 12]);
+            let scale = Scale::new(&preprocess);
+            view.scale(&preprocess, &scale, &picture, &mut at_once);
+            scale.apply(&bytes, &mut after);
+            assert_eq!(at_once, after);
             bytes.chunks(3).map(|rgb| rgb[0]).collect()
         };
         let centre = View::centre(&preprocess());

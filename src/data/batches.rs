@@ -89,8 +89,7 @@ impl Work {
                 Some(augment) => View::random(&self.preprocess, augment, item),
                 None => View::centre(&self.preprocess),
             };
-            self.scale
-                .apply(&view.take(&self.preprocess, &resized), output);
+            view.scale(&self.preprocess, &self.scale, &resized, output);
         }
         Some(Ok(Batch {
             pixels,
@@ -106,9 +105,14 @@ impl Work {
         if let Some(picture) = self.cache.as_ref().and_then(|cache| cache.get(item)) {
             return Ok(picture);
         }
-        let picture = self.dataset.picture(item)?;
-        let Preprocess { interpolation, .. } = self.preprocess;
-        let resized = resizer.resize(picture, self.preprocess.resized(), interpolation);
+        let resized = match self.dataset.take_kept(item, &self.preprocess) {
+            Some(resized) => resized,
+            None => {
+                let picture = self.dataset.picture(item)?;
+                let Preprocess { interpolation, .. } = self.preprocess;
+                resizer.resize(picture, self.preprocess.resized(), interpolation)
+            }
+        };
         let resized: Arc<[u8]> = resized.into();
         if let Some(cache) = &self.cache {
             cache.put(item, &resized);
@@ -249,8 +253,8 @@ impl Drop for Loader {
 mod tests {
     use super::*;
     use crate::config::{AugmentConfig, DataConfig};
-    use crate::data::Source;
     use crate::data::preprocess::IMAGENET;
+    use crate::data::{Keep, ScanOptions, Source};
 
     fn generated() -> (Arc<Dataset>, Preprocess) {
         let config: DataConfig = toml::from_str(
@@ -319,6 +323,59 @@ mod tests {
                 loader.next().unwrap().unwrap();
             }
         }
+    }
+
+    #[test]
+    fn what_a_scan_saves_changes_no_batch() {
+        let (drawn, preprocess) = generated();
+        let folder = tempfile::tempdir().unwrap();
+        for item in (0..drawn.items.len()).step_by(3) {
+            let class = folder.path().join(&drawn.classes[drawn.items[item].label]);
+            std::fs::create_dir_all(&class).unwrap();
+            let picture = drawn.picture(item).unwrap();
+            picture.save(class.join(format!("{item}.png"))).unwrap();
+        }
+        let config = DataConfig {
+            root: Some(folder.path().to_owned()),
+            ..toml::from_str("").unwrap()
+        };
+        let open =
+            |options: &ScanOptions| Arc::new(Dataset::open_with(&config, 5, options).unwrap());
+        let plain = open(&ScanOptions::default());
+        let expected = all(&plain, plan(&plain, preprocess, 2));
+        let notes = tempfile::tempdir().unwrap();
+        // Room for some of the pictures; the second scan finds notes on all and decodes none.
+        let options = ScanOptions {
+            keep: Some(Keep {
+                preprocess,
+                budget: 5 * 20 * 20 * 3,
+            }),
+            notes: Some(notes.path().to_owned()),
+        };
+        let waiting = |dataset: &Dataset, preprocess: &Preprocess| {
+            let items = 0..dataset.items.len();
+            items
+                .filter(|&item| dataset.take_kept(item, preprocess).is_some())
+                .count()
+        };
+        let other = Preprocess {
+            resize: Some([21, 21]),
+            ..preprocess
+        };
+        let first = open(&options);
+        assert_eq!(first.items, plain.items);
+        assert_eq!(waiting(&first, &other), 0);
+        assert_eq!(all(&first, plan(&first, preprocess, 2)), expected);
+        assert_eq!(waiting(&first, &preprocess), 0);
+        let second = open(&options);
+        assert_eq!(second.items, plain.items);
+        assert_eq!(waiting(&second, &preprocess), 0);
+        assert_eq!(all(&second, plan(&second, preprocess, 2)), expected);
+        let unnoted = ScanOptions {
+            notes: None,
+            ..options
+        };
+        assert_eq!(waiting(&open(&unnoted), &preprocess), 5);
     }
 
     #[test]

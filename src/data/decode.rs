@@ -123,10 +123,8 @@ fn jpeg_is_whole(bytes: &[u8]) -> bool {
     loop {
         // To the next marker: FF followed by neither stuffing, a restart nor fill bytes.
         let marker = loop {
-            let Some(found) = bytes
-                .get(at..)
-                .and_then(|rest| rest.iter().position(|&b| b == 0xFF))
-            else {
+            let rest = bytes.get(at..).unwrap_or_default();
+            let Some(found) = memchr::memchr(0xFF, rest) else {
                 return false;
             };
             at += found + 1;

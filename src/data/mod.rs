@@ -7,8 +7,10 @@ mod duplicates;
 mod error;
 mod folders;
 pub mod generate;
+mod kept;
 mod listing;
 mod manifest;
+mod notes;
 pub mod preprocess;
 mod scan;
 pub mod sheet;
@@ -19,16 +21,19 @@ mod testing;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub use augment::Augment;
 pub use batches::{Batch, Loader, PictureCache};
 pub use error::DataError;
+pub use kept::{Keep, ScanOptions};
 pub use preprocess::Preprocess;
 
 use crate::config::{
     ClassFrom, DataConfig, GenerateConfig, GenerateKind, ImageSize, OnCorrupt, SplitBy,
 };
 use crate::records::{DataIssueRow, Split, SplitRow};
+use kept::Kept;
 use scan::{Found, Scan};
 
 /// Side of generated pictures where neither `resize` nor `image_size` is given, in pixels.
@@ -84,16 +89,27 @@ pub struct Dataset {
     pub split_fingerprint: String,
     /// The seed that generated pictures are drawn with.
     seed: u64,
+    /// Pictures that the scan has left for their first use.
+    kept: Option<Arc<Kept>>,
 }
 
 impl Dataset {
     /// Scans what `[data]` names and splits it. Reads and decodes every picture once.
     pub fn open(config: &DataConfig, seed: u64) -> Result<Self, DataError> {
+        Self::open_with(config, seed, &ScanOptions::default())
+    }
+
+    /// [`Self::open`] with a scan that saves work.
+    pub fn open_with(
+        config: &DataConfig,
+        seed: u64,
+        options: &ScanOptions,
+    ) -> Result<Self, DataError> {
         if let Some(generate) = &config.generate {
             return Self::generated(config, generate, seed);
         }
         let (root, listing) = Self::list(config)?;
-        let mut scan = scan::scan(listing, config.on_corrupt)?;
+        let mut scan = scan::scan(listing, config.on_corrupt, options)?;
         check_classes(&scan, &root, 2)?;
         duplicates::resolve(&mut scan, config.on_corrupt)?;
         check_classes(&scan, &root, 2)?;
@@ -111,7 +127,8 @@ impl Dataset {
         on_corrupt: OnCorrupt,
     ) -> Result<Self, DataError> {
         check_folder("root", root)?;
-        let scan = scan::scan(folders::list(root, ClassFrom::First)?, on_corrupt)?;
+        let listing = folders::list(root, ClassFrom::First)?;
+        let scan = scan::scan(listing, on_corrupt, &ScanOptions::default())?;
         check_classes(&scan, root, 1)?;
         if let Some(class) = scan.classes.iter().find(|class| !classes.contains(class)) {
             return Err(DataError::UnknownClass {
@@ -263,6 +280,7 @@ impl Dataset {
             data_fingerprint: String::new(),
             split_fingerprint: String::new(),
             seed,
+            kept: scan.kept,
         }
     }
 
@@ -355,6 +373,11 @@ impl Dataset {
             split: item.split,
         };
         self.items.iter().map(row).collect()
+    }
+
+    /// The item as the scan left it for this preprocessing; once only.
+    fn take_kept(&self, item: usize, preprocess: &Preprocess) -> Option<Vec<u8>> {
+        self.kept.as_ref()?.take(&self.items[item].hash, preprocess)
     }
 
     /// Decodes or draws an item. Fails if its file is gone, broken, or not what the scan saw.

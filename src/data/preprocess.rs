@@ -157,11 +157,23 @@ impl Scale {
 
     /// Scales interleaved RGB bytes into floats of the same order and number.
     pub fn apply(&self, bytes: &[u8], output: &mut [f32]) {
-        for (bytes, output) in bytes.chunks_exact(3).zip(output.chunks_exact_mut(3)) {
-            for channel in 0..3 {
-                output[channel] = self.table[usize::from(bytes[channel])][channel];
-            }
+        let pixels = bytes.as_chunks().0;
+        for (pixel, output) in pixels.iter().zip(output.as_chunks_mut().0) {
+            *output = self.pixel(*pixel);
         }
+    }
+
+    /// The same with the last pixel first.
+    pub fn apply_mirrored(&self, bytes: &[u8], output: &mut [f32]) {
+        let pixels = bytes.as_chunks().0;
+        for (pixel, output) in pixels.iter().rev().zip(output.as_chunks_mut().0) {
+            *output = self.pixel(*pixel);
+        }
+    }
+
+    #[inline]
+    fn pixel(&self, pixel: [u8; 3]) -> [f32; 3] {
+        std::array::from_fn(|channel| self.table[usize::from(pixel[channel])][channel])
     }
 }
 

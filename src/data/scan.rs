@@ -1,12 +1,17 @@
-//! One parallel pass over all files: hash, format by content, and a full decode to find the broken.
+//! One parallel pass over all files: hash, format by content, and a full decode to find the broken,
+//! unless an earlier scan has noted that there is nothing wrong.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use rayon::prelude::*;
 
 use super::decode::{self, Kind};
 use super::error::first_ten;
+use super::kept::{Kept, ScanOptions};
 use super::listing::{Listed, Listing, issue};
+use super::notes::Notes;
+use super::preprocess::Resizer;
 use super::{DataError, Item, Source};
 use crate::config::OnCorrupt;
 use crate::records::{DataIssueRow, Split};
@@ -42,16 +47,42 @@ pub(super) struct Scan {
     pub(super) classes: Vec<String>,
     /// Rows so far.
     pub(super) issues: Vec<DataIssueRow>,
+    /// Pictures that wait for their first use.
+    pub(super) kept: Option<Arc<Kept>>,
 }
 
 /// Reads everything listed. Under `on_corrupt = "error"` unusable pictures are one error; under
 /// `"skip"` they are issues.
-pub(super) fn scan(listing: Listing, on_corrupt: OnCorrupt) -> Result<Scan, DataError> {
-    let outcomes: Vec<Outcome> = listing.pictures.par_iter().map(inspect).collect();
+pub(super) fn scan(
+    listing: Listing,
+    on_corrupt: OnCorrupt,
+    options: &ScanOptions,
+) -> Result<Scan, DataError> {
+    let notes = options.notes.as_deref();
+    let notes = notes.map(|folder| Notes::open(folder, &listing));
+    let kept = options.keep.map(|keep| Arc::new(Kept::new(keep)));
+    let outcomes: Vec<Outcome> = listing
+        .pictures
+        .par_iter()
+        .map_init(Resizer::default, |resizer, listed| {
+            inspect(listed, notes.as_ref(), kept.as_deref(), resizer)
+        })
+        .collect();
+    if let Some(notes) = notes {
+        notes.replace(outcomes.iter().filter_map(|outcome| match outcome {
+            Outcome::Picture {
+                hash,
+                width,
+                height,
+            } => Some((*hash, [*width, *height])),
+            Outcome::NoPicture | Outcome::Unusable(_) => None,
+        }));
+    }
     let mut scan = Scan {
         found: Vec::with_capacity(outcomes.len()),
         classes: listing.classes,
         issues: listing.issues,
+        kept,
     };
     let mut refused = listing.refused;
     for (listed, outcome) in listing.pictures.into_iter().zip(outcomes) {
@@ -97,7 +128,12 @@ pub(super) fn scan(listing: Listing, on_corrupt: OnCorrupt) -> Result<Scan, Data
     Ok(scan)
 }
 
-fn inspect(listed: &Listed) -> Outcome {
+fn inspect(
+    listed: &Listed,
+    notes: Option<&Notes>,
+    kept: Option<&Kept>,
+    resizer: &mut Resizer,
+) -> Outcome {
     let bytes = match std::fs::read(&listed.file) {
         Ok(bytes) => bytes,
         Err(error) => return Outcome::Unusable(format!("cannot be read: {error}")),
@@ -106,12 +142,26 @@ fn inspect(listed: &Listed) -> Outcome {
     {
         return Outcome::NoPicture;
     }
+    let hash = *blake3::hash(&bytes).as_bytes();
+    if let Some([width, height]) = notes.and_then(|notes| notes.size(&hash)) {
+        return Outcome::Picture {
+            hash,
+            width,
+            height,
+        };
+    }
     match super::decode_guarded(&bytes) {
-        Ok(picture) => Outcome::Picture {
-            hash: *blake3::hash(&bytes).as_bytes(),
-            width: picture.width(),
-            height: picture.height(),
-        },
+        Ok(picture) => {
+            let (width, height) = picture.dimensions();
+            if let Some(kept) = kept {
+                kept.put(hash, picture, resizer);
+            }
+            Outcome::Picture {
+                hash,
+                width,
+                height,
+            }
+        }
         Err(flaw) => Outcome::Unusable(flaw.to_string()),
     }
 }

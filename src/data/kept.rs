@@ -1,0 +1,69 @@
+//! What a scan saves for later: it decodes every picture to find the broken ones, so it can leave
+//! them resized for their first use, and write down which ones were whole.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use image::RgbImage;
+
+use super::preprocess::{Preprocess, Resizer};
+
+/// How a scan saves work. By default it saves none.
+#[derive(Debug, Clone, Default)]
+pub struct ScanOptions {
+    /// Keeps decoded pictures, resized, until they are first used.
+    pub keep: Option<Keep>,
+    /// Folder of notes on pictures that earlier scans decoded; these are read but not decoded.
+    pub notes: Option<PathBuf>,
+}
+
+/// Which pictures a scan keeps.
+#[derive(Debug, Clone, Copy)]
+pub struct Keep {
+    /// How they will be used.
+    pub preprocess: Preprocess,
+    /// Most bytes to keep.
+    pub budget: usize,
+}
+
+/// Resized pictures by content. Each leaves when it is first used.
+#[derive(Debug)]
+pub(super) struct Kept {
+    preprocess: Preprocess,
+    free: AtomicUsize,
+    pictures: Mutex<HashMap<[u8; 32], Vec<u8>>>,
+}
+
+impl Kept {
+    pub(super) fn new(keep: Keep) -> Self {
+        Self {
+            preprocess: keep.preprocess,
+            free: AtomicUsize::new(keep.budget),
+            pictures: Mutex::default(),
+        }
+    }
+
+    /// Keeps a picture while there is room.
+    pub(super) fn put(&self, hash: [u8; 32], picture: RgbImage, resizer: &mut Resizer) {
+        let [height, width] = self.preprocess.resized();
+        let bytes = height as usize * width as usize * 3;
+        let take = |free: usize| free.checked_sub(bytes);
+        let order = Ordering::Relaxed;
+        if self.free.fetch_update(order, order, take).is_ok() {
+            let interpolation = self.preprocess.interpolation;
+            let resized = resizer.resize(picture, [height, width], interpolation);
+            if let Ok(mut pictures) = self.pictures.lock() {
+                pictures.insert(hash, resized);
+            }
+        }
+    }
+
+    /// Gives away a picture that was kept for this preprocessing.
+    pub(super) fn take(&self, hash: &[u8; 32], preprocess: &Preprocess) -> Option<Vec<u8>> {
+        let same = self.preprocess.resized() == preprocess.resized()
+            && self.preprocess.interpolation == preprocess.interpolation;
+        same.then(|| self.pictures.lock().ok()?.remove(hash))?
+    }
+}
