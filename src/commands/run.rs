@@ -1,5 +1,6 @@
 //! `xp run CONFIG`: one experiment, from TOML to a complete run directory.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -8,6 +9,7 @@ use super::progress::Progress;
 use super::recorder::Recorder;
 use super::{Exit, Failure, Printer, logging, network, results};
 use crate::cli::ConfigArgs;
+use crate::config::CacheConfig;
 use crate::data::{Dataset, Keep, ScanOptions};
 use crate::engine::params::Params;
 use crate::engine::prefix::Prefix;
@@ -36,7 +38,7 @@ pub fn run(args: &ConfigArgs, printer: &Printer) -> Result<(), Failure> {
             preprocess: blueprint.preprocess,
             budget: KEPT,
         }),
-        notes: None,
+        notes: cache_root(&experiment.cache).map(|root| root.join("pictures")),
     };
     let dataset = Dataset::open_with(&experiment.data, experiment.seed, &options)?;
     let plan = plan(&blueprint, &dataset)?;
@@ -211,18 +213,24 @@ fn train(
     })
 }
 
+/// Folder of what runs keep on disk for others; `None` where they keep nothing.
+fn cache_root(cache: &CacheConfig) -> Option<PathBuf> {
+    let root = || cache.dir.clone().or_else(FeatureStore::default_root);
+    (cache.features && cache.disk).then(root)?
+}
+
 /// Cached features as the configuration wants them.
 fn bank(blueprint: &Blueprint, printer: &Printer) -> FeatureBank {
     let cache = &blueprint.loaded.experiment.cache;
     if !cache.features {
         return FeatureBank::new(0, None);
     }
-    let root = cache.dir.clone().or_else(FeatureStore::default_root);
+    let root = cache_root(cache);
     if cache.disk && root.is_none() {
         printer
             .warning("features are not kept on disk: there is no home directory; set `cache.dir`");
     }
-    let disk = root.filter(|_| cache.disk).map(|root| Disk {
+    let disk = root.map(|root| Disk {
         store: FeatureStore::new(root, cache.max_bytes()),
         backbone: blueprint.family.name.into(),
     });
