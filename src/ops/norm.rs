@@ -300,30 +300,38 @@ fn batch_moments(x: &[f32], channels: usize) -> [Vec<f32>; 2] {
     )
 }
 
-/// Mean and sum of squared deviations of each channel on one thread, in short sums: a long one in
-/// f32 would lose digits.
-pub(crate) fn moments(x: &[f32], mean: &mut [f32], squares: &mut [f32]) {
+/// Rows that a sum in f32 goes over: a long one would lose digits.
+const SHORT_SUM: usize = 256;
+
+/// Mean and sum of squared deviations of each channel on one thread, joined to those of `before`
+/// rows that `mean` and `squares` hold.
+pub(crate) fn moments(x: &[f32], before: usize, mean: &mut [f32], squares: &mut [f32]) {
     let channels = mean.len().max(1);
     let block = SHORT_SUM * channels;
-    let mut parts = vec![0.0; x.len().div_ceil(block) * 2 * channels];
-    for (part, x) in parts.chunks_mut(2 * channels).zip(x.chunks(block)) {
+    let blocks = x.len().div_ceil(block);
+    let mut parts = vec![0.0; (blocks + 1) * 2 * channels];
+    let (earlier, new) = parts.split_at_mut(2 * channels);
+    if before > 0 {
+        earlier[..channels].copy_from_slice(mean);
+        earlier[channels..].copy_from_slice(squares);
+    }
+    for (part, x) in new.chunks_mut(2 * channels).zip(x.chunks(block)) {
         let (mean, squares) = part.split_at_mut(channels);
         kernel::moments(x, mean, squares);
     }
-    let blocks = x.chunks(block).map(|x| x.len() / channels);
-    let [joint, variance] = join_moments(parts.chunks(2 * channels).zip(blocks), channels);
+    let rows = std::iter::once(before).chain(x.chunks(block).map(|x| x.len() / channels));
+    let skipped = usize::from(before == 0);
+    let parts = parts.chunks(2 * channels).zip(rows).skip(skipped);
+    let [joint, variance] = join_moments(parts, channels);
     mean.copy_from_slice(&joint);
-    let rows = (x.len() / channels) as f32;
+    let rows = (before + x.len() / channels) as f32;
     for (squares, variance) in squares.iter_mut().zip(variance) {
         *squares = variance * rows;
     }
 }
 
-/// Rows that a sum in f32 goes over.
-const SHORT_SUM: usize = 256;
-
-/// Sums of `dy` and of `dy (x - mean)` of each channel on one thread, in short sums.
-pub(crate) fn gradient_sums(x: &[f32], dy: &[f32], mean: &[f32], sums: &mut [f32]) {
+/// Sums of `dy` and of `dy (x - mean)` of each channel on one thread, set or added to `sums`.
+pub(crate) fn gradient_sums(x: &[f32], dy: &[f32], mean: &[f32], add: bool, sums: &mut [f32]) {
     let channels = mean.len().max(1);
     let block = SHORT_SUM * channels;
     let mut parts = vec![0.0; x.len().div_ceil(block) * 2 * channels];
@@ -332,18 +340,26 @@ pub(crate) fn gradient_sums(x: &[f32], dy: &[f32], mean: &[f32], sums: &mut [f32
         let (dy_sum, dy_x) = part.split_at_mut(channels);
         kernel::norm_grad_sums(x, dy, mean, NormGradSums { dy: dy_sum, dy_x });
     }
-    sums.copy_from_slice(&cpu::sum_in_order(&parts, 2 * channels));
+    keep_sum(&parts, add, sums);
 }
 
-/// Sum over all but the last axis on one thread, in short sums.
-pub(crate) fn sum_of_rows(x: &[f32], sums: &mut [f32]) {
+/// Sum over all but the last axis on one thread, set or added to `sums`.
+pub(crate) fn sum_of_rows(x: &[f32], add: bool, sums: &mut [f32]) {
     let channels = sums.len().max(1);
     let block = SHORT_SUM * channels;
     let mut parts = vec![0.0; x.len().div_ceil(block) * channels];
     for (part, x) in parts.chunks_mut(channels).zip(x.chunks(block)) {
         kernel::add_rows(x, part);
     }
-    sums.copy_from_slice(&cpu::sum_in_order(&parts, channels));
+    keep_sum(&parts, add, sums);
+}
+
+fn keep_sum(parts: &[f32], add: bool, sums: &mut [f32]) {
+    let total = cpu::sum_in_order(parts, sums.len());
+    match add {
+        true => kernel::add_into(&total, sums),
+        false => sums.copy_from_slice(&total),
+    }
 }
 
 /// Mean and biased variance from `[mean, squared deviations]` of parts of so many rows.

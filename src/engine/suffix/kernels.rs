@@ -285,31 +285,34 @@ impl KernelValues {
     }
 }
 
-/// Adds a chunk's gradient to the kernel, by tap, and sums of the output's gradient to its sums.
+/// Gradient to the kernel, by tap, set or added to a chunk's sums.
 pub(super) fn kernel_grad(
     spec: &KernelSpec,
     x: &[f32],
     dy: &[f32],
+    add: bool,
     sums: &mut [f32],
     scratch: &mut [Vec<f32>; 2],
 ) {
     let dw = &mut sums[spec.kernel_sum..][..spec.kernel_elements()];
     let (input, window) = (spec.input, &spec.window);
     if spec.depthwise {
-        dw.fill(0.0);
+        if !add {
+            dw.fill(0.0);
+        }
         let outputs = dy.len() / (x.len() / input.elements().max(1)).max(1);
         let maps = x.chunks_exact(input.elements().max(1));
         for (x, dy) in maps.zip(dy.chunks_exact(outputs.max(1))) {
             kernel::depthwise_kernel_grad(x, dy, input, window, dw);
         }
     } else {
-        kernel::conv_kernel_grad(x, dy, input, window, spec.filters, false, dw, scratch);
+        kernel::conv_kernel_grad(x, dy, input, window, spec.filters, add, dw, scratch);
     }
 }
 
-/// Sum of a chunk's gradients to the output of a kernel.
-pub(super) fn bias_grad(spec: &KernelSpec, dy: &[f32], sums: &mut [f32]) {
-    sum_of_rows(dy, &mut sums[spec.bias_sum..][..spec.filters]);
+/// Sum of the gradient to the output of a kernel, set or added to a chunk's sums.
+pub(super) fn bias_grad(spec: &KernelSpec, dy: &[f32], add: bool, sums: &mut [f32]) {
+    sum_of_rows(dy, add, &mut sums[spec.bias_sum..][..spec.filters]);
 }
 
 /// Sum over the chunks, in their order, of values `start..start + length`.

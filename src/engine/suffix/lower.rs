@@ -3,7 +3,9 @@
 use super::fuse::{Fuser, Layer};
 use super::kernels::KernelSpec;
 use super::plan::Plan;
-use super::program::{Buffer, Channels, Join, NormSpec, Pass, Place, Pool, Room, Stage, place};
+use super::program::{
+    Buffer, Channels, Join, NormSpec, Pass, Place, Pool, Room, Slot, Stage, place, stages,
+};
 use crate::graph::{Graph, NodeId, Op, Shape};
 use crate::ops::Needs;
 use crate::ops::activation::Activation;
@@ -16,8 +18,7 @@ pub(super) struct Program {
     pub(super) stages: Vec<Stage>,
     pub(super) rooms: Vec<Room>,
     pub(super) places: Vec<Place>,
-    /// Values per picture.
-    pub(super) slots: Vec<usize>,
+    pub(super) slots: Vec<Slot>,
     pub(super) kernels: Vec<KernelSpec>,
     pub(super) norms: Vec<NormSpec>,
     /// Dropout nodes.
@@ -27,15 +28,16 @@ pub(super) struct Program {
 }
 
 impl Program {
-    /// `None` if nothing lies above the stored tensors.
-    pub(super) fn new(graph: &Graph, plan: &Plan) -> Option<Self> {
+    /// A program of stages of at most so many pictures; `None` if nothing lies above the stored
+    /// tensors.
+    pub(super) fn new(graph: &Graph, plan: &Plan, most: usize) -> Option<Self> {
         let fuser = Fuser::new(graph, plan);
         let layers = fuser.layers();
         let mut lowering = Lowering {
             graph,
             plan,
             passes: Vec::new(),
-            stages: Vec::new(),
+            joins: Vec::new(),
             rooms: Vec::new(),
             values: vec![None; graph.nodes().len()],
             gradients: vec![None; graph.nodes().len()],
@@ -60,11 +62,11 @@ impl Program {
         for (layer, part) in layers.iter().zip(&parts).rev() {
             lowering.backward(layer, *part);
         }
-        lowering.end_stage(None);
-        let (places, slots) = place(&lowering.passes, &lowering.rooms);
+        let stages = stages(&lowering.passes, &lowering.joins, &lowering.rooms, most);
+        let (places, slots) = place(&lowering.passes, &stages, &lowering.rooms, most);
         Some(Self {
             passes: lowering.passes,
-            stages: lowering.stages,
+            stages,
             rooms: lowering.rooms,
             places,
             slots,
@@ -89,7 +91,8 @@ struct Lowering<'a> {
     graph: &'a Graph,
     plan: &'a Plan,
     passes: Vec<Pass>,
-    stages: Vec<Stage>,
+    /// What joins the chunks, and how many passes lie before it.
+    joins: Vec<(usize, Join)>,
     rooms: Vec<Room>,
     /// Buffer of each node's output.
     values: Vec<Option<Buffer>>,
@@ -116,12 +119,8 @@ impl Lowering<'_> {
         self.values[node].unwrap_or_default()
     }
 
-    fn end_stage(&mut self, join: Option<Join>) {
-        let start = self.stages.last().map_or(0, |stage| stage.passes.end);
-        self.stages.push(Stage {
-            passes: start..self.passes.len(),
-            join,
-        });
+    fn join(&mut self, join: Join) {
+        self.joins.push((self.passes.len(), join));
     }
 
     fn sums(&mut self, length: usize) -> usize {
@@ -155,7 +154,7 @@ impl Lowering<'_> {
                 let norm = self.norm(layer.root, epsilon, momentum);
                 if self.norms[norm].by_batch {
                     self.passes.push(Pass::Moments { norm, x });
-                    self.end_stage(Some(Join::Moments(norm)));
+                    self.join(Join::Moments(norm));
                 }
                 self.passes.push(Pass::Norm {
                     norm,
@@ -309,7 +308,7 @@ impl Lowering<'_> {
                     self.passes.push(Pass::NormSums { norm, x, dy });
                 }
                 if by_batch {
-                    self.end_stage(Some(Join::Sums(norm)));
+                    self.join(Join::Sums(norm));
                 }
                 if needed {
                     let dx = self.buffer(input);

@@ -194,10 +194,12 @@ impl Pass {
     }
 }
 
-/// Passes that every chunk of the batch runs by itself, and what joins the chunks behind them.
+/// Passes that every chunk of the batch runs by itself, depth-first a few pictures at a time, and
+/// what joins the chunks behind them.
 #[derive(Debug)]
 pub(super) struct Stage {
     pub(super) passes: Range<usize>,
+    pub(super) pictures: usize,
     pub(super) join: Option<Join>,
 }
 
@@ -214,7 +216,12 @@ pub(super) enum Place {
     /// The n-th stored tensor.
     Input(usize),
     /// In an arena.
-    Slot(usize),
+    Slot {
+        index: usize,
+        /// Whether it holds all pictures of the chunk: passes of several stages use it. Else it
+        /// holds those of a stage's group.
+        whole: bool,
+    },
 }
 
 /// A batch norm that no convolution takes in.
@@ -245,9 +252,80 @@ pub(super) struct Room {
     pub(super) input: Option<usize>,
 }
 
+/// Memory that buffers share: values per picture of the chunk, and values in all.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Slot {
+    per_picture: usize,
+    values: usize,
+}
+
+impl Slot {
+    /// Values for chunks of so many pictures.
+    pub(super) fn values(self, pictures: usize) -> usize {
+        (self.per_picture * pictures).max(self.values)
+    }
+}
+
+/// Bytes of a pass's buffers that should stay in cache until the next pass.
+const CACHE_BYTES: usize = 1 << 20;
+
+/// Cuts runs of passes that nothing joins where another number of pictures fits the cache: maps
+/// shrink on the way up to the loss, and grow on the way back.
+pub(super) fn stages(
+    passes: &[Pass],
+    joins: &[(usize, Join)],
+    rooms: &[Room],
+    most: usize,
+) -> Vec<Stage> {
+    let fit = |pass: &Pass| {
+        let (written, read) = pass.buffers();
+        let buffers = [written].into_iter().chain(read).flatten();
+        let values: usize = buffers.map(|buffer| rooms[buffer].elements).sum();
+        let pictures = CACHE_BYTES / (values * size_of::<f32>()).max(1);
+        (1 << pictures.max(1).ilog2()).min(most)
+    };
+    let mut pictures: Vec<usize> = passes.iter().map(fit).collect();
+    let is_loss = |pass: &Pass| matches!(pass, Pass::Loss { .. });
+    let loss = passes.iter().position(is_loss).unwrap_or(passes.len());
+    let (forward, backward) = pictures.split_at_mut(loss);
+    let narrow = |limit: &mut usize, pictures: &mut usize| {
+        *limit = (*limit).min(*pictures);
+        *pictures = *limit;
+    };
+    let mut limit = most;
+    forward.iter_mut().rev().for_each(|p| narrow(&mut limit, p));
+    limit = most;
+    backward.iter_mut().for_each(|p| narrow(&mut limit, p));
+    let mut stages: Vec<Stage> = Vec::new();
+    let mut joins = joins.iter().peekable();
+    for (index, &pictures) in pictures.iter().enumerate() {
+        match stages.last_mut() {
+            Some(stage) if stage.pictures == pictures && stage.join.is_none() => {
+                stage.passes.end = index + 1;
+            }
+            _ => stages.push(Stage {
+                passes: index..index + 1,
+                pictures,
+                join: None,
+            }),
+        }
+        while let Some((_, join)) = joins.next_if(|(behind, _)| *behind == index + 1) {
+            if let Some(stage) = stages.last_mut() {
+                stage.join = Some(*join);
+            }
+        }
+    }
+    stages
+}
+
 /// Shares slots among buffers that are not in use at the same time. Returns the places, and the
-/// values per picture of each slot.
-pub(super) fn place(passes: &[Pass], rooms: &[Room]) -> (Vec<Place>, Vec<usize>) {
+/// slots.
+pub(super) fn place(
+    passes: &[Pass],
+    stages: &[Stage],
+    rooms: &[Room],
+    most: usize,
+) -> (Vec<Place>, Vec<Slot>) {
     let mut lives: Vec<Option<Range<usize>>> = vec![None; rooms.len()];
     for (time, pass) in passes.iter().enumerate() {
         let (written, read) = pass.buffers();
@@ -256,36 +334,62 @@ pub(super) fn place(passes: &[Pass], rooms: &[Room]) -> (Vec<Place>, Vec<usize>)
             life.end = time + 1;
         }
     }
+    let stage = |time: usize| {
+        let holds = |stage: &&Stage| stage.passes.contains(&time);
+        stages.iter().find(holds)
+    };
+    // A stage runs several times for one chunk: what crosses stages lives through all of them.
+    let mut wholes = vec![false; rooms.len()];
+    for (life, whole) in lives.iter_mut().zip(&mut wholes) {
+        let Some(life) = life else { continue };
+        if let (Some(first), Some(last)) = (stage(life.start), stage(life.end - 1))
+            && first.passes != last.passes
+        {
+            *life = first.passes.start..last.passes.end;
+            *whole = true;
+        }
+    }
     let mut order: Vec<Buffer> = (0..rooms.len()).collect();
     let born = |buffer: Buffer| lives[buffer].as_ref().map_or(0, |life| life.start);
     order.sort_by_key(|&buffer| born(buffer));
-    let mut places = vec![Place::Slot(0); rooms.len()];
-    // Values per picture, and when the slot is free again.
-    let mut slots: Vec<(usize, usize)> = Vec::new();
+    let nowhere = Place::Slot {
+        index: 0,
+        whole: false,
+    };
+    let mut places = vec![nowhere; rooms.len()];
+    // With the time when each slot is free again.
+    let mut slots: Vec<(Slot, usize)> = Vec::new();
     for buffer in order {
-        if let Some(input) = rooms[buffer].input {
+        let Room { elements, input } = rooms[buffer];
+        if let Some(input) = input {
             places[buffer] = Place::Input(input);
             continue;
         }
         let Some(life) = &lives[buffer] else { continue };
-        let elements = rooms[buffer].elements;
+        let whole = wholes[buffer];
+        let group = stage(life.start).map_or(most, |stage| stage.pictures);
+        let wanted = elements * if whole { most } else { group };
         let free = || {
             let is_free =
-                |(_, (_, busy_until)): &(usize, &(usize, usize))| *busy_until <= life.start;
+                |(_, (_, busy_until)): &(usize, &(Slot, usize))| *busy_until <= life.start;
             slots.iter().enumerate().filter(is_free)
         };
         let best = free()
-            .filter(|(_, (size, _))| *size >= elements)
-            .min_by_key(|(_, (size, _))| *size)
-            .or_else(|| free().max_by_key(|(_, (size, _))| *size))
+            .filter(|(_, (slot, _))| slot.values(most) >= wanted)
+            .min_by_key(|(_, (slot, _))| slot.values(most))
+            .or_else(|| free().max_by_key(|(_, (slot, _))| slot.values(most)))
             .map(|(index, _)| index);
         let index = best.unwrap_or_else(|| {
-            slots.push((0, 0));
+            slots.push((Slot::default(), 0));
             slots.len() - 1
         });
-        slots[index].0 = slots[index].0.max(elements);
-        slots[index].1 = life.end;
-        places[buffer] = Place::Slot(index);
+        let (slot, busy_until) = &mut slots[index];
+        match whole {
+            true => slot.per_picture = slot.per_picture.max(elements),
+            false => slot.values = slot.values.max(wanted),
+        }
+        *busy_until = life.end;
+        places[buffer] = Place::Slot { index, whole };
     }
-    (places, slots.into_iter().map(|(size, _)| size).collect())
+    (places, slots.into_iter().map(|(slot, _)| slot).collect())
 }

@@ -107,7 +107,7 @@ struct Values<'a> {
 impl Compiled {
     pub(super) fn new(graph: &Graph, plan: &Plan) -> Option<Self> {
         Some(Self {
-            program: Program::new(graph, plan)?,
+            program: Program::new(graph, plan, CHUNK)?,
             arenas: Mutex::default(),
             sums: Mutex::default(),
         })
@@ -237,8 +237,12 @@ impl Compiled {
             Some(arena) => arena,
             None => self.arena(chunk.pictures.len(), step.scratch),
         };
-        for pass in &self.program.passes[stage.passes.clone()] {
-            self.run_pass(pass, step, chunk, &mut arena)?;
+        let Range { start, end } = chunk.pictures;
+        for first in (start..end).step_by(stage.pictures) {
+            let group = first..(first + stage.pictures).min(end);
+            for pass in &self.program.passes[stage.passes.clone()] {
+                self.run_pass(pass, step, chunk, &group, &mut arena)?;
+            }
         }
         match last {
             true => lock(&self.arenas).push(arena),
@@ -250,9 +254,9 @@ impl Compiled {
     fn arena(&self, pictures: usize, scratch: usize) -> Arena {
         let mut arena = lock(&self.arenas).pop().unwrap_or_default();
         arena.slots.resize(self.program.slots.len(), Vec::new());
-        for (slot, elements) in arena.slots.iter_mut().zip(&self.program.slots) {
-            if slot.len() < elements * pictures {
-                slot.resize(elements * pictures, 0.0);
+        for (memory, slot) in arena.slots.iter_mut().zip(&self.program.slots) {
+            if memory.len() < slot.values(pictures) {
+                memory.resize(slot.values(pictures), 0.0);
             }
         }
         if arena.scratch.len() < scratch {
@@ -261,15 +265,20 @@ impl Compiled {
         arena
     }
 
+    /// Runs a pass for a group of the chunk's pictures; what they sum up is added to what the
+    /// groups before them did.
     fn run_pass(
         &self,
         pass: &Pass,
         step: &Values<'_>,
         chunk: &mut Chunk,
+        group: &Range<usize>,
         arena: &mut Arena,
     ) -> Result<()> {
         let Program { kernels, norms, .. } = &self.program;
-        let pictures = chunk.pictures.len();
+        let pictures = group.len();
+        let before = group.start - chunk.pictures.start;
+        let add_up = before > 0;
         let Arena {
             slots,
             scratch,
@@ -278,7 +287,8 @@ impl Compiled {
         let mut memory = Memory {
             program: &self.program,
             step,
-            pictures: chunk.pictures.clone(),
+            group: group.clone(),
+            before,
             slots,
         };
         let sums = &mut chunk.sums;
@@ -300,9 +310,11 @@ impl Compiled {
             }),
             Pass::KernelGrad { kernel, x, dy } => {
                 let (x, dy) = (memory.read(x), memory.read(dy));
-                kernel_grad(&kernels[kernel], x, dy, sums, growing);
+                kernel_grad(&kernels[kernel], x, dy, add_up, sums, growing);
             }
-            Pass::BiasGrad { kernel, dy } => bias_grad(&kernels[kernel], memory.read(dy), sums),
+            Pass::BiasGrad { kernel, dy } => {
+                bias_grad(&kernels[kernel], memory.read(dy), add_up, sums);
+            }
             Pass::InputGrad {
                 kernel,
                 dy,
@@ -316,7 +328,8 @@ impl Compiled {
                 let spec = &norms[index];
                 let moments = &mut sums[spec.moments..][..2 * spec.channels];
                 let (mean, squares) = moments.split_at_mut(spec.channels);
-                norm::moments(memory.read(x), mean, squares);
+                let before = before * spec.rows;
+                norm::moments(memory.read(x), before, mean, squares);
             }
             Pass::Norm {
                 norm,
@@ -336,7 +349,7 @@ impl Compiled {
                 let spec = &norms[index];
                 let sums = &mut sums[spec.sums..][..2 * spec.channels];
                 let (x, dy) = (memory.read(x), memory.read(dy));
-                norm::gradient_sums(x, dy, &step.norms[index].mean, sums);
+                norm::gradient_sums(x, dy, &step.norms[index].mean, add_up, sums);
             }
             Pass::NormGrad { norm, x, dy, dx } => memory.write(dx, |memory, dx| {
                 let NormValues {
@@ -358,7 +371,7 @@ impl Compiled {
                 kernel::mask_gradient(memory.read(y), activation, dy);
             }),
             Pass::Dropout { mask, x, y } => memory.write(y, |memory, y| {
-                let first = chunk.pictures.start * (y.len() / pictures);
+                let first = group.start * (y.len() / pictures);
                 let mask = &step.masks[mask][first..][..y.len()];
                 for ((y, x), mask) in y.iter_mut().zip(memory.read(x)).zip(mask) {
                     *y = x * mask;
@@ -422,10 +435,10 @@ impl Compiled {
             }),
             Pass::Loss { logits, dlogits } => {
                 let values = memory.read(logits);
-                chunk.logits = values.to_vec();
+                chunk.logits.extend_from_slice(values);
                 let classes = values.len() / pictures;
                 let logits = Tensor::from_slice(values, (pictures, classes), &Device::Cpu)?;
-                let gradient = (step.loss)(&logits, chunk.pictures.clone())?;
+                let gradient = (step.loss)(&logits, group.clone())?;
                 if gradient.dims() != logits.dims() {
                     bail!(
                         "the gradient to logits {:?} has dimensions {:?}",
@@ -533,34 +546,42 @@ impl Compiled {
     }
 }
 
-/// What the passes of a chunk read and write.
+/// What the passes of a group read and write.
 struct Memory<'a> {
     program: &'a Program,
     step: &'a Values<'a>,
-    pictures: Range<usize>,
+    /// Positions in the batch.
+    group: Range<usize>,
+    /// Pictures of the chunk before it.
+    before: usize,
     slots: &'a mut [Vec<f32>],
 }
 
 impl Memory<'_> {
     fn read(&self, buffer: Buffer) -> &[f32] {
-        let elements = self.program.rooms[buffer].elements;
         match self.program.places[buffer] {
-            Place::Input(index) => {
-                &self.step.inputs[index]
-                    [self.pictures.start * elements..self.pictures.end * elements]
+            Place::Input(index) => &self.step.inputs[index][self.range(buffer, self.group.start)],
+            Place::Slot { index, whole } => {
+                let before = if whole { self.before } else { 0 };
+                &self.slots[index][self.range(buffer, before)]
             }
-            Place::Slot(index) => &self.slots[index][..self.pictures.len() * elements],
         }
     }
 
     /// Takes the memory that a pass writes out of the rest, which it reads.
     fn write(&mut self, buffer: Buffer, pass: impl FnOnce(&Self, &mut [f32])) {
-        if let Place::Slot(index) = self.program.places[buffer] {
+        if let Place::Slot { index, whole } = self.program.places[buffer] {
             let mut slot = std::mem::take(&mut self.slots[index]);
-            let elements = self.program.rooms[buffer].elements;
-            pass(self, &mut slot[..self.pictures.len() * elements]);
+            let before = if whole { self.before } else { 0 };
+            pass(self, &mut slot[self.range(buffer, before)]);
             self.slots[index] = slot;
         }
+    }
+
+    /// Values of the group's pictures where `first` is the first of them.
+    fn range(&self, buffer: Buffer, first: usize) -> Range<usize> {
+        let elements = self.program.rooms[buffer].elements;
+        first * elements..(first + self.group.len()) * elements
     }
 }
 

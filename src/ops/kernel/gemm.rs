@@ -320,6 +320,7 @@ pub(crate) fn product(a: &[f32], b: &PackedMatrix, epilogue: Epilogue<'_>, y: &m
 /// row-major `a [depth, a_columns]` and `b [depth, columns]`. Both are copied to panels first: read
 /// where they lie, every step along the depth would touch another page. `scratch` is the memory
 /// for that, and grows as needed.
+#[allow(clippy::too_many_arguments)]
 pub(crate) fn transposed_product(
     a: &[f32],
     a_columns: usize,
