@@ -66,10 +66,7 @@ pub fn forward(
     };
     let mut y = vec![0.0; maps.output_dims().iter().product()];
     if is_pointwise(window) {
-        let (channels, filters) = (maps.input.channels, maps.output.channels);
-        let matrix = PackedMatrix::new(channels, filters, |channel, filter| {
-            kernel[filter * channels + channel]
-        });
+        let matrix = PackedMatrix::of_columns(&kernel, maps.input.channels, None);
         pointwise(x, &matrix, epilogue, &mut y);
     } else {
         let packed = PackedConv::new(&kernel, kernel_dims(&maps, window), None);

@@ -19,6 +19,10 @@ impl PackedConv {
     pub fn new(kernel: &[f32], dims: [usize; 4], scale: Option<&[f32]>) -> Self {
         let [filters, channels, height, width] = dims;
         let area = height * width;
+        if area == 1 {
+            let matrix = PackedMatrix::of_columns(kernel, channels, scale);
+            return Self { matrix };
+        }
         let matrix = PackedMatrix::new(area * channels, filters, |k, filter| {
             let (tap, channel) = (k / channels, k % channels);
             let value = kernel[(filter * channels + channel) * area + tap];

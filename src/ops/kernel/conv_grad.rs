@@ -34,6 +34,10 @@ impl PackedConvGrad {
             scale.map_or(value, |scale| value * scale[filter])
         };
         match window.transposed([input.height, input.width]) {
+            Some(back) if area == 1 => {
+                let matrix = PackedMatrix::of_rows(kernel, channels, scale);
+                Self::Turned(PackedConv::of_matrix(matrix), back)
+            }
             Some(back) => {
                 let matrix = PackedMatrix::new(area * filters, channels, |k, channel| {
                     value(k % filters, channel, area - 1 - k / filters)

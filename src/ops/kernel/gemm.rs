@@ -192,6 +192,52 @@ impl PackedMatrix {
         }
     }
 
+    /// Packs `rows [depth, columns]`, each row times its `scale`.
+    pub(crate) fn of_rows(rows: &[f32], columns: usize, scale: Option<&[f32]>) -> Self {
+        let depth = rows.len().checked_div(columns).unwrap_or(0);
+        let mut values = Vec::with_capacity(rows.len());
+        for (first, width) in panels(columns) {
+            for (k, row) in rows.chunks_exact(columns).enumerate() {
+                let row = &row[first..first + WIDTHS[width]];
+                match scale {
+                    Some(scale) => values.extend(row.iter().map(|value| value * scale[k])),
+                    None => values.extend_from_slice(row),
+                }
+            }
+        }
+        Self {
+            values,
+            depth,
+            columns,
+        }
+    }
+
+    /// Packs the transpose of `rows [columns, depth]`, each row times its `scale`.
+    pub(crate) fn of_columns(rows: &[f32], depth: usize, scale: Option<&[f32]>) -> Self {
+        /// Values of each row that are turned at a time, to write where the cache still is.
+        const BLOCK: usize = 16;
+        let columns = rows.len().checked_div(depth).unwrap_or(0);
+        let mut values = vec![0.0; rows.len()];
+        for (first, width) in panels(columns) {
+            let width = WIDTHS[width];
+            let panel = &mut values[first * depth..][..width * depth];
+            for (block, panel) in panel.chunks_mut(BLOCK * width).enumerate() {
+                for column in 0..width {
+                    let scale = scale.map_or(1.0, |scale| scale[first + column]);
+                    let row = &rows[(first + column) * depth..][..depth][block * BLOCK..];
+                    for (to, value) in panel[column..].iter_mut().step_by(width).zip(row) {
+                        *to = value * scale;
+                    }
+                }
+            }
+        }
+        Self {
+            values,
+            depth,
+            columns,
+        }
+    }
+
     /// Length of the sums.
     pub(crate) fn depth(&self) -> usize {
         self.depth
@@ -476,6 +522,14 @@ mod tests {
             let bias = wave(columns, 0.3);
             let residual = wave(rows * columns, 0.9);
             let packed = PackedMatrix::new(depth, columns, |k, c| b[k * columns + c]);
+            let ones = vec![1.0; depth.max(columns)];
+            let same = PackedMatrix::of_rows(&b, columns, Some(&ones));
+            assert_eq!(packed.values, same.values);
+            let turned: Vec<f32> = (0..b.len())
+                .map(|i| b[i % depth * columns + i / depth])
+                .collect();
+            let same = PackedMatrix::of_columns(&turned, depth, Some(&ones));
+            assert_eq!(packed.values, same.values);
             let transposed: Vec<f32> = (0..depth * rows)
                 .map(|i| a[i % rows * depth + i / rows])
                 .collect();
