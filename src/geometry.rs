@@ -49,6 +49,19 @@ pub struct Window {
 }
 
 impl Window {
+    /// One pixel at a time: a dense layer is the convolution of a single pixel.
+    pub const POINT: Self = Self {
+        kernel: [1, 1],
+        stride: [1, 1],
+        dilation: [1, 1],
+        padding: Padding {
+            top: 0,
+            bottom: 0,
+            left: 0,
+            right: 0,
+        },
+    };
+
     /// Height and width of the output for an input of the given size; `None` if nothing fits.
     pub fn output(&self, height: usize, width: usize) -> Option<[usize; 2]> {
         let along = |size: usize, axis: usize, before: usize, after: usize| {

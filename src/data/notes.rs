@@ -25,13 +25,8 @@ pub(super) struct Notes {
 impl Notes {
     /// Reads the notes in `folder` on the files of a listing. Missing or damaged ones are none.
     pub(super) fn open(folder: &Path, listing: &Listing) -> Self {
-        let mut name = blake3::Hasher::new();
-        for listed in &listing.pictures {
-            let path = listed.file.as_os_str().as_encoded_bytes();
-            name.update(&(path.len() as u64).to_le_bytes());
-            name.update(path);
-        }
-        let file = folder.join(&name.finalize().to_hex()[..32]);
+        let name = blake3::hash(common_folder(listing).as_os_str().as_encoded_bytes());
+        let file = folder.join(&name.to_hex()[..32]);
         let sizes = std::fs::read(&file).ok().and_then(|bytes| parse(&bytes));
         Self {
             sizes: sizes.unwrap_or_default(),
@@ -64,6 +59,18 @@ impl Notes {
             tracing::debug!("no notes on pictures: {error}");
         }
     }
+}
+
+/// The innermost folder that holds all pictures: it stays when pictures come and go.
+fn common_folder(listing: &Listing) -> PathBuf {
+    let mut files = listing.pictures.iter().map(|listed| listed.file.as_path());
+    let first = files.next().and_then(Path::parent).unwrap_or(Path::new(""));
+    let common = |folder: &'_ Path, file: &Path| -> PathBuf {
+        let mut ancestors = folder.ancestors();
+        let holds = ancestors.find(|folder| file.starts_with(folder));
+        holds.unwrap_or(Path::new("")).to_owned()
+    };
+    files.fold(first.to_owned(), |folder, file| common(&folder, file))
 }
 
 fn checksum(records: &[u8]) -> blake3::Hash {

@@ -43,7 +43,7 @@ fn build(builder: &mut GraphBuilder, flavour: Flavour) -> Result<(), GraphError>
             Conv(32, window(3, 1, 0)),
             Conv(64, same([3, 3])),
             MaxPool,
-            Conv(80, POINT),
+            Conv(80, Window::POINT),
             Conv(192, window(3, 1, 0)),
             MaxPool,
         ]],
@@ -52,14 +52,14 @@ fn build(builder: &mut GraphBuilder, flavour: Flavour) -> Result<(), GraphError>
         net.block(
             Some(&format!("mixed{index}")),
             &[
-                &[Conv(64, POINT)],
-                &[Conv(48, POINT), Conv(64, same([5, 5]))],
+                &[Conv(64, Window::POINT)],
+                &[Conv(48, Window::POINT), Conv(64, same([5, 5]))],
                 &[
-                    Conv(64, POINT),
+                    Conv(64, Window::POINT),
                     Conv(96, same([3, 3])),
                     Conv(96, same([3, 3])),
                 ],
-                &[AvgPool, Conv(pooled, POINT)],
+                &[AvgPool, Conv(pooled, Window::POINT)],
             ],
         )?;
     }
@@ -68,7 +68,7 @@ fn build(builder: &mut GraphBuilder, flavour: Flavour) -> Result<(), GraphError>
         &[
             &[Conv(384, window(3, 2, 0))],
             &[
-                Conv(64, POINT),
+                Conv(64, Window::POINT),
                 Conv(96, same([3, 3])),
                 Conv(96, window(3, 2, 0)),
             ],
@@ -80,25 +80,29 @@ fn build(builder: &mut GraphBuilder, flavour: Flavour) -> Result<(), GraphError>
         net.block(
             Some(&format!("mixed{index}")),
             &[
-                &[Conv(192, POINT)],
-                &[Conv(narrow, POINT), Conv(narrow, row), Conv(192, column)],
+                &[Conv(192, Window::POINT)],
                 &[
-                    Conv(narrow, POINT),
+                    Conv(narrow, Window::POINT),
+                    Conv(narrow, row),
+                    Conv(192, column),
+                ],
+                &[
+                    Conv(narrow, Window::POINT),
                     Conv(narrow, column),
                     Conv(narrow, row),
                     Conv(narrow, column),
                     Conv(192, row),
                 ],
-                &[AvgPool, Conv(192, POINT)],
+                &[AvgPool, Conv(192, Window::POINT)],
             ],
         )?;
     }
     net.block(
         Some("mixed8"),
         &[
-            &[Conv(192, POINT), Conv(320, window(3, 2, 0))],
+            &[Conv(192, Window::POINT), Conv(320, window(3, 2, 0))],
             &[
-                Conv(192, POINT),
+                Conv(192, Window::POINT),
                 Conv(192, row),
                 Conv(192, column),
                 Conv(192, window(3, 2, 0)),
@@ -110,27 +114,15 @@ fn build(builder: &mut GraphBuilder, flavour: Flavour) -> Result<(), GraphError>
         net.block(
             Some(&format!("mixed{index}")),
             &[
-                &[Conv(320, POINT)],
-                &[Conv(384, POINT), Fork(384)],
-                &[Conv(448, POINT), Conv(384, same([3, 3])), Fork(384)],
-                &[AvgPool, Conv(192, POINT)],
+                &[Conv(320, Window::POINT)],
+                &[Conv(384, Window::POINT), Fork(384)],
+                &[Conv(448, Window::POINT), Conv(384, same([3, 3])), Fork(384)],
+                &[AvgPool, Conv(192, Window::POINT)],
             ],
         )?;
     }
     Ok(())
 }
-
-const POINT: Window = Window {
-    kernel: [1; 2],
-    stride: [1; 2],
-    dilation: [1; 2],
-    padding: Padding {
-        top: 0,
-        bottom: 0,
-        left: 0,
-        right: 0,
-    },
-};
 
 /// A node of a block before the block is listed: positions in the block as inputs, none for the
 /// block's own.

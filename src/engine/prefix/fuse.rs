@@ -284,7 +284,13 @@ impl<'a> Fuser<'a> {
                 let (values, dims, scale, bias) = self.weights(root, affine)?;
                 let dims: [usize; 4] = fixed(&dims)?;
                 Kernel::Conv {
-                    kernel: PackedConv::new(&values, dims, scale.as_deref()),
+                    kernel: PackedConv::for_window(
+                        &values,
+                        dims,
+                        scale.as_deref(),
+                        self.map(input)?,
+                        &window,
+                    ),
                     window,
                     dims: self.map(input)?,
                     bias,
@@ -306,7 +312,7 @@ impl<'a> Fuser<'a> {
                 let [units, features]: [usize; 2] = fixed(&dims)?;
                 Kernel::Conv {
                     kernel: PackedConv::new(&values, [units, features, 1, 1], scale.as_deref()),
-                    window: POINT,
+                    window: Window::POINT,
                     dims: MapDims {
                         height: 1,
                         width: 1,
@@ -445,19 +451,6 @@ impl Affine {
         }
     }
 }
-
-/// The window of a fully connected layer, seen as a convolution of a 1 x 1 map.
-const POINT: Window = Window {
-    kernel: [1, 1],
-    stride: [1, 1],
-    dilation: [1, 1],
-    padding: Padding {
-        top: 0,
-        bottom: 0,
-        left: 0,
-        right: 0,
-    },
-};
 
 fn single(values: &[f64]) -> Vec<f32> {
     values.iter().map(|&value| value as f32).collect()

@@ -8,7 +8,7 @@ use crate::graph::{Graph, NodeId};
 
 /// Counts changes to decoders, resizing, drawing, kernels and fusing that change bits of features,
 /// and to the format of the files.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Hash of everything that decides the features of a picture: what lies between the picture and
 /// the `stored` layers (operations, geometry, values of parameters and statistics), how pictures
@@ -19,7 +19,9 @@ pub fn key(graph: &Graph, params: &Params, stored: &[NodeId], input: &str) -> Re
         hasher.update(&(text.len() as u64).to_le_bytes());
         hasher.update(text.as_bytes());
     };
-    add(&format!("{VERSION} {}", instructions()));
+    // Another release may bring other decoders and kernels.
+    let release = env!("CARGO_PKG_VERSION");
+    add(&format!("{VERSION} {release} {}", instructions()));
     add(&format!("{:?}", params.device().location()));
     add(input);
     let mut order = nodes_between(graph, &[0], stored);

@@ -114,13 +114,13 @@ impl FeatureStore {
             match segment {
                 Ok(segment) => entry.add(segment),
                 Err(error) => {
-                    if matches!(error, StoreError::Damaged { .. }) {
+                    // Another process may have tidied up.
+                    if path.exists() {
+                        errors.push(error);
+                    }
+                    if matches!(errors.last(), Some(StoreError::Damaged { .. })) {
                         // What cannot be removed will be reported again.
                         let _ = fs::remove_file(&path);
-                    }
-                    // Another process may have tidied up.
-                    if path.exists() || matches!(error, StoreError::Damaged { .. }) {
-                        errors.push(error);
                     }
                 }
             }
@@ -166,6 +166,7 @@ impl Entry {
         }
         let path = segment::write(&self.folder, pictures, values)?;
         self.add(Segment::open(&path, self.elements, false)?);
+        self.touch();
         Ok(())
     }
 

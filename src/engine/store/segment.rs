@@ -74,14 +74,14 @@ impl Segment {
             path: path.to_owned(),
             reason,
         };
-        let header = Header::read(path).ok_or_else(|| damaged("its header is broken"))?;
-        if header.elements != elements {
-            return Err(damaged("its rows have another length"));
-        }
         let file = File::open(path).map_err(FsError::at("open", path))?;
         // SAFETY: segments are renamed into place when complete and never written or cut after
         // that; one that is removed while mapped stays readable.
         let map = unsafe { Mmap::map(&file) }.map_err(FsError::at("map", path))?;
+        let header = Header::parse(&map).ok_or_else(|| damaged("its header is broken"))?;
+        if header.elements != elements {
+            return Err(damaged("its rows have another length"));
+        }
         if header.bytes() != Some(map.len()) {
             return Err(damaged("it is cut off"));
         }

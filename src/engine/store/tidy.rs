@@ -78,6 +78,7 @@ impl FeatureStore {
             left: entries.iter().map(|entry| entry.bytes).sum(),
             ..Tidied::default()
         };
+        let mut failed = Ok(());
         for entry in entries.into_iter().rev() {
             // An empty one may be just about to be filled.
             let fresh = entry.used.elapsed().is_ok_and(|age| age < ABANDONED);
@@ -85,14 +86,16 @@ impl FeatureStore {
             if keeps || spared.contains(&entry.name) {
                 continue;
             }
-            if !dry {
-                remove(&self.root.join(&entry.name))?;
+            if !dry && let Err(error) = remove(&self.root.join(&entry.name)) {
+                // The rest may still make room.
+                failed = failed.and(Err(error));
+                continue;
             }
             tidied.left -= entry.bytes;
             tidied.bytes += entry.bytes;
             tidied.removed.push(entry);
         }
-        Ok(tidied)
+        failed.map(|()| tidied)
     }
 
     /// Keeps the store below its limit; entries named in `spared` are in use.

@@ -58,7 +58,7 @@ impl<'a> Fuser<'a> {
         let node = &self.graph.nodes()[id];
         let renames = match node.op {
             Op::Flatten => true,
-            Op::Dropout { rate } => self.plan.frozen[id] || rate == 0.0,
+            Op::Dropout { rate } => rate == 0.0,
             _ => false,
         };
         if renames && !self.plan.stored.contains(&id) {

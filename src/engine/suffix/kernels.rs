@@ -23,19 +23,6 @@ use crate::ops::kernel::{
 };
 use crate::ops::norm::{inverse_deviation, sum_of_rows};
 
-/// A 1x1 window: a dense layer is a convolution of one pixel.
-const POINT: Window = Window {
-    kernel: [1, 1],
-    stride: [1, 1],
-    dilation: [1, 1],
-    padding: Padding {
-        top: 0,
-        bottom: 0,
-        left: 0,
-        right: 0,
-    },
-};
-
 /// What of a layer with a kernel stays the same from step to step.
 #[derive(Debug)]
 pub(super) struct KernelSpec {
@@ -64,7 +51,7 @@ impl KernelSpec {
             node: layer.root,
             norm: layer.norm.map(|id| (id, epsilon(id))),
             depthwise: matches!(nodes[layer.root].op, Op::DepthwiseConv2d { .. }),
-            window: layer.window.unwrap_or(POINT),
+            window: layer.window.unwrap_or(Window::POINT),
             input: map(nodes[layer.input].shape),
             filters: nodes[layer.root].shape.channels(),
             needs,
@@ -239,7 +226,10 @@ impl KernelValues {
         spec: &KernelSpec,
         chunks: &[Vec<f32>],
     ) -> Result<Vec<(String, Tensor)>> {
-        let sum = total(chunks, spec.bias_sum, spec.filters);
+        let sum = match spec.needs.bias {
+            true => total(chunks, spec.bias_sum, spec.filters),
+            false => vec![0.0; spec.filters],
+        };
         let by_tap = total(chunks, spec.kernel_sum, spec.kernel_elements());
         let area = spec.area();
         let mut scaled = match area {

@@ -6,7 +6,7 @@ use super::plan::Plan;
 use super::program::{
     Buffer, Channels, Join, NormSpec, Pass, Place, Pool, Room, Slot, Stage, place, stages,
 };
-use crate::graph::{Graph, NodeId, Op, Shape};
+use crate::graph::{Graph, NodeId, Op, ParamKind, Shape};
 use crate::ops::Needs;
 use crate::ops::activation::Activation;
 use crate::ops::kernel::MapDims;
@@ -28,8 +28,8 @@ pub(super) struct Program {
 }
 
 impl Program {
-    /// A program of stages of at most so many pictures; `None` if nothing lies above the stored
-    /// tensors.
+    /// A program of stages of at most so many pictures; `None` if no way leads from the stored
+    /// tensors to the output.
     pub(super) fn new(graph: &Graph, plan: &Plan, most: usize) -> Option<Self> {
         let fuser = Fuser::new(graph, plan);
         let layers = fuser.layers();
@@ -231,10 +231,12 @@ impl Lowering<'_> {
         let trains = |id: NodeId| self.plan.trains[id];
         let conv_trains = trains(layer.root);
         let norm_trains = layer.norm.is_some_and(trains);
+        let params = self.graph.params(layer.root);
+        let has_bias = params.iter().any(|spec| spec.kind == ParamKind::Bias);
         let needs = Needs {
             input: self.plan.gradient[layer.input],
             kernel: conv_trains || norm_trains,
-            bias: conv_trains || norm_trains,
+            bias: norm_trains || (conv_trains && has_bias),
         };
         let mut spec = KernelSpec::new(self.graph, layer, needs);
         spec.kernel_sum = self.sums(spec.kernel_elements());

@@ -21,8 +21,6 @@ pub(super) struct Plan {
     pub(super) gradient: Vec<bool>,
     /// Whether the node's own parameters train.
     pub(super) trains: Vec<bool>,
-    /// Whether nothing random and nothing trainable feeds the node.
-    pub(super) frozen: Vec<bool>,
     /// Whether a batch norm uses the batch's statistics.
     pub(super) batch_statistics: Vec<bool>,
     /// Names of running mean and variance of those.
@@ -51,7 +49,6 @@ impl Plan {
             trained: Vec::new(),
             gradient: none(),
             trains: none(),
-            frozen: frontier.frozen.clone(),
             batch_statistics: none(),
             statistics: BTreeMap::new(),
             keep: none(),

@@ -105,8 +105,7 @@ impl Run<'_> {
             bail!("layer `{}` has lost its input", node.name);
         };
         match node.op {
-            // Frozen features are those of inference, whatever is random above them.
-            Op::Dropout { rate } if !plan.frozen[id] && rate > 0.0 => {
+            Op::Dropout { rate } if rate > 0.0 => {
                 let mut stream = rng::stream(self.seed, "dropout", &[id as u64]);
                 let mask = dropout::mask(x, rate, &mut stream)?;
                 let y = dropout::apply(x, &mask)?;

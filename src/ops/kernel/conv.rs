@@ -2,6 +2,7 @@
 //! gathered a few rows of outputs at a time.
 
 use super::gemm::{PackedMatrix, product};
+use super::winograd::{self, PackedTiles};
 use super::{Epilogue, MapDims};
 use crate::geometry::{Padding, Window};
 
@@ -11,7 +12,16 @@ const PATCH_FLOATS: usize = 32 * 1024;
 /// A convolution kernel packed for [`conv`], from `[out, in, kernel_height, kernel_width]`.
 #[derive(Debug, Clone)]
 pub struct PackedConv {
-    matrix: PackedMatrix,
+    algorithm: Algorithm,
+}
+
+/// The ways to convolve.
+#[derive(Debug, Clone)]
+enum Algorithm {
+    /// One product with patches, or with the map itself.
+    Patches(PackedMatrix),
+    /// Products of transformed tiles.
+    Tiles(PackedTiles),
 }
 
 impl PackedConv {
@@ -21,29 +31,56 @@ impl PackedConv {
         let area = height * width;
         if area == 1 {
             let matrix = PackedMatrix::of_columns(kernel, channels, scale);
-            return Self { matrix };
+            return Self::of_matrix(matrix);
         }
         let matrix = PackedMatrix::new(area * channels, filters, |k, filter| {
             let (tap, channel) = (k / channels, k % channels);
             let value = kernel[(filter * channels + channel) * area + tap];
             value * scale.map_or(1.0, |scale| scale[filter])
         });
-        Self { matrix }
+        Self::of_matrix(matrix)
+    }
+
+    /// Packs a kernel for the fastest way through this window over maps of this size. Packing takes longer than for
+    /// [`Self::new`]: it is for kernels that stay.
+    pub fn for_window(
+        kernel: &[f32],
+        dims: [usize; 4],
+        scale: Option<&[f32]>,
+        input: MapDims,
+        window: &Window,
+    ) -> Self {
+        let [filters, channels, ..] = dims;
+        if !winograd::fits(window, input, filters) {
+            return Self::new(kernel, dims, scale);
+        }
+        let tiles = PackedTiles::new(kernel, [filters, channels], scale);
+        Self {
+            algorithm: Algorithm::Tiles(tiles),
+        }
     }
 
     /// A kernel packed already, `[kernel_height * kernel_width * in, out]`.
     pub(super) fn of_matrix(matrix: PackedMatrix) -> Self {
-        Self { matrix }
+        Self {
+            algorithm: Algorithm::Patches(matrix),
+        }
     }
 
     /// Input channels, for the window that goes with the kernel.
     pub(super) fn channels(&self, window: &Window) -> usize {
-        self.matrix.depth() / (window.kernel[0] * window.kernel[1])
+        match &self.algorithm {
+            Algorithm::Patches(matrix) => matrix.depth() / (window.kernel[0] * window.kernel[1]),
+            Algorithm::Tiles(tiles) => tiles.channels(),
+        }
     }
 
     /// Output channels.
     pub fn filters(&self) -> usize {
-        self.matrix.columns()
+        match &self.algorithm {
+            Algorithm::Patches(matrix) => matrix.columns(),
+            Algorithm::Tiles(tiles) => tiles.filters(),
+        }
     }
 }
 
@@ -53,14 +90,17 @@ pub(super) fn is_pointwise(window: &Window) -> bool {
 }
 
 /// Output pixels gathered at a time.
-fn patch_pixels(pixels: usize, depth: usize) -> usize {
+pub(super) fn patch_pixels(pixels: usize, depth: usize) -> usize {
     let fit = (PATCH_FLOATS / depth).max(1);
     fit.next_multiple_of(14).min(pixels)
 }
 
 /// Floats of scratch that [`conv`] wants for this geometry.
 pub fn conv_scratch(input: MapDims, kernel: &PackedConv, window: &Window) -> usize {
-    let depth = kernel.matrix.depth();
+    let depth = match &kernel.algorithm {
+        Algorithm::Patches(matrix) => matrix.depth(),
+        Algorithm::Tiles(tiles) => return tiles.scratch(),
+    };
     match window.output(input.height, input.width) {
         Some([height, width]) if !is_pointwise(window) => {
             patch_pixels(height * width, depth) * depth
@@ -84,15 +124,21 @@ pub fn conv(
     y: &mut [f32],
     scratch: &mut [f32],
 ) {
-    let matrix = &kernel.matrix;
+    let Some([height, width]) = window.output(input.height, input.width) else {
+        panic!("the window does not fit");
+    };
+    let matrix = match &kernel.algorithm {
+        Algorithm::Patches(matrix) => matrix,
+        Algorithm::Tiles(tiles) => {
+            let output = [height, width];
+            return winograd::conv(x, batch, input, tiles, window, output, epilogue, y, scratch);
+        }
+    };
     let filters = matrix.columns();
     if is_pointwise(window) {
         let outputs = batch * input.height * input.width * filters;
         return product(x, matrix, epilogue, &mut y[..outputs]);
     }
-    let Some([height, width]) = window.output(input.height, input.width) else {
-        panic!("the window does not fit");
-    };
     let pixels = height * width;
     let step = patch_pixels(pixels, matrix.depth());
     for image in 0..batch {

@@ -1,12 +1,9 @@
 //! Gradients of the convolution, as matrix products again.
 
-use super::conv::{PackedConv, Walk, conv, conv_scratch, is_pointwise, patches};
+use super::conv::{PackedConv, Walk, conv, conv_scratch, is_pointwise, patch_pixels, patches};
 use super::gemm::{PackedMatrix, product, transposed_product};
 use super::{Epilogue, MapDims};
 use crate::geometry::Window;
-
-/// Floats of gathered patches that a pass handles at a time.
-const PATCH_FLOATS: usize = 32 * 1024;
 
 /// A convolution kernel packed for [`conv_input_grad`].
 #[derive(Debug)]
@@ -56,7 +53,9 @@ impl PackedConvGrad {
             Self::Turned(packed, back) => {
                 conv_scratch(output(input, packed.channels(back), window), packed, back)
             }
-            Self::Scattered(matrix) => patch_pixels(matrix.columns()) * matrix.columns(),
+            Self::Scattered(matrix) => {
+                patch_pixels(usize::MAX, matrix.columns()) * matrix.columns()
+            }
         }
     }
 }
@@ -68,11 +67,6 @@ fn output(input: MapDims, channels: usize, window: &Window) -> MapDims {
         width,
         channels,
     }
-}
-
-/// Output pixels whose patches are handled at a time.
-fn patch_pixels(depth: usize) -> usize {
-    (PATCH_FLOATS / depth.max(1)).max(1).next_multiple_of(14)
 }
 
 /// Gradient to the input `dx [batch, height, width, channels]` from `dy`, or added to `dx`.
@@ -100,7 +94,7 @@ pub(crate) fn conv_input_grad(
     };
     let (filters, depth) = (matrix.depth(), matrix.columns());
     let output = output(input, filters, window);
-    let pixels = patch_pixels(depth);
+    let pixels = patch_pixels(usize::MAX, depth);
     for image in 0..batch {
         let dx = &mut dx[image * input.elements()..][..input.elements()];
         if !accumulate {
@@ -150,7 +144,7 @@ pub(crate) fn conv_kernel_grad(
     }
     let depth = window.kernel[0] * window.kernel[1] * input.channels;
     let output = output(input, filters, window);
-    let pixels = patch_pixels(depth);
+    let pixels = patch_pixels(usize::MAX, depth);
     if gathered.len() < pixels * depth {
         gathered.resize(pixels * depth, 0.0);
     }

@@ -1,4 +1,4 @@
-//! CPU kernels on slices: single-threaded, no allocation, SIMD path chosen at run time. The tensor
+//! CPU kernels on slices: single-threaded, hardly an allocation, SIMD path chosen at run time. The tensor
 //! ops beside this folder run them over chunks in parallel; the frozen prefix runs them
 //! depth-first.
 
@@ -10,6 +10,7 @@ mod gemm;
 mod map;
 mod pool;
 mod simd;
+mod winograd;
 
 pub use conv::{PackedConv, conv, conv_scratch};
 pub(crate) use conv_grad::{PackedConvGrad, conv_input_grad, conv_kernel_grad};
