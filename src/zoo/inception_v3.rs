@@ -5,7 +5,7 @@
 use super::parts::{conv, same, window};
 use super::registry::Family;
 use crate::config::{Flavour, Interpolation, NormalizeName};
-use crate::geometry::{Padding, Window};
+use crate::geometry::Window;
 use crate::graph::{GraphBuilder, GraphError, NodeId, Op};
 
 pub(super) const FAMILY: Family = Family {

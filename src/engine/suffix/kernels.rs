@@ -14,7 +14,7 @@ use super::lower::map;
 use crate::engine::forward;
 use crate::engine::memory::{Slice, values};
 use crate::engine::params::Params;
-use crate::geometry::{Padding, Window};
+use crate::geometry::Window;
 use crate::graph::{Graph, NodeId, Op, ParamKind};
 use crate::ops::Needs;
 use crate::ops::conv::by_channel;
