@@ -221,12 +221,20 @@ impl PackedMatrix {
         for (first, width) in panels(columns) {
             let width = WIDTHS[width];
             let panel = &mut values[first * depth..][..width * depth];
+            let factors = scale.map(|scale| &scale[first..first + width]);
             for (block, panel) in panel.chunks_mut(BLOCK * width).enumerate() {
-                for column in 0..width {
-                    let scale = scale.map_or(1.0, |scale| scale[first + column]);
-                    let row = &rows[(first + column) * depth..][..depth][block * BLOCK..];
-                    for (to, value) in panel[column..].iter_mut().step_by(width).zip(row) {
-                        *to = value * scale;
+                let length = panel.len() / width;
+                let mut sources = [&[][..]; WIDTHS[0]];
+                for (column, source) in sources[..width].iter_mut().enumerate() {
+                    let start = (first + column) * depth + block * BLOCK;
+                    *source = &rows[start..start + length];
+                }
+                for (k, line) in panel.chunks_exact_mut(width).enumerate() {
+                    for (to, source) in line.iter_mut().zip(&sources) {
+                        *to = source[k];
+                    }
+                    for (to, factor) in line.iter_mut().zip(factors.unwrap_or_default()) {
+                        *to *= factor;
                     }
                 }
             }
