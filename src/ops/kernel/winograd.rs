@@ -38,7 +38,8 @@ impl PackedTiles {
         [filters, channels]: [usize; 2],
         scale: Option<&[f32]>,
     ) -> Self {
-        let mut places = vec![Vec::with_capacity(channels * filters); PLACES];
+        let mut places: [Vec<f32>; PLACES] =
+            std::array::from_fn(|_| Vec::with_capacity(channels * filters));
         for (channel, filter) in (0..channels * filters).map(|i| (i / filters, i % filters)) {
             let taps = &kernel[(filter * channels + channel) * 9..][..9];
             let scale = scale.map_or(1.0, |scale| f64::from(scale[filter]));
@@ -271,14 +272,13 @@ impl PerChannels for Outputs {
         // SAFETY: the outputs lie on the map; the lengths were compared.
         unsafe {
             let load = |place: usize| V::load(self.from.add(place * self.step + channel));
-            let mut rows = [[V::splat(0.0); 4]; 2];
-            for j in 0..4 {
+            let columns = [0, 1, 2, 3].map(|j| {
                 let [a, b, c, d] = [load(j), load(4 + j), load(8 + j), load(12 + j)];
-                rows[0][j] = a.add(b).add(c);
-                rows[1][j] = b.sub(c).sub(d);
-            }
+                [a.add(b).add(c), b.sub(c).sub(d)]
+            });
             let (low, high) = (V::splat(self.bounds[0]), V::splat(self.bounds[1]));
-            for (i, [a, b, c, d]) in rows.into_iter().enumerate() {
+            for i in 0..2 {
+                let [a, b, c, d] = columns.map(|column| column[i]);
                 for (j, mut value) in [a.add(b).add(c), b.sub(c).sub(d)].into_iter().enumerate() {
                     let Some(at) = self.at[2 * i + j] else {
                         continue;
