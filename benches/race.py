@@ -210,7 +210,8 @@ def run_race(race, options):
     if not workers:
         return [], notes, set()
     try:
-        peers = [peer for peer in race.contenders[1:] if (options.only or "") in peer.name]
+        wanted = (options.only or "").split(",")
+        peers = [peer for peer in race.contenders[1:] if any(part in peer.name for part in wanted)]
         workers += started(peers, options, say)
         for difference in [*differences(workers), *busy(workers)]:
             say(difference)
@@ -535,7 +536,7 @@ def parse():
     add("--seconds", type=float, default=1.5, help="that a round of one contender lasts")
     add("--budget", type=float, default=75, help="seconds after which a race ends, three rounds done")
     add("--match", help="only races whose title has this in it")
-    add("--only", help="only xp and peers whose name has this in it")
+    add("--only", help="only xp and peers whose name has one of these in it, by comma")
     add("--data", type=Path, default=ROOT.parent / "shared" / "data", help="folder of flowers_1k")
     add("--output", type=Path, default=RESULTS, help="the page to write")
     options = parser.parse_args(namespace=Options())
