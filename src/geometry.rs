@@ -62,6 +62,11 @@ impl Window {
         },
     };
 
+    /// Whether every output is computed from the one pixel in its place.
+    pub fn is_point(&self) -> bool {
+        self.kernel == [1, 1] && self.stride == [1, 1] && self.padding == Padding::default()
+    }
+
     /// Height and width of the output for an input of the given size; `None` if nothing fits.
     pub fn output(&self, height: usize, width: usize) -> Option<[usize; 2]> {
         let along = |size: usize, axis: usize, before: usize, after: usize| {

@@ -91,11 +91,22 @@ impl Suffix {
         loss: &LossGradient<'_>,
     ) -> Result<Stepped> {
         self.check(inputs)?;
+        let loss = |logits: &Tensor, pictures| {
+            let gradient = loss(logits, pictures)?;
+            if gradient.dims() != logits.dims() {
+                bail!(
+                    "the gradient to logits {:?} has dimensions {:?}",
+                    logits.dims(),
+                    gradient.dims()
+                );
+            }
+            Ok(gradient)
+        };
         match (&self.compiled, params.device()) {
             (Some(compiled), Device::Cpu) => {
-                compiled.step(&self.graph, &self.plan, params, inputs, dropout, loss)
+                compiled.step(&self.graph, &self.plan, params, inputs, dropout, &loss)
             }
-            _ => portable::step(&self.graph, &self.plan, params, inputs, dropout, loss),
+            _ => portable::step(&self.graph, &self.plan, params, inputs, dropout, &loss),
         }
     }
 

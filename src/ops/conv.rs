@@ -7,7 +7,7 @@ use super::cpu::{self, Values};
 use super::kernel::{self, Epilogue, PackedConv, PackedConvGrad, PackedMatrix};
 use super::shape::{self, Maps};
 use super::{KernelGrads, Needs, portable};
-use crate::geometry::{Padding, Window};
+use crate::geometry::Window;
 
 /// Pixels whose share of a kernel gradient one task sums, at least.
 const GRADIENT_PIXELS: usize = 2048;
@@ -65,7 +65,7 @@ pub fn forward(
         ..Epilogue::default()
     };
     let mut y = vec![0.0; maps.output_dims().iter().product()];
-    if is_pointwise(window) {
+    if window.is_point() {
         let matrix = PackedMatrix::of_columns(&kernel, maps.input.channels, None);
         pointwise(x, &matrix, epilogue, &mut y);
     } else {
@@ -137,11 +137,6 @@ pub(super) fn portable_backward(
     })
 }
 
-/// Whether the map itself is the left matrix of the product.
-fn is_pointwise(window: &Window) -> bool {
-    window.kernel == [1, 1] && window.stride == [1, 1] && window.padding == Padding::default()
-}
-
 fn kernel_dims(maps: &Maps, window: &Window) -> [usize; 4] {
     let [height, width] = window.kernel;
     [maps.output.channels, maps.input.channels, height, width]
@@ -178,7 +173,7 @@ fn input_gradient(dy: &[f32], kernel: &[f32], maps: &Maps, window: &Window) -> V
 /// `[out, in, kernel_height, kernel_width]`.
 fn kernel_gradient(x: &[f32], dy: &[f32], maps: &Maps, window: &Window) -> Vec<f32> {
     let (channels, filters) = (maps.input.channels, maps.output.channels);
-    if is_pointwise(window) {
+    if window.is_point() {
         return transposed_product(dy, filters, x, channels);
     }
     let area = window.kernel[0] * window.kernel[1];

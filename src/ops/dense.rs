@@ -39,7 +39,7 @@ pub fn forward(x: &Tensor, kernel: &Tensor, bias: Option<&Tensor>) -> Result<Ten
     let bias = bias.as_ref().map(Values::of).transpose()?;
     let (x, kernel) = (Values::of(&x)?, Values::of(&kernel)?);
     let values: &[f32] = &kernel;
-    let matrix = PackedMatrix::new(features, units, |k, unit| values[unit * features + k]);
+    let matrix = PackedMatrix::of_columns(values, features, None);
     let epilogue = Epilogue {
         bias: bias.as_deref(),
         ..Epilogue::default()

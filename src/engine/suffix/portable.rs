@@ -45,13 +45,6 @@ pub(super) fn step(
     };
     let logits = run.forward(inputs)?;
     let dlogits = loss(&logits, 0..logits.dim(0)?)?;
-    if dlogits.dims() != logits.dims() {
-        bail!(
-            "the gradient to logits {:?} has dimensions {:?}",
-            logits.dims(),
-            dlogits.dims()
-        );
-    }
     let mut tape = run.tape;
     let statistics = std::mem::take(&mut tape.statistics);
     Ok(Stepped {

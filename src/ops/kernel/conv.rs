@@ -84,11 +84,6 @@ impl PackedConv {
     }
 }
 
-/// Whether the map itself is the left matrix.
-pub(super) fn is_pointwise(window: &Window) -> bool {
-    window.kernel == [1, 1] && window.stride == [1, 1] && window.padding == Padding::default()
-}
-
 /// Output pixels gathered at a time.
 pub(super) fn patch_pixels(pixels: usize, depth: usize) -> usize {
     let fit = (PATCH_FLOATS / depth).max(1);
@@ -102,9 +97,7 @@ pub fn conv_scratch(input: MapDims, kernel: &PackedConv, window: &Window) -> usi
         Algorithm::Tiles(tiles) => return tiles.scratch(),
     };
     match window.output(input.height, input.width) {
-        Some([height, width]) if !is_pointwise(window) => {
-            patch_pixels(height * width, depth) * depth
-        }
+        Some([height, width]) if !window.is_point() => patch_pixels(height * width, depth) * depth,
         _ => 0,
     }
 }
@@ -135,7 +128,7 @@ pub fn conv(
         }
     };
     let filters = matrix.columns();
-    if is_pointwise(window) {
+    if window.is_point() {
         let outputs = batch * input.height * input.width * filters;
         return product(x, matrix, epilogue, &mut y[..outputs]);
     }

@@ -1,6 +1,6 @@
 //! Gradients of the convolution, as matrix products again.
 
-use super::conv::{PackedConv, Walk, conv, conv_scratch, is_pointwise, patch_pixels, patches};
+use super::conv::{PackedConv, Walk, conv, conv_scratch, patch_pixels, patches};
 use super::gemm::{PackedMatrix, product, transposed_product};
 use super::{Epilogue, MapDims};
 use crate::geometry::Window;
@@ -138,7 +138,7 @@ pub(crate) fn conv_kernel_grad(
     scratch: &mut [Vec<f32>; 2],
 ) {
     let [panels, gathered] = scratch;
-    if is_pointwise(window) {
+    if window.is_point() {
         let channels = input.channels;
         return transposed_product(dy, filters, 0, x, channels, accumulate, dw, panels);
     }

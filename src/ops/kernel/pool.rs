@@ -28,10 +28,7 @@ pub fn avg_pool(
     count_include_pad: bool,
     y: &mut [f32],
 ) {
-    let mean = match count_include_pad {
-        true => Mean::OfWindow,
-        false => Mean::OfValues,
-    };
+    let mean = Mean::of(count_include_pad);
     forward(x, batch, input, window, mean, y);
 }
 
@@ -44,6 +41,13 @@ enum Mean {
 }
 
 impl Mean {
+    fn of(count_include_pad: bool) -> Self {
+        match count_include_pad {
+            true => Self::OfWindow,
+            false => Self::OfValues,
+        }
+    }
+
     fn share(self, window: &Window, values: usize) -> f32 {
         match self {
             Self::OfWindow => 1.0 / (window.kernel[0] * window.kernel[1]) as f32,
@@ -242,10 +246,7 @@ pub(crate) fn avg_pool_grad(
         input,
         output,
         window,
-        mean: match count_include_pad {
-            true => Mean::OfWindow,
-            false => Mean::OfValues,
-        },
+        mean: Mean::of(count_include_pad),
         dx,
     });
 }
