@@ -64,6 +64,22 @@ impl Graph {
         Ok(builder.finish())
     }
 
+    /// Builds a backbone with its own classifier, which belongs to it.
+    pub fn build_classifier(
+        name: &str,
+        width: f64,
+        height_width: [u32; 2],
+        flavour: Flavour,
+        classes: usize,
+    ) -> Result<Self, GraphError> {
+        let family = registry::find(name).map_err(GraphError)?;
+        family.check_width(width).map_err(GraphError)?;
+        let mut builder = GraphBuilder::new(height_width);
+        (family.build)(&mut builder, width, flavour)?;
+        (family.classify)(&mut builder, classes, flavour)?;
+        Ok(builder.finish())
+    }
+
     /// All nodes; a node's position is its id.
     pub fn nodes(&self) -> &[Node] {
         &self.nodes

@@ -2,8 +2,8 @@
 //! head. Layer names and order are those of keras.applications: unnamed layers are numbered as
 //! they are made, and listed by their depth below the end of their block.
 
-use super::parts::{conv, same, window};
-use super::registry::Family;
+use super::parts::{self, conv, same, window};
+use super::registry::{Family, Pretrained};
 use crate::config::{Flavour, Interpolation, NormalizeName};
 use crate::geometry::Window;
 use crate::graph::{GraphBuilder, GraphError, NodeId, Op};
@@ -12,11 +12,17 @@ pub(super) const FAMILY: Family = Family {
     name: "inception_v3",
     title: "Inception-v3 (Szegedy et al., 2016)",
     default_size: 299,
+    crop: 0.875,
     interpolation: Interpolation::Bicubic,
     normalize: |_| NormalizeName::MinusOneOne,
     widths: None,
-    default_weights: &[(1.0, "timm/inception_v3.tv_in1k")],
+    default_weights: &[Pretrained {
+        width: 1.0,
+        id: "timm/inception_v3.tv_in1k",
+        licence: "Apache-2.0",
+    }],
     build: |builder, _, flavour| build(builder, flavour),
+    classify: |builder, classes, _| parts::classify(builder, "avg_pool", classes),
 };
 
 /// A step of a branch.

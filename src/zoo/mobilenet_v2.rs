@@ -2,7 +2,7 @@
 //! <https://arxiv.org/abs/1801.04381>. Layer names and order are those of keras.applications.
 
 use super::parts::{self, halving, window};
-use super::registry::Family;
+use super::registry::{Family, Pretrained};
 use crate::config::{Flavour, Interpolation, NormalizeName};
 use crate::graph::{GraphBuilder, GraphError, NodeId, Op};
 
@@ -10,6 +10,7 @@ pub(super) const FAMILY: Family = Family {
     name: "mobilenet_v2",
     title: "MobileNetV2 (Sandler et al., 2018)",
     default_size: 224,
+    crop: 0.875,
     interpolation: Interpolation::Bicubic,
     normalize: |flavour| match flavour {
         Flavour::Torch => NormalizeName::Imagenet,
@@ -17,11 +18,24 @@ pub(super) const FAMILY: Family = Family {
     },
     widths: Some([0.35, 1.4]),
     default_weights: &[
-        (0.5, "timm/mobilenetv2_050.lamb_in1k"),
-        (1.0, "timm/mobilenetv2_100.ra_in1k"),
-        (1.4, "timm/mobilenetv2_140.ra_in1k"),
+        Pretrained {
+            width: 0.5,
+            id: "timm/mobilenetv2_050.lamb_in1k",
+            licence: "Apache-2.0",
+        },
+        Pretrained {
+            width: 1.0,
+            id: "timm/mobilenetv2_100.ra_in1k",
+            licence: "Apache-2.0",
+        },
+        Pretrained {
+            width: 1.4,
+            id: "timm/mobilenetv2_140.ra_in1k",
+            licence: "Apache-2.0",
+        },
     ],
     build,
+    classify: |builder, classes, _| parts::classify(builder, "global_average_pooling2d", classes),
 };
 
 /// Table 2 of the paper, bottleneck rows: expansion, channels, blocks, stride of the first block.

@@ -80,3 +80,18 @@ pub(super) fn chain<const N: usize>(
     }
     Ok(x)
 }
+
+/// The mean of the map and a dense layer, as most families classify.
+pub(super) fn classify(
+    builder: &mut GraphBuilder,
+    pool: &str,
+    classes: usize,
+) -> Result<(), GraphError> {
+    builder.add(pool, Op::GlobalAvgPool, &[builder.last()])?;
+    builder.add(
+        "predictions",
+        Op::Dense { units: classes },
+        &[builder.last()],
+    )?;
+    Ok(())
+}

@@ -14,16 +14,32 @@ pub struct Family {
     pub title: &'static str,
     /// Side of the square pictures that the default weights were trained at, in pixels.
     pub default_size: u32,
+    /// Share of the shorter side that a centre crop keeps before the picture is scaled to that size,
+    /// where the default weights are evaluated.
+    pub crop: f64,
     /// Resampling filter that the default weights were trained with.
     pub interpolation: Interpolation,
     /// Scaling of pixel values that weights of a flavour were trained with.
     pub normalize: fn(Flavour) -> NormalizeName,
     /// Smallest and largest width multiplier; `None` if the family has none.
     pub widths: Option<[f64; 2]>,
-    /// Hub ids of default weights, by width multiplier.
-    pub default_weights: &'static [(f64, &'static str)],
+    /// Default weights, by width multiplier.
+    pub default_weights: &'static [Pretrained],
     /// Appends all layers below the classifier; the builder's last node is the output.
     pub build: fn(&mut GraphBuilder, f64, Flavour) -> Result<(), GraphError>,
+    /// Appends pooling and classifier, down to the logits of so many classes.
+    pub classify: fn(&mut GraphBuilder, usize, Flavour) -> Result<(), GraphError>,
+}
+
+/// Published weights.
+#[derive(Debug)]
+pub struct Pretrained {
+    /// Width multiplier.
+    pub width: f64,
+    /// Hub id.
+    pub id: &'static str,
+    /// SPDX name of their licence.
+    pub licence: &'static str,
 }
 
 /// All families.
@@ -81,8 +97,8 @@ impl Family {
     pub fn default_weights(&self, width: f64) -> Result<&'static str, Problem> {
         self.default_weights
             .iter()
-            .find(|(of, _)| *of == width)
-            .map(|(_, id)| *id)
+            .find(|weights| weights.width == width)
+            .map(|weights| weights.id)
             .ok_or_else(|| Problem {
                 key: "model.weights".into(),
                 message: format!("`{}` of width {width} has no default weights", self.name),

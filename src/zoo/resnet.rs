@@ -4,7 +4,7 @@
 //! paper does, and has biases.
 
 use super::parts::{self, chain, window};
-use super::registry::Family;
+use super::registry::{Family, Pretrained};
 use crate::config::{Flavour, Interpolation, NormalizeName};
 use crate::geometry::{Padding, Window};
 use crate::graph::{GraphBuilder, GraphError, NodeId, Op};
@@ -13,12 +13,18 @@ pub(super) const RESNET50: Family = Family {
     name: "resnet50",
     title: "ResNet-50 (He et al., 2016)",
     default_size: 224,
+    crop: 0.95,
     interpolation: Interpolation::Bicubic,
     // Keras' own weights take blue, green, red less a mean, which `data.normalize` cannot say.
     normalize: |_| NormalizeName::Imagenet,
     widths: None,
-    default_weights: &[(1.0, "timm/resnet50.a1_in1k")],
+    default_weights: &[Pretrained {
+        width: 1.0,
+        id: "timm/resnet50.a1_in1k",
+        licence: "Apache-2.0",
+    }],
     build: |builder, _, flavour| build(builder, flavour, [3, 4, 6, 3]),
+    classify: |builder, classes, _| parts::classify(builder, "avg_pool", classes),
 };
 
 /// Table 1 of the paper: narrow channels of each stage; its outputs are four times as wide.

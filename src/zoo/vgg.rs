@@ -3,14 +3,18 @@
 //! a convolution and its ReLU are one layer.
 
 use super::parts::window;
-use super::registry::Family;
-use crate::config::{Interpolation, NormalizeName};
+use super::registry::{Family, Pretrained};
+use crate::config::{Flavour, Interpolation, NormalizeName};
 use crate::graph::{GraphBuilder, GraphError, Op};
 
 pub(super) const VGG16: Family = Family {
     name: "vgg16",
     title: "VGG16 (Simonyan and Zisserman, 2015)",
-    default_weights: &[(1.0, "timm/vgg16.tv_in1k")],
+    default_weights: &[Pretrained {
+        width: 1.0,
+        id: "timm/vgg16.tv_in1k",
+        licence: "BSD-3-Clause",
+    }],
     build: |builder, _, _| build(builder, [2, 2, 3, 3, 3]),
     ..FAMILY
 };
@@ -18,7 +22,11 @@ pub(super) const VGG16: Family = Family {
 pub(super) const VGG19: Family = Family {
     name: "vgg19",
     title: "VGG19 (Simonyan and Zisserman, 2015)",
-    default_weights: &[(1.0, "timm/vgg19.tv_in1k")],
+    default_weights: &[Pretrained {
+        width: 1.0,
+        id: "timm/vgg19.tv_in1k",
+        licence: "BSD-3-Clause",
+    }],
     build: |builder, _, _| build(builder, [2, 2, 4, 4, 4]),
     ..FAMILY
 };
@@ -27,12 +35,14 @@ const FAMILY: Family = Family {
     name: "",
     title: "",
     default_size: 224,
+    crop: 0.875,
     interpolation: Interpolation::Bilinear,
     // Keras' own weights take blue, green, red less a mean, which `data.normalize` cannot say.
     normalize: |_| NormalizeName::Imagenet,
     widths: None,
     default_weights: &[],
     build: |_, _, _| Ok(()),
+    classify,
 };
 
 /// Table 1 of the paper: channels of each block.
@@ -55,5 +65,21 @@ fn build(builder: &mut GraphBuilder, convolutions: [usize; 5]) -> Result<(), Gra
         };
         builder.add(&format!("block{block}_pool"), pool, &[builder.last()])?;
     }
+    Ok(())
+}
+
+/// Two hidden layers and the logits on the flattened map.
+fn classify(builder: &mut GraphBuilder, classes: usize, _: Flavour) -> Result<(), GraphError> {
+    const HIDDEN: usize = 4096;
+    builder.add("flatten", Op::Flatten, &[builder.last()])?;
+    for name in ["fc1", "fc2"] {
+        builder.add(name, Op::Dense { units: HIDDEN }, &[builder.last()])?;
+        builder.join(&format!("{name}_relu"), Op::Relu)?;
+    }
+    builder.add(
+        "predictions",
+        Op::Dense { units: classes },
+        &[builder.last()],
+    )?;
     Ok(())
 }

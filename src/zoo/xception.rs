@@ -12,11 +12,13 @@ pub(super) const FAMILY: Family = Family {
     name: "xception",
     title: "Xception (Chollet, 2017)",
     default_size: 299,
+    crop: 0.8975,
     interpolation: Interpolation::Bicubic,
     normalize: |_| NormalizeName::MinusOneOne,
     widths: None,
     default_weights: &[],
     build: |builder, _, flavour| build(builder, flavour),
+    classify: |builder, classes, _| parts::classify(builder, "avg_pool", classes),
 };
 
 /// Figure 5 of the paper, entry flow: channels of blocks 2 to 4, which halve the map.
