@@ -305,12 +305,14 @@ pub enum Flavour {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Pooling {
-    /// Mean over height and width.
+    /// The class token where there is one, else the mean.
     #[default]
+    Auto,
+    /// Mean over height and width; of a transformer, over all tokens but the class token.
     Avg,
-    /// Maximum over height and width.
+    /// Maximum over height and width; of a transformer, over all tokens but the class token.
     Max,
-    /// None: the head receives the feature map.
+    /// None: the head receives the feature map, or all tokens.
     None,
 }
 

@@ -147,6 +147,20 @@ impl Graph {
             .flatten()
             .map(|kind| spec(kind, vec![fan_in]))
             .collect(),
+            Op::PointwiseDense { units } => with_bias(vec![units, fan_in], true),
+            Op::LayerNorm { .. } => vec![
+                spec(ParamKind::Gamma, vec![fan_in]),
+                spec(ParamKind::Beta, vec![fan_in]),
+            ],
+            Op::LayerScale { .. } => vec![spec(ParamKind::Gamma, vec![fan_in])],
+            Op::ClassToken => vec![
+                spec(ParamKind::Token, vec![1, 1, fan_in]),
+                spec(ParamKind::Position, vec![1, 1, fan_in]),
+            ],
+            Op::PositionEmbedding => {
+                vec![spec(ParamKind::Position, node.shape.batched(1)[1..].to_vec())]
+            }
+            Op::Attention { .. } | Op::DropClassToken | Op::TakeClassToken => Vec::new(),
             Op::Input
             | Op::Pad(_)
             | Op::Relu
@@ -264,6 +278,34 @@ impl GraphBuilder {
         Ok(id)
     }
 
+    /// Appends global pooling to a backbone. A layer norm that ends a backbone of maps normalises
+    /// what is pooled, as in timm and Keras: the pooling goes in below it.
+    pub(crate) fn pool(&mut self, name: &str, op: Op) -> Result<NodeId, GraphError> {
+        let last = self.last();
+        let Op::LayerNorm { .. } = self.nodes[last].op else {
+            return self.add(name, op, &[last]);
+        };
+        if self.has_class_token() {
+            return self.add(name, op, &[last]);
+        }
+        let Some(norm) = self.nodes.pop() else {
+            return Ok(last);
+        };
+        let part = std::mem::replace(&mut self.part, norm.part);
+        let pooled = self.add(name, op, &norm.inputs);
+        let normalised = pooled.and_then(|pooled| self.add(&norm.name, norm.op, &[pooled]));
+        self.part = part;
+        normalised
+    }
+
+    /// Whether the last node gives tokens of which the first is the class token.
+    pub(crate) fn has_class_token(&self) -> bool {
+        let is_token = |node: &Node| matches!(node.op, Op::ClassToken);
+        let shape = self.shape(self.last()).batched(1);
+        let mut nodes = self.nodes.iter().filter(|node| is_token(node));
+        nodes.any(|node| node.shape.batched(1)[..3] == shape[..3.min(shape.len())])
+    }
+
     /// Shape of a node's output.
     pub fn shape(&self, id: NodeId) -> Shape {
         self.nodes[id].shape
@@ -364,6 +406,33 @@ fn infer(op: &Op, inputs: &[Shape]) -> Result<Shape, Misfit> {
             })
         }
         Op::BatchNorm { .. } | Op::Relu | Op::Relu6 | Op::Dropout { .. } => first(),
+        Op::LayerNorm { .. } | Op::LayerScale { .. } => first(),
+        Op::PositionEmbedding => map().and_then(|_| first()),
+        Op::PointwiseDense { units } => map().map(|(_, height, width)| Shape::Map {
+            channels: units,
+            height,
+            width,
+        }),
+        Op::Attention { heads } => {
+            let (channels, height, width) = map()?;
+            if heads == 0 || channels % (3 * heads) != 0 {
+                return Err((
+                    format!("{heads} heads cannot share {channels} queries, keys and values"),
+                    None,
+                ));
+            }
+            Ok(Shape::Map {
+                channels: channels / 3,
+                height,
+                width,
+            })
+        }
+        Op::ClassToken => map().map(|(channels, height, width)| tokens(height * width + 1, channels)),
+        Op::DropClassToken => match map()? {
+            (channels, 1, width @ 2..) => Ok(tokens(width - 1, channels)),
+            _ => Err((format!("{kind} needs tokens"), None)),
+        },
+        Op::TakeClassToken => map().map(|(channels, ..)| Shape::Vector(channels)),
         Op::Add => match inputs {
             [a, b] if a == b => Ok(*a),
             _ => Err(("Add needs two inputs of the same shape".to_string(), None)),
@@ -401,6 +470,15 @@ fn infer(op: &Op, inputs: &[Shape]) -> Result<Shape, Misfit> {
                 ),
             )),
         },
+    }
+}
+
+/// So many tokens, as a map of one row.
+fn tokens(count: usize, channels: usize) -> Shape {
+    Shape::Map {
+        channels,
+        height: 1,
+        width: count,
     }
 }
 

@@ -11,6 +11,7 @@ use serde::de::IgnoredAny;
 
 use super::error::WeightsError;
 use super::keys::{Naming, checkpoint_key};
+use super::positions;
 use super::source::unreadable;
 
 /// Longest header that is read, as in the format's own reader.
@@ -89,13 +90,14 @@ impl<'a> Checkpoint<'a> {
                 name: name.into(),
                 key: key.clone(),
             })?;
-        if view.shape() != dims {
+        let found = view.shape().to_vec();
+        if !fits(name, &found, dims) {
             return Err(WeightsError::Shape {
                 path: self.path.into(),
                 name: name.into(),
                 key,
                 expected: dims.to_vec(),
-                found: view.shape().to_vec(),
+                found,
             });
         }
         let dtype = match view.dtype() {
@@ -111,9 +113,33 @@ impl<'a> Checkpoint<'a> {
                 });
             }
         };
-        let tensor = Tensor::from_raw_buffer(view.data(), dtype, dims, &Device::Cpu)?;
-        Ok(tensor.to_dtype(DType::F32)?.to_device(device)?)
+        let tensor = Tensor::from_raw_buffer(view.data(), dtype, &found, &Device::Cpu)?;
+        let tensor = tensor.to_dtype(DType::F32)?;
+        let tensor = match found == dims {
+            true => tensor,
+            false if is_position(name) => positions::fit(&tensor, dims)?,
+            false => tensor.reshape(dims)?,
+        };
+        Ok(tensor.to_device(device)?)
     }
+}
+
+/// Whether a tensor of these dimensions can become the parameter: it has the same ones, but for
+/// ones at the end (a dense layer may be a 1x1 convolution, a scale `[channels, 1, 1]`), or it is a
+/// position embedding for pictures of another size.
+fn fits(name: &str, found: &[usize], dims: &[usize]) -> bool {
+    let bare = |dims: &[usize]| {
+        let end = dims.iter().rposition(|&dim| dim != 1).map_or(0, |last| last + 1);
+        dims[..end].to_vec()
+    };
+    if is_position(name) {
+        return positions::fits(found, dims);
+    }
+    bare(found) == bare(dims)
+}
+
+fn is_position(name: &str) -> bool {
+    name.ends_with("/position")
 }
 
 #[derive(Deserialize)]

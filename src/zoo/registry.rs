@@ -1,6 +1,6 @@
 //! The backbones that a configuration may name, and what goes with each.
 
-use super::{inception_v3, mobilenet_v2, resnet, vgg, xception};
+use super::{convnext, inception_v3, mobilenet_v2, resnet, vgg, vit, xception};
 use crate::config::{Flavour, Interpolation, NormalizeName, Problem};
 use crate::graph::nearest::did_you_mean;
 use crate::graph::{GraphBuilder, GraphError};
@@ -44,11 +44,16 @@ pub struct Pretrained {
 
 /// All families.
 pub static FAMILIES: &[Family] = &[
+    convnext::SMALL,
+    convnext::TINY,
+    vit::DINOV2_BASE_14,
+    vit::DINOV2_SMALL_14,
     inception_v3::FAMILY,
     mobilenet_v2::FAMILY,
     resnet::RESNET50,
     vgg::VGG16,
     vgg::VGG19,
+    vit::VIT_SMALL_16,
     xception::FAMILY,
 ];
 

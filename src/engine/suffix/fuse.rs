@@ -102,6 +102,7 @@ impl<'a> Fuser<'a> {
             input = self.canonical(nodes[input].inputs[0]);
         }
         let has_kernel = window.is_some() || matches!(node.op, Op::Dense { .. });
+        let scales = matches!(node.op, Op::BatchNorm { .. } | Op::LayerScale { .. });
         let mut layer = Layer {
             root,
             window,
@@ -116,7 +117,7 @@ impl<'a> Fuser<'a> {
             layer.residual = Some(self.canonical(node.inputs[1]));
         }
         done[root] = true;
-        if !has_kernel && !matches!(node.op, Op::BatchNorm { .. } | Op::Add) {
+        if !has_kernel && !scales && !matches!(node.op, Op::Add) {
             return layer;
         }
         while let &[reader] = self.readers[layer.output].as_slice() {
@@ -124,7 +125,7 @@ impl<'a> Fuser<'a> {
                 break;
             }
             match nodes[reader].op {
-                Op::BatchNorm { .. }
+                Op::BatchNorm { .. } | Op::LayerScale { .. }
                     if has_kernel
                         && layer.norm.is_none()
                         && layer.residual.is_none()
@@ -156,6 +157,7 @@ impl<'a> Fuser<'a> {
 fn window(op: &Op) -> Option<Window> {
     match op {
         Op::Conv2d { window, .. } | Op::DepthwiseConv2d { window, .. } => Some(*window),
+        Op::PointwiseDense { .. } => Some(Window::POINT),
         _ => None,
     }
 }

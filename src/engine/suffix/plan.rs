@@ -81,13 +81,21 @@ impl Plan {
         }
         for &id in order.iter().filter(|&&id| plan.gradient[id]) {
             match nodes[id].op {
-                Op::Conv2d { .. }
+                Op::Attention { .. }
+                | Op::LayerNorm { .. }
+                | Op::LayerScale { .. }
+                | Op::PointwiseDense { .. }
+                | Op::Conv2d { .. }
                 | Op::DepthwiseConv2d { .. }
                 | Op::Dense { .. }
                 | Op::BatchNorm { .. }
                 | Op::MaxPool { .. }
                 | Op::GlobalMaxPool => plan.keep[nodes[id].inputs[0]] = true,
                 Op::Relu | Op::Relu6 => plan.keep[id] = true,
+                Op::ClassToken
+                | Op::DropClassToken
+                | Op::PositionEmbedding
+                | Op::TakeClassToken => {}
                 Op::Input
                 | Op::Pad(_)
                 | Op::Add

@@ -111,7 +111,7 @@ pub(crate) fn normalise(
 }
 
 /// A pass over values that lie side by side, compiled for every instruction set.
-struct Flat<F>(F);
+pub(super) struct Flat<F>(pub(super) F);
 
 impl<F: FnOnce()> Job for Flat<F> {
     #[inline(always)]
