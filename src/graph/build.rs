@@ -149,8 +149,7 @@ impl Graph {
             .collect(),
             Op::Input
             | Op::Pad(_)
-            | Op::Relu
-            | Op::Relu6
+            | Op::Activation(_)
             | Op::Add
             | Op::Concat
             | Op::MaxPool { .. }
@@ -363,7 +362,7 @@ fn infer(op: &Op, inputs: &[Shape]) -> Result<Shape, Misfit> {
                 width,
             })
         }
-        Op::BatchNorm { .. } | Op::Relu | Op::Relu6 | Op::Dropout { .. } => first(),
+        Op::BatchNorm { .. } | Op::Activation(_) | Op::Dropout { .. } => first(),
         Op::Add => match inputs {
             [a, b] if a == b => Ok(*a),
             _ => Err(("Add needs two inputs of the same shape".to_string(), None)),

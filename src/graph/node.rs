@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::activation::Activation;
 use crate::geometry::{Padding, Window};
 
 /// Position of a node in its graph.
@@ -103,10 +104,8 @@ pub enum Op {
         /// one minus Keras').
         momentum: f64,
     },
-    /// max(x, 0).
-    Relu,
-    /// min(max(x, 0), 6).
-    Relu6,
+    /// A function of each value.
+    Activation(Activation),
     /// Sum of two maps.
     Add,
     /// Channels of several maps one after the other.
@@ -142,6 +141,11 @@ pub enum Op {
 }
 
 impl Op {
+    /// max(x, 0).
+    pub const RELU: Self = Self::Activation(Activation::Relu);
+    /// min(max(x, 0), 6).
+    pub const RELU6: Self = Self::Activation(Activation::Relu6);
+
     /// Keras' class name, as `xp summary` prints it.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -150,7 +154,8 @@ impl Op {
             Self::Conv2d { .. } => "Conv2D",
             Self::DepthwiseConv2d { .. } => "DepthwiseConv2D",
             Self::BatchNorm { .. } => "BatchNormalization",
-            Self::Relu | Self::Relu6 => "ReLU",
+            Self::Activation(Activation::Relu | Activation::Relu6) => "ReLU",
+            Self::Activation(_) => "Activation",
             Self::Add => "Add",
             Self::Concat => "Concatenate",
             Self::MaxPool { .. } => "MaxPooling2D",

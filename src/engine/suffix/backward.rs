@@ -2,9 +2,9 @@
 
 use candle_core::{Result, Tensor, bail};
 
+use super::Gradients;
 use super::plan::Plan;
 use super::portable::Tape;
-use super::{Gradients, activation};
 use crate::engine::forward;
 use crate::engine::params::Params;
 use crate::graph::{Graph, NodeId, Op, ParamKind, Shape};
@@ -84,10 +84,12 @@ impl Pass<'_> {
             }
             Op::BatchNorm { epsilon, .. } => self.batch_norm(id, input, dy, epsilon),
             _ if !needed && !matches!(node.op, Op::Add | Op::Concat) => Ok(()),
-            Op::Relu | Op::Relu6 => {
-                let y = self.value(id)?;
-                let activation = activation(&node.op).unwrap_or_default();
-                let dx = activations::backward(y, dy, activation)?;
+            Op::Activation(activation) => {
+                let of = self.value(match activation.bounds() {
+                    Some(_) => id,
+                    None => input,
+                })?;
+                let dx = activations::backward(of, dy, activation)?;
                 self.accumulate(input, dx)
             }
             Op::Add => {

@@ -6,9 +6,9 @@ use super::plan::Plan;
 use super::program::{
     Buffer, Channels, Join, NormSpec, Pass, Place, Pool, Room, Slot, Stage, place, stages,
 };
+use crate::activation::Activation;
 use crate::graph::{Graph, NodeId, Op, ParamKind, Shape};
 use crate::ops::Needs;
-use crate::ops::activation::Activation;
 use crate::ops::kernel::MapDims;
 
 /// A training step, ready to run but for the values of its parameters.
@@ -201,7 +201,7 @@ impl Lowering<'_> {
                 self.passes.push(Pass::GlobalMax { dims, x, y });
                 Part::Other
             }
-            Op::Add | Op::Relu | Op::Relu6 | Op::Flatten | Op::Input => {
+            Op::Add | Op::Activation(_) | Op::Flatten | Op::Input => {
                 self.passes.push(Pass::Activate {
                     x,
                     residual,
@@ -274,7 +274,10 @@ impl Lowering<'_> {
         };
         if layer.activation != Activation::Linear {
             self.passes.push(Pass::ActivateGrad {
-                y: self.value(layer.output),
+                of: self.value(match layer.activation.bounds() {
+                    Some(_) => layer.output,
+                    None => layer.input,
+                }),
                 activation: layer.activation,
                 dy,
             });
@@ -359,7 +362,7 @@ impl Lowering<'_> {
                 self.passes.push(Pass::GlobalMaxGrad { dims, x, dy, dx });
                 self.give(input, dx);
             }
-            (_, Op::Add | Op::Relu | Op::Relu6) if needed => {
+            (_, Op::Add | Op::Activation(_)) if needed => {
                 let shared = layer.residual.is_some_and(|id| self.plan.gradient[id]);
                 match self.gradients[input] {
                     None if shared => {

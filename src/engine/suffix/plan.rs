@@ -87,7 +87,10 @@ impl Plan {
                 | Op::BatchNorm { .. }
                 | Op::MaxPool { .. }
                 | Op::GlobalMaxPool => plan.keep[nodes[id].inputs[0]] = true,
-                Op::Relu | Op::Relu6 => plan.keep[id] = true,
+                Op::Activation(activation) => match activation.bounds() {
+                    Some(_) => plan.keep[id] = true,
+                    None => plan.keep[nodes[id].inputs[0]] = true,
+                },
                 Op::Input
                 | Op::Pad(_)
                 | Op::Add

@@ -367,8 +367,8 @@ impl Compiled {
                 let residual = residual.map(|residual| memory.read(residual));
                 kernel::activate(memory.read(x), residual, activation, y);
             }),
-            Pass::ActivateGrad { y, activation, dy } => memory.write(dy, |memory, dy| {
-                kernel::mask_gradient(memory.read(y), activation, dy);
+            Pass::ActivateGrad { of, activation, dy } => memory.write(dy, |memory, dy| {
+                kernel::activate_grad(memory.read(of), activation, dy);
             }),
             Pass::Dropout { mask, x, y } => memory.write(y, |memory, y| {
                 let first = group.start * (y.len() / pictures);
