@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::size;
+use crate::activation::Activation;
 
 /// One image-classification experiment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -388,19 +389,6 @@ pub struct Conv2dLayer {
     /// Activation behind it.
     #[serde(default)]
     pub activation: Activation,
-}
-
-/// Activations that a head layer may carry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Activation {
-    /// None.
-    #[default]
-    Linear,
-    /// max(x, 0).
-    Relu,
-    /// min(max(x, 0), 6).
-    Relu6,
 }
 
 /// `[train]`: settings shared by all phases.

@@ -7,10 +7,11 @@ use super::params::Params;
 use crate::geometry::Window;
 use crate::graph::cutoff::nodes_between;
 use crate::graph::{Graph, NodeId, Op, ParamKind};
-use crate::ops::activation::{self, Activation};
 use crate::ops::norm::BatchNorm;
+use crate::ops::{
+    activation as activations, concat, conv, dense, depthwise, elementwise, norm, pool, window_pool,
+};
 use crate::ops::{attention, layer_norm, tokens};
-use crate::ops::{concat, conv, dense, depthwise, elementwise, norm, pool, window_pool};
 
 /// Output of a node for the given inputs: dropout is the identity, batch norm uses its stored
 /// statistics.
@@ -34,8 +35,6 @@ pub(super) fn infer(
         Op::BatchNorm { epsilon, .. } => {
             norm::forward_eval(x, batch_norm(graph, params, id, epsilon)?)
         }
-        Op::Relu => activation::forward(x, Activation::Relu),
-        Op::Relu6 => activation::forward(x, Activation::Relu6),
         Op::Attention { heads } => attention::forward(x, heads),
         Op::ClassToken => {
             let token = params.expect(graph, id, ParamKind::Token)?;
@@ -56,6 +55,7 @@ pub(super) fn infer(
             tokens::add_position(x, params.expect(graph, id, ParamKind::Position)?)
         }
         Op::TakeClassToken => tokens::take(x, 0, 1)?.flatten_from(1),
+        Op::Activation(activation) => activations::forward(x, activation),
         Op::Add => elementwise::add(x, last),
         Op::Concat => concat::forward(inputs),
         Op::MaxPool { ref window } => window_pool::max(x, window),

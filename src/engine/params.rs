@@ -114,9 +114,9 @@ impl Params {
     pub(super) fn zeros(&self, channels: usize) -> Result<&Tensor> {
         match self.zeros.get(&channels) {
             Some(zeros) => Ok(zeros),
-            None => bail!(
-                "these parameters belong to another graph: it scales no {channels} channels"
-            ),
+            None => {
+                bail!("these parameters belong to another graph: it scales no {channels} channels")
+            }
         }
     }
 

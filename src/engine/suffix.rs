@@ -20,9 +20,8 @@ use indexmap::IndexMap;
 
 use super::params::Params;
 use crate::config::BatchNormMode;
+use crate::graph::Graph;
 use crate::graph::cutoff::{Frontier, Trainable};
-use crate::graph::{Graph, Op};
-use crate::ops::activation::Activation;
 use plan::Plan;
 use run::Compiled;
 
@@ -131,15 +130,6 @@ impl Suffix {
             }
         }
         Ok(())
-    }
-}
-
-/// The activation that a node applies, if it does nothing else.
-fn activation(op: &Op) -> Option<Activation> {
-    match op {
-        Op::Relu => Some(Activation::Relu),
-        Op::Relu6 => Some(Activation::Relu6),
-        _ => None,
     }
 }
 

@@ -158,13 +158,15 @@ impl Graph {
                 spec(ParamKind::Position, vec![1, 1, fan_in]),
             ],
             Op::PositionEmbedding => {
-                vec![spec(ParamKind::Position, node.shape.batched(1)[1..].to_vec())]
+                vec![spec(
+                    ParamKind::Position,
+                    node.shape.batched(1)[1..].to_vec(),
+                )]
             }
             Op::Attention { .. } | Op::DropClassToken | Op::TakeClassToken => Vec::new(),
             Op::Input
             | Op::Pad(_)
-            | Op::Relu
-            | Op::Relu6
+            | Op::Activation(_)
             | Op::Add
             | Op::Concat
             | Op::MaxPool { .. }
@@ -405,7 +407,6 @@ fn infer(op: &Op, inputs: &[Shape]) -> Result<Shape, Misfit> {
                 width,
             })
         }
-        Op::BatchNorm { .. } | Op::Relu | Op::Relu6 | Op::Dropout { .. } => first(),
         Op::LayerNorm { .. } | Op::LayerScale { .. } => first(),
         Op::PositionEmbedding => map().and_then(|_| first()),
         Op::PointwiseDense { units } => map().map(|(_, height, width)| Shape::Map {
@@ -427,12 +428,15 @@ fn infer(op: &Op, inputs: &[Shape]) -> Result<Shape, Misfit> {
                 width,
             })
         }
-        Op::ClassToken => map().map(|(channels, height, width)| tokens(height * width + 1, channels)),
+        Op::ClassToken => {
+            map().map(|(channels, height, width)| tokens(height * width + 1, channels))
+        }
         Op::DropClassToken => match map()? {
             (channels, 1, width @ 2..) => Ok(tokens(width - 1, channels)),
             _ => Err((format!("{kind} needs tokens"), None)),
         },
         Op::TakeClassToken => map().map(|(channels, ..)| Shape::Vector(channels)),
+        Op::BatchNorm { .. } | Op::Activation(_) | Op::Dropout { .. } => first(),
         Op::Add => match inputs {
             [a, b] if a == b => Ok(*a),
             _ => Err(("Add needs two inputs of the same shape".to_string(), None)),

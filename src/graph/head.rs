@@ -54,7 +54,7 @@ fn append_layer(builder: &mut GraphBuilder, layer: &HeadLayer) -> Result<(), Gra
         HeadLayer::Plain(PlainLayer::BatchNorm) => {
             push(builder, "batch_normalization", BATCH_NORM)?
         }
-        HeadLayer::Plain(PlainLayer::Relu) => push(builder, "re_lu", Op::Relu)?,
+        HeadLayer::Plain(PlainLayer::Relu) => push(builder, "re_lu", Op::RELU)?,
         HeadLayer::Plain(PlainLayer::Flatten) => push(builder, "flatten", Op::Flatten)?,
         HeadLayer::Plain(PlainLayer::AvgPool) => {
             push(builder, "global_average_pooling2d", Op::GlobalAvgPool)?
@@ -104,13 +104,11 @@ fn push_activation(
     builder: &mut GraphBuilder,
     activation: Activation,
 ) -> Result<NodeId, GraphError> {
-    let (suffix, op) = match activation {
-        Activation::Linear => return Ok(builder.last()),
-        Activation::Relu => ("relu", Op::Relu),
-        Activation::Relu6 => ("relu6", Op::Relu6),
-    };
-    let name = format!("{}_{suffix}", builder.name(builder.last()));
-    push(builder, &name, op)
+    if activation == Activation::Linear {
+        return Ok(builder.last());
+    }
+    let name = format!("{}_{}", builder.name(builder.last()), activation.name());
+    push(builder, &name, Op::Activation(activation))
 }
 
 fn check_logits(builder: &GraphBuilder, model: &ModelConfig) -> Result<(), GraphError> {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::activation::Activation;
 use crate::geometry::{Padding, Window};
 
 /// Position of a node in its graph.
@@ -103,10 +104,6 @@ pub enum Op {
         /// one minus Keras').
         momentum: f64,
     },
-    /// max(x, 0).
-    Relu,
-    /// min(max(x, 0), 6).
-    Relu6,
     /// Multi-head self-attention between its two products (Vaswani et al., 2017): reads queries, keys
     /// and values side by side, gives a third as many channels. The pixels are the tokens.
     Attention {
@@ -136,6 +133,8 @@ pub enum Op {
     PositionEmbedding,
     /// The class token alone, as a vector.
     TakeClassToken,
+    /// A function of each value.
+    Activation(Activation),
     /// Sum of two maps.
     Add,
     /// Channels of several maps one after the other.
@@ -171,6 +170,11 @@ pub enum Op {
 }
 
 impl Op {
+    /// max(x, 0).
+    pub const RELU: Self = Self::Activation(Activation::Relu);
+    /// min(max(x, 0), 6).
+    pub const RELU6: Self = Self::Activation(Activation::Relu6);
+
     /// Keras' class name, as `xp summary` prints it.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -179,7 +183,6 @@ impl Op {
             Self::Conv2d { .. } => "Conv2D",
             Self::DepthwiseConv2d { .. } => "DepthwiseConv2D",
             Self::BatchNorm { .. } => "BatchNormalization",
-            Self::Relu | Self::Relu6 => "ReLU",
             Self::Attention { .. } => "MultiHeadAttention",
             Self::ClassToken => "ClassToken",
             Self::DropClassToken => "DropClassToken",
@@ -187,6 +190,8 @@ impl Op {
             Self::LayerScale { .. } => "LayerScale",
             Self::PositionEmbedding => "PositionEmbedding",
             Self::TakeClassToken => "TakeClassToken",
+            Self::Activation(Activation::Relu | Activation::Relu6) => "ReLU",
+            Self::Activation(_) => "Activation",
             Self::Add => "Add",
             Self::Concat => "Concatenate",
             Self::MaxPool { .. } => "MaxPooling2D",

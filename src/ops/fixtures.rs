@@ -89,11 +89,9 @@ fn run(case: &Case) -> Vec<Vec<f32>> {
         "binary" => of_loss(loss::binary(&(x * 4.0).unwrap(), target).unwrap()),
         op => {
             let x = (x * case.scale).unwrap();
-            let activation = if op == "relu6" {
-                Activation::Relu6
-            } else {
-                Activation::Relu
-            };
+            let named = |activation: &Activation| activation.name() == op;
+            let activation = Activation::ALL.into_iter().find(named);
+            let activation = activation.unwrap_or_default();
             let y = match op {
                 "global_avg" => pool::global_avg(&x),
                 "global_max" => pool::global_max(&x),
@@ -104,7 +102,10 @@ fn run(case: &Case) -> Vec<Vec<f32>> {
             let dx = match op {
                 "global_avg" => pool::global_avg_backward(&dy, case.x[1], case.x[2]),
                 "global_max" => pool::global_max_backward(&x, &dy),
-                _ => activation::backward(&y, &dy, activation),
+                _ => match activation.bounds() {
+                    Some(_) => activation::backward(&y, &dy, activation),
+                    None => activation::backward(&x, &dy, activation),
+                },
             };
             vec![flat(&y), flat(&dx.unwrap())]
         }

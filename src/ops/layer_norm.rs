@@ -8,12 +8,7 @@ use super::norm::NormGrads;
 use super::{kernel, portable, shape};
 
 /// The meaning, in stock Candle operations.
-pub(super) fn portable(
-    x: &Tensor,
-    gamma: &Tensor,
-    beta: &Tensor,
-    epsilon: f64,
-) -> Result<Tensor> {
+pub(super) fn portable(x: &Tensor, gamma: &Tensor, beta: &Tensor, epsilon: f64) -> Result<Tensor> {
     let x = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
     let variance = x.sqr()?.mean_keepdim(D::Minus1)?;
     x.broadcast_div(&(variance + epsilon)?.sqrt()?)?

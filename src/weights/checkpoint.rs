@@ -129,7 +129,10 @@ impl<'a> Checkpoint<'a> {
 /// position embedding for pictures of another size.
 fn fits(name: &str, found: &[usize], dims: &[usize]) -> bool {
     let bare = |dims: &[usize]| {
-        let end = dims.iter().rposition(|&dim| dim != 1).map_or(0, |last| last + 1);
+        let end = dims
+            .iter()
+            .rposition(|&dim| dim != 1)
+            .map_or(0, |last| last + 1);
         dims[..end].to_vec()
     };
     if is_position(name) {

@@ -39,10 +39,7 @@ pub(super) fn fit(found: &Tensor, dims: &[usize]) -> Result<Tensor> {
         return found.narrow(1, 0, 1)?.contiguous();
     }
     let (Some((first, from)), &[height, width, channels]) = (grid(found.dims()), dims) else {
-        candle_core::bail!(
-            "position embeddings {:?} do not fit {dims:?}",
-            found.dims()
-        )
+        candle_core::bail!("position embeddings {:?} do not fit {dims:?}", found.dims())
     };
     let values: Vec<f32> = found.flatten_all()?.to_vec1()?;
     let values = &values[first * channels..];

@@ -41,7 +41,7 @@ fn build(
         ("conv1_pad".into(), Op::Pad(Padding::same(3))),
         ("conv1_conv".into(), net.conv(64, window(7, 2, 0))),
         ("conv1_bn".into(), net.norm()),
-        ("conv1_relu".into(), Op::Relu),
+        ("conv1_relu".into(), Op::RELU),
         ("pool1_pad".into(), Op::Pad(Padding::same(1))),
         (
             "pool1_pool".into(),
@@ -90,10 +90,10 @@ impl Net<'_> {
             [
                 (named("1_conv"), reduce),
                 (named("1_bn"), norm),
-                (named("1_relu"), Op::Relu),
+                (named("1_relu"), Op::RELU),
                 (named("2_conv"), self.conv(channels, window(3, filter, 1))),
                 (named("2_bn"), norm),
-                (named("2_relu"), Op::Relu),
+                (named("2_relu"), Op::RELU),
             ],
         )?;
         let expand = self.conv(wide, window(1, 1, 0));
@@ -113,7 +113,7 @@ impl Net<'_> {
             (input, x)
         };
         let sum = self.builder.add(&named("add"), Op::Add, &[past, x])?;
-        self.builder.add(&named("out"), Op::Relu, &[sum])
+        self.builder.add(&named("out"), Op::RELU, &[sum])
     }
 
     fn conv(&self, filters: usize, window: Window) -> Op {

@@ -58,7 +58,7 @@ fn build(builder: &mut GraphBuilder, convolutions: [usize; 5]) -> Result<(), Gra
                 bias: true,
             };
             builder.add(&name, op, &[builder.last()])?;
-            builder.join(&format!("{name}_relu"), Op::Relu)?;
+            builder.join(&format!("{name}_relu"), Op::RELU)?;
         }
         let pool = Op::MaxPool {
             window: window(2, 2, 0),
@@ -74,7 +74,7 @@ fn classify(builder: &mut GraphBuilder, classes: usize, _: Flavour) -> Result<()
     builder.add("flatten", Op::Flatten, &[builder.last()])?;
     for name in ["fc1", "fc2"] {
         builder.add(name, Op::Dense { units: HIDDEN }, &[builder.last()])?;
-        builder.join(&format!("{name}_relu"), Op::Relu)?;
+        builder.join(&format!("{name}_relu"), Op::RELU)?;
     }
     builder.add(
         "predictions",

@@ -3,13 +3,13 @@
 
 use candle_core::{Result, bail};
 
+use crate::activation::Activation;
 use crate::engine::forward;
 use crate::engine::memory::values;
 use crate::engine::params::Params;
 use crate::engine::tokens::TokenLayer;
 use crate::geometry::{Padding, Window};
 use crate::graph::{Graph, NodeId, Op, ParamKind, Shape};
-use crate::ops::activation::Activation;
 use crate::ops::kernel::{MapDims, PackedConv, PackedDepthwise};
 
 /// What one pass over memory computes.
@@ -202,7 +202,7 @@ impl<'a> Fuser<'a> {
                 } = window.padding.plus(padding);
                 let [height, width] = window.kernel;
                 let below = self.canonical(nodes[id].inputs[0]);
-                matches!(nodes[below].op, Op::Relu | Op::Relu6)
+                matches!(nodes[below].op, Op::RELU | Op::RELU6)
                     && top.max(bottom) < height
                     && left.max(right) < width
             }
@@ -240,8 +240,7 @@ impl<'a> Fuser<'a> {
             Op::BatchNorm { epsilon, .. } => affine = Some(self.batch_norm(root, epsilon)?),
             Op::LayerScale { .. } => affine = Some(self.batch_norm(root, 0.0)?),
             Op::Add => residual = Some(self.canonical(node.inputs[1])),
-            Op::Relu => activation = Activation::Relu,
-            Op::Relu6 => activation = Activation::Relu6,
+            Op::Activation(own) => activation = own,
             _ => {}
         }
         let mut output = root;
@@ -269,8 +268,7 @@ impl<'a> Fuser<'a> {
                     let mut others = reader.inputs.iter().map(|&id| self.canonical(id));
                     residual = others.find(|&id| id != output);
                 }
-                Op::Relu => activation = Activation::Relu,
-                Op::Relu6 => activation = Activation::Relu6,
+                Op::Activation(next) => activation = next,
                 _ => break,
             }
             done[next] = true;
@@ -363,7 +361,7 @@ impl<'a> Fuser<'a> {
             },
             Op::GlobalAvgPool => Kernel::GlobalAvg(self.map(input)?),
             Op::GlobalMaxPool => Kernel::GlobalMax(self.map(input)?),
-            Op::BatchNorm { .. } | Op::LayerScale { .. } | Op::Relu | Op::Relu6 | Op::Add => {
+            Op::BatchNorm { .. } | Op::LayerScale { .. } | Op::Activation(_) | Op::Add => {
                 let channels = node.shape.channels();
                 let affine = affine.unwrap_or_else(|| Affine::identity(channels));
                 Kernel::Affine {

@@ -2,19 +2,19 @@
 
 use candle_core::{Result, Tensor, bail};
 
+use super::Gradients;
 use super::plan::Plan;
 use super::portable::Tape;
-use super::{Gradients, activation};
 use crate::engine::forward;
 use crate::engine::params::Params;
 use crate::geometry::Window;
 use crate::graph::{Graph, NodeId, Op, ParamKind, Shape};
 use crate::ops::{KernelGrads, Needs};
-use crate::ops::{attention, layer_norm, tokens};
 use crate::ops::{
     activation as activations, concat, conv, dense, depthwise, dropout, elementwise, norm, pool,
     window_pool,
 };
+use crate::ops::{attention, layer_norm, tokens};
 
 /// Gradients to every trained parameter.
 pub(super) fn run(
@@ -119,10 +119,12 @@ impl Pass<'_> {
                 self.accumulate_if_any(input, needed.then_some(dx))
             }
             _ if !needed && !matches!(node.op, Op::Add | Op::Concat) => Ok(()),
-            Op::Relu | Op::Relu6 => {
-                let y = self.value(id)?;
-                let activation = activation(&node.op).unwrap_or_default();
-                let dx = activations::backward(y, dy, activation)?;
+            Op::Activation(activation) => {
+                let of = self.value(match activation.bounds() {
+                    Some(_) => id,
+                    None => input,
+                })?;
+                let dx = activations::backward(of, dy, activation)?;
                 self.accumulate(input, dx)
             }
             Op::Add => {

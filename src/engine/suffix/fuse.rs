@@ -2,11 +2,10 @@
 //! them, batch norms with stored statistics into the one before them, residual additions and
 //! activations to its end.
 
-use super::activation;
 use super::plan::Plan;
+use crate::activation::Activation;
 use crate::geometry::Window;
 use crate::graph::{Graph, NodeId, Op};
-use crate::ops::activation::Activation;
 
 /// Some nodes as one layer.
 #[derive(Debug)]
@@ -108,7 +107,10 @@ impl<'a> Fuser<'a> {
             window,
             norm: None,
             residual: None,
-            activation: activation(&node.op).unwrap_or_default(),
+            activation: match node.op {
+                Op::Activation(activation) => activation,
+                _ => Activation::Linear,
+            },
             input,
             inputs: node.inputs.iter().map(|&id| self.canonical(id)).collect(),
             output: root,
@@ -141,8 +143,9 @@ impl<'a> Fuser<'a> {
                         break;
                     }
                 }
-                Op::Relu | Op::Relu6 => {
-                    layer.activation = activation(&nodes[reader].op).unwrap_or_default();
+                // The gradient of a curve needs its input, which fused would not be kept.
+                Op::Activation(activation) if activation.bounds().is_some() => {
+                    layer.activation = activation;
                 }
                 _ => break,
             }

@@ -4,12 +4,13 @@ use super::fuse::{Fuser, Layer};
 use super::kernels::KernelSpec;
 use super::plan::Plan;
 use super::program::{
-    Buffer, Channels, Join, NormSpec, Pass, Place, Pool, Room, Slot, Stage, TokenSpec, place, stages,
+    Buffer, Channels, Join, NormSpec, Pass, Place, Pool, Room, Slot, Stage, TokenSpec, place,
+    stages,
 };
+use crate::activation::Activation;
 use crate::engine::tokens::TokenLayer;
 use crate::graph::{Graph, NodeId, Op, ParamKind, Shape};
 use crate::ops::Needs;
-use crate::ops::activation::Activation;
 use crate::ops::kernel::MapDims;
 
 /// A training step, ready to run but for the values of its parameters.
@@ -223,7 +224,7 @@ impl Lowering<'_> {
             | Op::LayerNorm { .. }
             | Op::PositionEmbedding
             | Op::TakeClassToken => Part::Other,
-            Op::Add | Op::Relu | Op::Relu6 | Op::Flatten | Op::Input => {
+            Op::Add | Op::Activation(_) | Op::Flatten | Op::Input => {
                 self.passes.push(Pass::Activate {
                     x,
                     residual,
@@ -329,7 +330,10 @@ impl Lowering<'_> {
         };
         if layer.activation != Activation::Linear {
             self.passes.push(Pass::ActivateGrad {
-                y: self.value(layer.output),
+                of: self.value(match layer.activation.bounds() {
+                    Some(_) => layer.output,
+                    None => layer.input,
+                }),
                 activation: layer.activation,
                 dy,
             });
@@ -415,7 +419,7 @@ impl Lowering<'_> {
                 self.passes.push(Pass::GlobalMaxGrad { dims, x, dy, dx });
                 self.give(input, dx);
             }
-            (_, Op::Add | Op::Relu | Op::Relu6) if needed => {
+            (_, Op::Add | Op::Activation(_)) if needed => {
                 let shared = layer.residual.is_some_and(|id| self.plan.gradient[id]);
                 match self.gradients[input] {
                     None if shared => {

@@ -91,11 +91,14 @@ impl Plan {
                 | Op::BatchNorm { .. }
                 | Op::MaxPool { .. }
                 | Op::GlobalMaxPool => plan.keep[nodes[id].inputs[0]] = true,
-                Op::Relu | Op::Relu6 => plan.keep[id] = true,
                 Op::ClassToken
                 | Op::DropClassToken
                 | Op::PositionEmbedding
                 | Op::TakeClassToken => {}
+                Op::Activation(activation) => match activation.bounds() {
+                    Some(_) => plan.keep[id] = true,
+                    None => plan.keep[nodes[id].inputs[0]] = true,
+                },
                 Op::Input
                 | Op::Pad(_)
                 | Op::Add

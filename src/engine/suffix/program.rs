@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
+use crate::activation::Activation;
 use crate::engine::tokens::TokenLayer;
 use crate::geometry::{Padding, Window};
 use crate::graph::NodeId;
-use crate::ops::activation::Activation;
 use crate::ops::kernel::MapDims;
 
 /// Position of a buffer in [`Program::places`].
@@ -65,8 +65,9 @@ pub(super) enum Pass {
         activation: Activation,
         y: Buffer,
     },
+    /// `of` is the output of a clamp, the input of a curve.
     ActivateGrad {
-        y: Buffer,
+        of: Buffer,
         activation: Activation,
         dy: Buffer,
     },
@@ -196,7 +197,7 @@ impl Pass {
             Self::NormGrad { x, dy, dx, .. }
             | Self::PoolGrad { x, dy, dx, .. }
             | Self::GlobalMaxGrad { x, dy, dx, .. } => (Some(dx), [Some(x), Some(dy)]),
-            Self::ActivateGrad { y, dy, .. } => (Some(dy), [Some(y), None]),
+            Self::ActivateGrad { of, dy, .. } => (Some(dy), [Some(of), None]),
             Self::Dropout { x, y, .. }
             | Self::Pad { x, y, .. }
             | Self::Place { x, y, .. }

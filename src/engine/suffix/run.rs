@@ -205,7 +205,9 @@ impl Compiled {
             .collect::<Result<_>>()?;
         let scratch = kernels.iter().zip(specs);
         let scratch = scratch.map(|(kernel, spec)| kernel.scratch(spec));
-        let scratch = scratch.chain(tokens.iter().map(|spec| spec.layer.scratch())).max();
+        let scratch = scratch
+            .chain(tokens.iter().map(|spec| spec.layer.scratch()))
+            .max();
         let mask = |&id: &usize| {
             let node = &graph.nodes()[id];
             let rate = match node.op {
@@ -379,8 +381,8 @@ impl Compiled {
                 let residual = residual.map(|residual| memory.read(residual));
                 kernel::activate(memory.read(x), residual, activation, y);
             }),
-            Pass::ActivateGrad { y, activation, dy } => memory.write(dy, |memory, dy| {
-                kernel::mask_gradient(memory.read(y), activation, dy);
+            Pass::ActivateGrad { of, activation, dy } => memory.write(dy, |memory, dy| {
+                kernel::activate_grad(memory.read(of), activation, dy);
             }),
             Pass::Dropout { mask, x, y } => memory.write(y, |memory, y| {
                 let first = group.start * (y.len() / pictures);

@@ -2,8 +2,9 @@
 //! bits depend neither on the tile it falls into nor on how rows are shared out to threads.
 
 use super::Epilogue;
+use super::curve::{clamp, curve};
 use super::simd::{Baseline, Isa, Job, Vector, dispatch};
-use crate::ops::activation::Activation;
+use crate::activation::Activation;
 
 /// Column widths of tiles, widest first; a matrix is cut greedily into panels of these.
 const WIDTHS: [usize; 4] = [32, 16, 8, 1];
@@ -344,13 +345,18 @@ impl Job for Product<'_> {
                         bias: offset(bias, column),
                         residual: offset(residual, at),
                         accumulate: self.epilogue.accumulate,
-                        bounds: self.epilogue.activation.bounds(),
+                        bounds: clamp(self.epilogue.activation),
                     };
                     // SAFETY: `check` compared all extents, and rows and columns stay inside them.
                     unsafe { I::tile(width, height, &tile) };
                     row += height;
                 }
             }
+            // SAFETY: `check` compared the length of y; its tiles are done.
+            let done = unsafe {
+                std::slice::from_raw_parts_mut(y.add(start * self.columns), rows * self.columns)
+            };
+            curve(self.epilogue.activation, done);
         }
     }
 }
@@ -549,7 +555,7 @@ impl Job for TransposedProduct<'_> {
                             bias: std::ptr::null(),
                             residual: std::ptr::null(),
                             accumulate: self.accumulate || start > 0,
-                            bounds: Activation::Linear.bounds(),
+                            bounds: clamp(Activation::Linear),
                         };
                         // SAFETY: the lengths were compared before, and the panels hold `depth`
                         // lines.

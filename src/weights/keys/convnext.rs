@@ -18,9 +18,7 @@ pub(super) fn key(naming: Naming, layer: &str, variable: &str) -> Option<String>
         let layer = layer.strip_prefix("convnext_")?.split_once('_')?.1;
         match layer.split_once('_').unwrap_or((layer, "")) {
             ("stem", "") => (if timm { "stem.0" } else { "features.0.0" }).to_owned(),
-            ("stem", "layernorm") => {
-                (if timm { "stem.1" } else { "features.0.1" }).to_owned()
-            }
+            ("stem", "layernorm") => (if timm { "stem.1" } else { "features.0.1" }).to_owned(),
             ("downsampling", place) => {
                 let (part, index) = place.split_once('_')?;
                 let index: usize = index.parse().ok()?;
