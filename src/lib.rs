@@ -11,12 +11,13 @@
 //! | [`train`] | phases, loop, optimizers, schedules, metrics; never prints, opens no file |
 //! | [`data`], [`engine`], [`run`], [`report`] | pictures to batches; graph and parameters to tensors; the run directory; rows to PNG |
 //! | [`graph`] (with [`zoo`]), [`ops`], [`weights`] | architectures as data; operations with gradients; files to named tensors |
-//! | [`config`], [`records`], [`geometry`], [`rng`], [`fsx`] | no Candle here |
+//! | [`config`], [`records`], [`geometry`], [`rng`], [`fsx`], [`allocator`] | no Candle here |
 //!
 //! Invariants: only [`run`] writes under a run directory; only the printer of [`commands`] writes
 //! to the terminal; only [`rng`] makes randomness; [`report`] works from CSV and JSON alone; the
 //! configuration is read once and never mutated; a module gets its own section of it.
 
+pub mod allocator;
 pub mod cli;
 pub mod commands;
 pub mod config;
