@@ -25,9 +25,6 @@ use xp::train::feed::{Feed, Pass, TensorBatch};
 use xp::train::optimizer::Optimizer;
 use xp::train::phase::LossPlan;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 const BATCH: usize = 32;

@@ -151,6 +151,22 @@ pub fn replace_dir<E: From<FsError>>(
     Ok(())
 }
 
+/// Makes the folder `target` another name of the files of `source`, as one transaction like
+/// [`replace_dir`]. Files that are only ever replaced as wholes may be shared so; where the file
+/// system has no hard links they are copied.
+pub fn link_dir(source: &Path, target: &Path) -> Result<(), FsError> {
+    replace_dir(target, |staged| {
+        for entry in fs::read_dir(source).map_err(FsError::at("read", source))? {
+            let entry = entry.map_err(FsError::at("read", source))?;
+            let (from, to) = (entry.path(), staged.join(entry.file_name()));
+            fs::hard_link(&from, &to)
+                .or_else(|_| fs::copy(&from, &to).map(|_| ()))
+                .map_err(FsError::at("copy", &from))?;
+        }
+        Ok(())
+    })
+}
+
 /// Where a whole copy of a replaced folder lies now: in place, or aside if the writer was killed
 /// (or is just now) between its two renames.
 pub fn whole_dir(target: &Path) -> PathBuf {
@@ -332,6 +348,20 @@ mod tests {
         replace_dir(&target, fill("4")).unwrap();
         assert_eq!(content(), "4");
         assert_eq!(names(folder.path()), ["last"]);
+    }
+
+    #[test]
+    fn a_linked_folder_keeps_what_its_source_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let [last, best] = ["last", "best"].map(|name| folder.path().join(name));
+        for text in ["1", "2"] {
+            replace_dir(&last, fill(text)).unwrap();
+            link_dir(&last, &best).unwrap();
+        }
+        replace_dir(&last, fill("3")).unwrap();
+        assert_eq!(read_text(&best.join("file")).unwrap(), "2");
+        assert_eq!(read_text(&last.join("file")).unwrap(), "3");
+        assert_eq!(names(folder.path()), ["best", "last"]);
     }
 
     #[test]

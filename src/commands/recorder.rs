@@ -1,10 +1,12 @@
 //! The observer of `xp run`: shows progress and keeps the run directory up to date.
 
+use std::time::{Duration, Instant};
+
 use super::progress::Progress;
 use crate::engine::params::Params;
 use crate::records::MetricsRow;
 use crate::report;
-use crate::run::{BestMetrics, Checkpoint, ManifestWriter, MetricsWriter, RunDir, Slot, Tensors};
+use crate::run::{BestMetrics, Checkpoint, ManifestWriter, MetricsWriter, RunDir, Tensors};
 use crate::train::observer::{
     EpochEnded, FeatureProgress, FeaturesReady, Observer, ObserverError, PhaseStarted, StepTaken,
 };
@@ -19,7 +21,12 @@ pub struct Recorder<'a> {
     rows: Vec<MetricsRow>,
     best_epoch: Option<usize>,
     title: String,
+    /// When the curves were drawn last.
+    drawn: Option<Instant>,
 }
+
+/// Epochs on cached features take milliseconds, less than their picture.
+const REDRAW_AFTER: Duration = Duration::from_secs(1);
 
 impl<'a> Recorder<'a> {
     /// For a new run.
@@ -38,7 +45,18 @@ impl<'a> Recorder<'a> {
             rows: Vec::new(),
             best_epoch: None,
             title: title.to_owned(),
+            drawn: None,
         })
+    }
+
+    /// Draws the curves of all epochs so far.
+    pub fn draw_curves(&mut self) -> Result<(), ObserverError> {
+        if !self.rows.is_empty() {
+            let curves = report::curves(&self.rows, &self.title, self.best_epoch)?;
+            self.run.write_curves(&curves)?;
+        }
+        self.drawn = Some(Instant::now());
+        Ok(())
     }
 }
 
@@ -84,8 +102,12 @@ impl Observer for Recorder<'_> {
         if event.is_best {
             self.best_epoch = Some(event.row.epoch);
         }
-        let curves = report::curves(&self.rows, &self.title, self.best_epoch)?;
-        self.run.write_curves(&curves)?;
+        if self
+            .drawn
+            .is_none_or(|drawn| drawn.elapsed() >= REDRAW_AFTER)
+        {
+            self.draw_curves()?;
+        }
         // Before the first step there is no optimizer, and its part of the checkpoint is empty.
         let optimizer = event.optimizer.unwrap_or_default();
         let checkpoint = Checkpoint {
@@ -93,10 +115,7 @@ impl Observer for Recorder<'_> {
             optimizer: optimizer.tensors,
             state: serde_json::json!({ "progress": event.progress, "optimizer_step": optimizer.step }),
         };
-        self.run.write_checkpoint(Slot::Last, &checkpoint)?;
-        if event.is_best {
-            self.run.write_checkpoint(Slot::Best, &checkpoint)?;
-        }
+        self.run.write_checkpoint(&checkpoint, event.is_best)?;
         if event.is_best {
             let best = BestMetrics {
                 epoch: event.row.epoch,

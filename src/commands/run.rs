@@ -190,7 +190,10 @@ fn train(
         &feed,
         &mut bank,
         &mut recorder,
-    )?;
+    );
+    let drawn = recorder.draw_curves();
+    let fitted = fitted?;
+    drawn.map_err(FitError::from)?;
     let (best, row) = &fitted.best;
     run.write_model(&network::model_file(blueprint, best, &dataset.classes)?)?;
     let fitted_in = started.elapsed().as_secs_f64();

@@ -303,9 +303,15 @@ impl RunDir {
         write_csv(&self.predictions_csv(), &header, rows)
     }
 
-    /// Writes a checkpoint as one transaction.
-    pub fn write_checkpoint(&self, slot: Slot, checkpoint: &Checkpoint) -> Result<(), RunError> {
-        checkpoint.write(&self.checkpoint_dir(slot))
+    /// Writes the newest checkpoint as one transaction; if it is the best so far, it becomes that
+    /// one too.
+    pub fn write_checkpoint(&self, checkpoint: &Checkpoint, is_best: bool) -> Result<(), RunError> {
+        let last = self.checkpoint_dir(Slot::Last);
+        checkpoint.write(&last)?;
+        if is_best {
+            fsx::link_dir(&last, &self.checkpoint_dir(Slot::Best))?;
+        }
+        Ok(())
     }
 
     /// Reads and verifies a checkpoint.
