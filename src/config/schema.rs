@@ -220,6 +220,8 @@ pub enum NormalizeName {
     ZeroOne,
     /// ImageNet's mean and standard deviation.
     Imagenet,
+    /// Blue, green, red of 0 to 255 less their means over ImageNet: Keras' VGG and ResNet.
+    Caffe,
 }
 
 /// Per-channel mean and standard deviation of values in [0, 1].

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::error::WeightsError;
-use super::keys::{Naming, checkpoint_key};
+use super::keys::{Naming, checkpoint_key, flattened_channels};
 use super::positions;
 use super::source::unreadable;
 
@@ -91,7 +91,7 @@ impl<'a> Checkpoint<'a> {
                 key: key.clone(),
             })?;
         let found = view.shape().to_vec();
-        if !fits(name, &found, dims) {
+        if !fits(name, &found, dims, naming) {
             return Err(WeightsError::Shape {
                 path: self.path.into(),
                 name: name.into(),
@@ -120,29 +120,50 @@ impl<'a> Checkpoint<'a> {
             false if is_position(name) => positions::fit(&tensor, dims)?,
             false => tensor.reshape(dims)?,
         };
+        let tensor = match flattened_channels(family, naming, name) {
+            Some(channels) if dims.len() == 2 && dims[1].is_multiple_of(channels) => {
+                channels_last(&tensor, channels)?
+            }
+            _ => tensor,
+        };
         Ok(tensor.to_device(device)?)
     }
 }
 
 /// Whether a tensor of these dimensions can become the parameter: it has the same ones, but for
-/// ones at the end (a dense layer may be a 1x1 convolution, a scale `[channels, 1, 1]`), or it is a
-/// position embedding for pictures of another size.
-fn fits(name: &str, found: &[usize], dims: &[usize]) -> bool {
-    let bare = |dims: &[usize]| {
-        let end = dims
-            .iter()
-            .rposition(|&dim| dim != 1)
-            .map_or(0, |last| last + 1);
-        dims[..end].to_vec()
-    };
+/// ones at the end (a scale may be `[channels, 1, 1]`); other houses write some dense kernels as
+/// convolutions; a position embedding may be for pictures of another size.
+fn fits(name: &str, found: &[usize], dims: &[usize], naming: Naming) -> bool {
     if is_position(name) {
         return positions::fits(found, dims);
     }
-    bare(found) == bare(dims)
+    let bare = |dims: &[usize]| {
+        let last = dims.iter().rposition(|&dim| dim != 1);
+        dims[..last.map_or(0, |last| last + 1)].to_vec()
+    };
+    let as_convolution = |units: usize, features: usize| {
+        let product = found.iter().try_fold(1, |a: usize, &b| a.checked_mul(b));
+        found.len() == 4 && found[0] == units && product == units.checked_mul(features)
+    };
+    match *dims {
+        [units, features] if naming != Naming::Xp && as_convolution(units, features) => true,
+        _ => bare(found) == bare(dims),
+    }
 }
 
 fn is_position(name: &str) -> bool {
     name.ends_with("/position")
+}
+
+/// A dense kernel whose input was flattened channel, height, width, in the order height, width,
+/// channel.
+fn channels_last(kernel: &Tensor, channels: usize) -> candle_core::Result<Tensor> {
+    let (units, features) = kernel.dims2()?;
+    kernel
+        .reshape((units, channels, features / channels))?
+        .transpose(1, 2)?
+        .contiguous()?
+        .reshape((units, features))
 }
 
 #[derive(Deserialize)]
