@@ -22,13 +22,7 @@ pub fn run(args: &SummaryArgs, printer: &Printer) -> Result<(), Failure> {
         }
         of_config(Path::new(&args.target), &args.sets)?
     } else {
-        of_backbone(&args.target, named(flavour)).map_err(|error| {
-            let failure = Failure::new(Exit::Config, error.0.message);
-            match error.0.help {
-                Some(help) => failure.help(help),
-                None => failure,
-            }
-        })?
+        of_backbone(&args.target, named(flavour)).map_err(|error| Failure::from(error.0))?
     };
     if printer.json {
         let json = serde_json::to_string_pretty(&summary)

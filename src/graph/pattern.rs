@@ -22,6 +22,21 @@ pub(super) struct Choice<'a> {
     what: &'static str,
 }
 
+/// The layers that a pattern or index cites.
+pub(super) struct Cited {
+    /// Where it stands in the configuration.
+    pub(super) key: String,
+    /// The nodes of each layer; there is at least one.
+    pub(super) layers: Vec<Range<NodeId>>,
+}
+
+impl Cited {
+    /// All nodes.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = NodeId> {
+        self.layers.iter().cloned().flatten()
+    }
+}
+
 impl<'a> Choice<'a> {
     /// The layers of the backbone.
     pub(super) fn backbone(graph: &'a Graph) -> Self {
@@ -71,23 +86,19 @@ impl<'a> Choice<'a> {
         ))
     }
 
-    /// The nodes of the layers cited by each of several patterns or indices, with its key.
-    pub(super) fn cited(
-        &self,
-        layers: &Layers,
-        key: &str,
-    ) -> Result<Vec<(String, Vec<Range<NodeId>>)>, GraphError> {
+    /// What each of several patterns or indices cites.
+    pub(super) fn cited(&self, layers: &Layers, key: &str) -> Result<Vec<Cited>, GraphError> {
         let mut cited = Vec::new();
         for (position, layer) in layers.all().iter().enumerate() {
             let key = match layers {
                 Layers::One(_) => key.to_string(),
                 Layers::Many(_) => format!("{key}[{position}]"),
             };
-            let found = match layer {
+            let layers = match layer {
                 LayerRef::Name(pattern) => self.matching(pattern, &key, &[])?,
                 LayerRef::Index(index) => vec![self.at(*index, &key)?],
             };
-            cited.push((key, found));
+            cited.push(Cited { key, layers });
         }
         Ok(cited)
     }

@@ -27,11 +27,11 @@ impl Rates {
         let layers = Choice::all(graph);
         for (entry, multiplier) in phase.lr_multipliers.iter().enumerate() {
             let key = format!("phase[{index}].lr_multipliers[{entry}].layers");
-            for (key, found) in layers.cited(&multiplier.layers, &key)? {
+            for cited in layers.cited(&multiplier.layers, &key)? {
                 let trains = |id: NodeId| trainable.moves(graph, id);
-                if !found.iter().cloned().flatten().any(trains) {
+                if !cited.nodes().any(trains) {
                     return Err(GraphError::new(
-                        key,
+                        cited.key,
                         "this changes no learning rate: no layer that it matches trains in this \
                          phase",
                         "`xp summary CONFIG` lists what trains; match one of these layers, or \
@@ -39,8 +39,8 @@ impl Rates {
                             .to_string(),
                     ));
                 }
-                for range in found {
-                    nodes[range].fill(multiplier.multiplier);
+                for id in cited.nodes() {
+                    nodes[id] = multiplier.multiplier;
                 }
             }
         }

@@ -1,5 +1,6 @@
 //! Architectures: one file a family, as data on the layer graph, and the registry of them.
 
+pub mod imagenet;
 mod inception_v3;
 pub mod mobilenet_v2;
 mod parts;

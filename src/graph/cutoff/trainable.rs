@@ -184,22 +184,22 @@ fn frozen_but(
     key: &str,
 ) -> Result<Vec<bool>, GraphError> {
     let mut frozen = vec![true; graph.backbone_len()];
-    for (key, found) in Choice::backbone(graph).cited(layers, key)? {
+    for cited in Choice::backbone(graph).cited(layers, key)? {
         let held = |id: NodeId| {
             bn == Some(BatchNormMode::Frozen)
                 && matches!(graph.nodes()[id].op, Op::BatchNorm { .. })
         };
         let trains = |id: NodeId| can_train(graph, id) && !held(id);
-        if !found.iter().cloned().flatten().any(trains) {
+        if !cited.nodes().any(trains) {
             return Err(GraphError::new(
-                key,
+                cited.key,
                 "this trains nothing: the layers it matches have no parameters that train",
                 "match convolutions too, or set `freeze = \"all\"` to train the head alone"
                     .to_string(),
             ));
         }
-        for nodes in found {
-            frozen[nodes].fill(false);
+        for id in cited.nodes() {
+            frozen[id] = false;
         }
     }
     Ok(frozen)
