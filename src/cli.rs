@@ -13,6 +13,7 @@ Examples:
   xp run flowers.toml --set train.batch_size=16     the same with one value changed
   xp check configs/*.toml                           say what is wrong, touch nothing
   xp predict runs/RUN photos/ --top 3               classify pictures with the result
+  xp features mobilenet_v2 photos/ --out photos.npy embeddings by a published backbone
 
 XP_TRAIN__BATCH_SIZE=16 in the environment sets `train.batch_size`, too; --set goes before it.";
 
@@ -56,8 +57,12 @@ pub enum Command {
     Plot(PlotArgs),
     /// Evaluate a run's model on its data
     Evaluate(EvaluateArgs),
-    /// Classify pictures with a run's model
+    /// Classify pictures with a run's model, or with a backbone's own classifier
     Predict(PredictArgs),
+    /// Write a layer's output for pictures to a file
+    Features(FeaturesArgs),
+    /// List the backbones: parameters, costs, default weights and their licences
+    Models,
     /// Show and clear the features that runs keep on disk
     Cache(CacheArgs),
     /// Print shell completions
@@ -136,11 +141,14 @@ pub struct EvaluateArgs {
 /// Arguments of `xp predict`.
 #[derive(Debug, Args)]
 pub struct PredictArgs {
-    /// A run directory or a `model.safetensors`
+    /// A run directory, a `model.safetensors`, or the name of a backbone such as `mobilenet_v2`
     pub model: PathBuf,
     /// Pictures, or folders of pictures
     #[arg(required = true)]
     pub images: Vec<PathBuf>,
+    /// What a backbone's name leaves open.
+    #[command(flatten)]
+    pub backbone: BackboneArgs,
     /// How many classes to name for each picture
     #[arg(long, value_name = "N", default_value_t = 1,
           value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
@@ -148,6 +156,40 @@ pub struct PredictArgs {
     /// Answer in CSV
     #[arg(long, conflicts_with = "json")]
     pub csv: bool,
+}
+
+/// Weights and size of a backbone named on the command line.
+#[derive(Debug, Args)]
+pub struct BackboneArgs {
+    /// Of a backbone: its weights, a file or a hub id [default: see `xp models`]
+    #[arg(long, value_name = "SOURCE")]
+    pub weights: Option<String>,
+    /// Of a backbone: its width multiplier
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
+    pub width: f64,
+    /// Of a backbone: side of the pictures it sees, in pixels [default: see `xp models`]
+    #[arg(long, value_name = "PIXELS",
+          value_parser = RangedU64ValueParser::<u32>::new().range(8..=4096))]
+    pub size: Option<u32>,
+}
+
+/// Arguments of `xp features`.
+#[derive(Debug, Args)]
+pub struct FeaturesArgs {
+    /// The name of a backbone such as `mobilenet_v2`, a run directory or a `model.safetensors`
+    pub model: PathBuf,
+    /// Pictures, or folders of pictures
+    #[arg(required = true)]
+    pub images: Vec<PathBuf>,
+    /// What a backbone's name leaves open.
+    #[command(flatten)]
+    pub backbone: BackboneArgs,
+    /// Layer whose output to write [default: the pooled features below the classifier or head]
+    #[arg(long, value_name = "NAME")]
+    pub layer: Option<String>,
+    /// Where to write: `.safetensors`, `.npy` (paths in a `.txt` beside it) or `.csv`
+    #[arg(long, short, value_name = "FILE")]
+    pub out: PathBuf,
 }
 
 /// Arguments of `xp cache`.

@@ -1,10 +1,14 @@
 //! The one integration binary: users' behaviour, through the library and the command line.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "tests/backbones.rs"]
+mod backbones;
 #[path = "tests/config_errors.rs"]
 mod config_errors;
 #[path = "tests/config_layers.rs"]
 mod config_layers;
+#[path = "tests/config_phases.rs"]
+mod config_phases;
 #[path = "tests/data_errors.rs"]
 mod data_errors;
 #[path = "tests/experiments.rs"]
@@ -13,6 +17,8 @@ mod experiments;
 mod feature_cache;
 #[path = "tests/network_errors.rs"]
 mod network_errors;
+#[path = "tests/parity.rs"]
+mod parity;
 #[path = "tests/plot.rs"]
 mod plot;
 #[path = "tests/readme.rs"]

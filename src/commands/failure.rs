@@ -114,6 +114,16 @@ impl From<config::Report> for Failure {
     }
 }
 
+/// A name on the command line that stands for nothing; of a configuration, problems are located.
+impl From<config::Problem> for Failure {
+    fn from(problem: config::Problem) -> Self {
+        Self {
+            help: problem.help,
+            ..Self::new(Exit::Config, problem.message)
+        }
+    }
+}
+
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
         Self::new(Exit::Other, error)

@@ -7,10 +7,15 @@ pub mod completions;
 pub mod data;
 pub mod evaluate;
 pub mod failure;
+pub mod feature_file;
+pub mod features;
 pub mod logging;
+pub mod models;
 pub mod network;
+pub mod pictures;
 pub mod plot;
 pub mod predict;
+pub mod pretrained;
 pub mod printer;
 pub mod progress;
 pub mod recorder;
@@ -54,6 +59,8 @@ fn dispatch(command: &Command, printer: &Printer) -> Result<(), Failure> {
         Command::Plot(args) => plot::run(args, printer),
         Command::Evaluate(args) => evaluate::run(args, printer),
         Command::Predict(args) => predict::run(args, printer),
+        Command::Features(args) => features::run(args, printer),
+        Command::Models => models::run(printer),
         Command::Cache(args) => cache::run(args, printer),
         Command::Completions(args) => completions::run(args, printer),
         Command::Summary(args) => summary::run(args, printer),

@@ -1,86 +1,68 @@
-//! `xp predict RUN PICTURE...`: classes and probabilities of pictures.
+//! `xp predict RUN|BACKBONE PICTURE...`: classes and probabilities of pictures.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use candle_core::{Device, Tensor};
-use rayon::prelude::*;
-
+use super::pictures::{self, BATCH};
+use super::pretrained::{self, Pretrained, Target};
 use super::restored::Restored;
-use super::{Exit, Failure, Printer};
+use super::{Failure, Printer};
 use crate::cli::PredictArgs;
-use crate::data;
+use crate::data::Framing;
+use crate::data::preprocess::Preprocess;
+use crate::engine::prefix::Prefix;
 use crate::ops::loss;
-
-const BATCH: usize = 32;
+use crate::zoo::imagenet;
 
 /// Runs the command.
 pub fn run(args: &PredictArgs, printer: &Printer) -> Result<(), Failure> {
-    let model = Restored::open(&args.model)?;
-    let paths = pictures(&args.images)?;
-    let top = args.top.min(model.classes.len());
+    let classifier = Classifier::open(args, printer)?;
+    let paths = pictures::named(&args.images)?;
+    let top = args.top.min(classifier.classes.len());
     let mut output = Output::new(args, printer, top);
-    let mut failed = 0;
-    for paths in paths.chunks(BATCH) {
-        let decoded: Vec<_> = paths
-            .par_iter()
-            .map(|path| data::load_picture(path, &model.preprocess))
-            .collect();
-        let mut pixels = Vec::new();
-        let mut good = Vec::new();
-        for (path, picture) in paths.iter().zip(decoded) {
-            match picture {
-                Ok(values) => {
-                    pixels.extend(values);
-                    good.push(path);
-                }
-                Err(error) => {
-                    failed += 1;
-                    printer.warning(error.to_string());
-                }
-            }
+    let seen = (&classifier.preprocess, classifier.framing);
+    let failed = pictures::in_batches(&paths, BATCH, seen, printer, |paths, pictures| {
+        let logits = classifier.network.run(&[pictures])?.swap_remove(0);
+        for (path, probabilities) in paths.iter().zip(loss::probabilities(&logits)?) {
+            output.picture(path, &ranked(&classifier.classes, &probabilities, top));
         }
-        for (path, probabilities) in good.iter().zip(classify(&model, pixels, good.len())?) {
-            output.picture(path, &ranked(&model.classes, &probabilities, top));
-        }
-    }
+        Ok(())
+    })?;
     output.finish();
-    match failed {
-        0 => Ok(()),
-        _ => Err(Failure::new(
-            Exit::Data,
-            format!("{failed} of {} pictures could not be read", paths.len()),
-        )),
-    }
+    pictures::check_failed(failed, paths.len())
 }
 
-/// The pictures named, and those in the folders named, sorted within each folder.
-fn pictures(arguments: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
-    let mut paths = Vec::new();
-    for argument in arguments {
-        if argument.is_dir() {
-            let found = data::folder(argument)?;
-            if found.is_empty() {
-                return Err(Failure::new(
-                    Exit::Data,
-                    format!("the folder `{}` holds no pictures", argument.display()),
-                ));
+/// What answers: a trained model, or a backbone with the classifier that it was published with.
+struct Classifier {
+    classes: Vec<String>,
+    preprocess: Preprocess,
+    framing: Framing,
+    network: Prefix,
+}
+
+impl Classifier {
+    fn open(args: &PredictArgs, printer: &Printer) -> Result<Self, Failure> {
+        match Target::of(&args.model)? {
+            Target::Model(path) => {
+                pretrained::check_no_flags(&args.backbone)?;
+                let model = Restored::open(path)?;
+                Ok(Self {
+                    classes: model.classes,
+                    preprocess: model.preprocess,
+                    framing: Framing::Resized,
+                    network: model.network,
+                })
             }
-            paths.extend(found);
-        } else {
-            paths.push(argument.clone());
+            Target::Backbone(family) => {
+                let net = Pretrained::classifier(family, &args.backbone, printer)?;
+                Ok(Self {
+                    classes: imagenet::classes(),
+                    preprocess: net.preprocess,
+                    framing: net.framing,
+                    network: Prefix::compile(&net.graph, &net.params, &[0], &[net.output])?,
+                })
+            }
         }
     }
-    Ok(paths)
-}
-
-fn classify(model: &Restored, pixels: Vec<f32>, count: usize) -> Result<Vec<Vec<f32>>, Failure> {
-    if count == 0 {
-        return Ok(Vec::new());
-    }
-    let [height, width] = model.preprocess.image_size.map(|side| side as usize);
-    let images = Tensor::from_vec(pixels, (count, height, width, 3), &Device::Cpu)?;
-    let logits = model.network.run(&[images])?.swap_remove(0);
-    Ok(loss::probabilities(&logits)?)
 }
 
 /// The `top` most probable classes, most probable first; equals in label order.

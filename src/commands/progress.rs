@@ -1,5 +1,5 @@
-//! Progress of a training run and of downloads: a bar with loss, accuracy, pictures a second and time left on a
-//! terminal, one plain line an epoch elsewhere.
+//! Progress of a training run, of downloads and of pictures: a bar with loss, accuracy, pictures a
+//! second and time left on a terminal, one plain line an epoch elsewhere.
 
 use std::time::Duration;
 
@@ -162,6 +162,44 @@ impl<'a> DownloadProgress<'a> {
             let size = HumanBytes(state.total);
             self.printer
                 .note(format!("downloading {} ({size})", self.what));
+        }
+    }
+
+    /// Takes the bar away.
+    pub fn clear(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// Shows how many of a command's pictures are done: a bar on a terminal, nothing elsewhere.
+#[derive(Debug)]
+pub struct PictureProgress {
+    bar: Option<ProgressBar>,
+}
+
+impl PictureProgress {
+    /// For so many pictures.
+    pub fn new(printer: &Printer, total: usize) -> Self {
+        let bar = || new_bar(total as u64, "{bar:24} {pos}/{len} pictures  eta {eta}");
+        Self {
+            bar: printer.interactive().then(bar),
+        }
+    }
+
+    /// So many more are done.
+    pub fn add(&mut self, pictures: usize) {
+        if let Some(bar) = &self.bar {
+            bar.inc(pictures as u64);
+        }
+    }
+
+    /// Does something that prints, with the bar out of the way.
+    pub fn hide<T>(&mut self, print: impl FnOnce() -> T) -> T {
+        match &self.bar {
+            Some(bar) => bar.suspend(print),
+            None => print(),
         }
     }
 

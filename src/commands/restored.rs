@@ -23,6 +23,10 @@ pub struct Restored {
     pub preprocess: Preprocess,
     /// The configuration that it was trained with.
     pub experiment: Experiment,
+    /// Backbone and head.
+    pub graph: Graph,
+    /// Their parameters.
+    pub params: Params,
     /// From pictures `[batch, height, width, 3]` to logits `[batch, outputs]`.
     pub network: Prefix,
     /// Number of logits.
@@ -86,6 +90,8 @@ impl Restored {
             classes: file.classes,
             preprocess,
             experiment,
+            graph,
+            params,
             network,
             outputs,
         })

@@ -5,9 +5,9 @@ use std::path::Path;
 use super::{Exit, Failure, Printer};
 use crate::cli::SummaryArgs;
 use crate::config::{self, Experiment, Flavour, Problem};
-use crate::graph::cutoff::Trainable;
 use crate::graph::summary::Summary;
 use crate::graph::{Graph, GraphError};
+use crate::train::phase::plan_phases;
 use crate::weights;
 use crate::zoo::registry;
 
@@ -22,13 +22,7 @@ pub fn run(args: &SummaryArgs, printer: &Printer) -> Result<(), Failure> {
         }
         of_config(Path::new(&args.target), &args.sets)?
     } else {
-        of_backbone(&args.target, named(flavour)).map_err(|error| {
-            let failure = Failure::new(Exit::Config, error.0.message);
-            match error.0.help {
-                Some(help) => failure.help(help),
-                None => failure,
-            }
-        })?
+        of_backbone(&args.target, named(flavour)).map_err(|error| Failure::from(error.0))?
     };
     if printer.json {
         let json = serde_json::to_string_pretty(&summary)
@@ -58,18 +52,13 @@ fn of_experiment(experiment: &Experiment) -> Result<Summary, Vec<Problem>> {
         .image_size
         .map_or([family.default_size; 2], |size| size.height_width());
     let graph = Graph::build(model, size, flavour(experiment)).map_err(|error| vec![error.0])?;
-    let mut phases = Vec::new();
-    let mut problems = Vec::new();
-    for (index, phase) in experiment.phase.iter().enumerate() {
-        match Trainable::resolve(&graph, phase, index) {
-            Ok(trainable) => phases.push((phase.name.clone(), trainable)),
-            Err(error) => problems.push(error.0),
-        }
-    }
-    match problems.is_empty() {
-        true => Ok(Summary::new(&graph, &phases)),
-        false => Err(problems),
-    }
+    // What batch norm does in a phase changes nothing here, so neither does where weights come from.
+    let plans = plan_phases(&graph, &experiment.phase, true)?;
+    let (phases, rates): (Vec<_>, Vec<_>) = plans
+        .into_iter()
+        .map(|plan| ((plan.name, plan.trainable), plan.rates))
+        .unzip();
+    Ok(Summary::new(&graph, &phases).with_rates(&graph, &rates))
 }
 
 /// The table needs no weights, so weights that are not at hand are no obstacle.

@@ -12,6 +12,7 @@ mod sources;
 mod suggest;
 mod validate;
 mod validate_head;
+mod validate_phase;
 mod words;
 
 pub use crate::activation::Activation;

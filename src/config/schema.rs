@@ -508,6 +508,14 @@ pub struct PhaseConfig {
     /// or a negative index (`-3` trains the last three).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub freeze_before: Option<LayerRef>,
+    /// Freeze so many stages of the backbone, counted from the picture; negative: all but the last
+    /// so many (`-1` trains the last stage). A stage begins where the map shrinks, or with a block
+    /// of tokens; `xp summary` lists them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub freeze_stages: Option<i64>,
+    /// The only backbone layers that train: a name pattern, an index, or a list of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub train_only: Option<Layers>,
     /// Passes over the training pictures.
     #[schemars(range(min = 1, max = 100_000))]
     pub epochs: usize,
@@ -516,10 +524,24 @@ pub struct PhaseConfig {
     /// How the learning rate changes.
     #[serde(default)]
     pub schedule: ScheduleConfig,
-    /// Batch norm of trainable backbone layers: `eval` keeps the stored statistics, `train` uses
-    /// the batch's and updates them. Default: `eval`, or `train` for `weights = "none"`.
+    /// Batch norm of trainable backbone layers: `eval` trains scale and offset on the stored
+    /// statistics, `train` uses the batch's statistics and updates the stored ones, `frozen` leaves
+    /// batch norm as it is, scale and offset too. Default: `eval`, or `train` for
+    /// `weights = "none"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bn: Option<BatchNormMode>,
+    /// Learning rates that fall with depth: the head trains at the full rate, the last stage of the
+    /// backbone at this times it, the one below at this squared, and so on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lr_decay: Option<LrDecay>,
+    /// Multipliers of the learning rate by layer, of backbone or head. Where several match a layer,
+    /// the last one counts; `lr_decay` multiplies it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lr_multipliers: Vec<LrMultiplier>,
+    /// What the optimizer's `weight_decay` spares. Default: everything but kernels, as timm does:
+    /// pulling biases, scales and offsets towards 0 regularises nothing.
+    #[serde(default)]
+    pub weight_decay_exempt: DecayExempt,
 }
 
 /// Which backbone layers do not train.
@@ -542,14 +564,109 @@ pub enum LayerRef {
     Name(String),
 }
 
+/// Layers by name pattern or index.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Layers {
+    /// One pattern or index.
+    One(LayerRef),
+    /// Several.
+    Many(Vec<LayerRef>),
+}
+
+impl Layers {
+    /// The patterns and indices.
+    pub fn all(&self) -> &[LayerRef] {
+        match self {
+            Self::One(layer) => std::slice::from_ref(layer),
+            Self::Many(layers) => layers,
+        }
+    }
+}
+
+/// `lr_decay = 0.9`, or `{ factor = 0.9, per = "layer" }`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum LrDecay {
+    /// Per stage.
+    PerStage(#[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0))] f64),
+    /// Per stage or per layer.
+    Per(LrDecayPer),
+}
+
+impl LrDecay {
+    /// Factor from one step of depth to the next.
+    pub fn factor(self) -> f64 {
+        match self {
+            Self::PerStage(factor) => factor,
+            Self::Per(decay) => decay.factor,
+        }
+    }
+
+    /// What one step of depth is.
+    pub fn unit(self) -> DecayUnit {
+        match self {
+            Self::PerStage(_) => DecayUnit::Stage,
+            Self::Per(decay) => decay.per,
+        }
+    }
+}
+
+/// A decay with its unit.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LrDecayPer {
+    /// Factor from one step of depth to the next.
+    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0))]
+    pub factor: f64,
+    /// What one step of depth is.
+    #[serde(default)]
+    pub per: DecayUnit,
+}
+
+/// Steps of depth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DecayUnit {
+    /// A stage of the backbone; with tokens a block.
+    #[default]
+    Stage,
+    /// A layer with a kernel, with the norms behind it.
+    Layer,
+}
+
+/// `{ layers = "block_1*", multiplier = 0.1 }`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LrMultiplier {
+    /// A name pattern, an index, or a list of them.
+    pub layers: Layers,
+    /// What the learning rate of these layers is multiplied with.
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    pub multiplier: f64,
+}
+
+/// What weight decay spares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DecayExempt {
+    /// Everything but kernels: biases, scales and offsets of norms (timm).
+    #[default]
+    BiasAndNorm,
+    /// Nothing: every parameter decays (PyTorch's optimizers as they come).
+    None,
+}
+
 /// How batch norm of trainable backbone layers behaves in training.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BatchNormMode {
-    /// Stored statistics, in training too.
+    /// Stored statistics, in training too; scale and offset train.
     Eval,
     /// The batch's statistics; the stored ones follow them.
     Train,
+    /// Stored statistics; scale and offset do not train either.
+    Frozen,
 }
 
 /// `optimizer = { kind = "adam", lr = 1e-3 }`. Formulas are PyTorch's.
@@ -653,6 +770,26 @@ impl OptimizerConfig {
             | Self::Adam { lr, .. }
             | Self::Adamw { lr, .. } => lr,
         }
+    }
+
+    /// L2 penalty or decoupled weight decay.
+    pub fn weight_decay(&self) -> f64 {
+        match *self {
+            Self::Sgd { weight_decay, .. }
+            | Self::Rmsprop { weight_decay, .. }
+            | Self::Adam { weight_decay, .. }
+            | Self::Adamw { weight_decay, .. } => weight_decay,
+        }
+    }
+
+    /// The same without weight decay.
+    pub fn without_weight_decay(mut self) -> Self {
+        let (Self::Sgd { weight_decay, .. }
+        | Self::Rmsprop { weight_decay, .. }
+        | Self::Adam { weight_decay, .. }
+        | Self::Adamw { weight_decay, .. }) = &mut self;
+        *weight_decay = 0.0;
+        self
     }
 }
 

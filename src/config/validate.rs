@@ -115,7 +115,12 @@ impl Findings {
         self.push(Severity::Error, key.into(), message.into(), help);
     }
 
-    fn warning(&mut self, key: impl Into<String>, message: impl Into<String>, help: &str) {
+    pub(super) fn warning(
+        &mut self,
+        key: impl Into<String>,
+        message: impl Into<String>,
+        help: &str,
+    ) {
         self.push(Severity::Warning, key.into(), message.into(), help);
     }
 
@@ -169,7 +174,7 @@ impl Findings {
         }
     }
 
-    fn name(&mut self, key: impl Into<String>, name: &str) {
+    pub(super) fn name(&mut self, key: impl Into<String>, name: &str) {
         let key = key.into();
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
         if name.is_empty() {
@@ -327,141 +332,6 @@ impl Findings {
         let key = "train.early_stopping";
         if no_validation(&experiment.data.split) && given(key) {
             self.error(key, needs_validation(key), GIVE_VALIDATION);
-        }
-    }
-
-    fn phases(&mut self, experiment: &Experiment) {
-        let phases = &experiment.phase;
-        if phases.is_empty() {
-            let help = "add one: `[[phase]]` with `name`, `epochs` and `optimizer`";
-            self.error(
-                "phase",
-                "there is no phase, so nothing would be trained",
-                help,
-            );
-        }
-        for (index, phase) in phases.iter().enumerate() {
-            let at = format!("phase[{index}]");
-            self.name(format!("{at}.name"), &phase.name);
-            if let Some(first) = phases[..index].iter().position(|p| p.name == phase.name) {
-                let message = format!("`{at}` has the same name as `phase[{first}]`");
-                let help = "logs and plots tell phases by their names";
-                self.error(format!("{at}.name"), message, help);
-            }
-            self.freezing(&at, phase);
-            self.steps(&at, phase);
-        }
-        let random = experiment.model.weights.as_deref() == Some("none");
-        let frozen = |phase: &PhaseConfig| phase.freeze == Some(Freeze::One("all".into()));
-        if random && !phases.is_empty() && phases.iter().all(frozen) {
-            let message = "the backbone is random and never trained";
-            let help = "name pretrained weights, or add a phase that trains the backbone";
-            self.warning("model.weights", message, help);
-        }
-    }
-
-    fn freezing(&mut self, at: &str, phase: &PhaseConfig) {
-        let key = format!("{at}.freeze");
-        if phase.freeze.is_some() && phase.freeze_before.is_some() {
-            let message = format!("`{at}` has both `freeze` and `freeze_before`");
-            self.error(format!("{at}.freeze_before"), message, "keep one of them");
-        }
-        match &phase.freeze {
-            Some(Freeze::Many(patterns)) if patterns.is_empty() => {
-                self.error(
-                    &key,
-                    format!("`{key}` is empty"),
-                    "write `\"none\"` to freeze nothing",
-                );
-            }
-            Some(Freeze::Many(patterns)) => {
-                for (index, pattern) in patterns.iter().enumerate() {
-                    let key = format!("{key}[{index}]");
-                    if pattern == "all" || pattern == "none" {
-                        let message = format!("`\"{pattern}\"` stands alone");
-                        self.error(key, message, &format!("write `freeze = \"{pattern}\"`"));
-                    } else if pattern.is_empty() {
-                        self.error(
-                            &key,
-                            format!("`{key}` is empty"),
-                            "name a layer or a pattern",
-                        );
-                    }
-                }
-            }
-            Some(Freeze::One(pattern)) if pattern.is_empty() => {
-                self.error(
-                    &key,
-                    format!("`{key}` is empty"),
-                    "write `\"none\"` to freeze nothing",
-                );
-            }
-            _ => {}
-        }
-        match &phase.freeze_before {
-            Some(LayerRef::Name(name)) if name.is_empty() => {
-                let key = format!("{at}.freeze_before");
-                self.error(
-                    &key,
-                    format!("`{key}` is empty"),
-                    "name a layer of `xp summary`",
-                );
-            }
-            Some(LayerRef::Index(0)) => {
-                let key = format!("{at}.freeze_before");
-                let message = format!("`{key}` is 0, which freezes nothing");
-                self.error(
-                    &key,
-                    message,
-                    "write `freeze = \"none\"` to train all layers",
-                );
-            }
-            _ => {}
-        }
-        if phase.bn == Some(BatchNormMode::Train) && phase.freeze == Some(Freeze::One("all".into()))
-        {
-            let key = format!("{at}.bn");
-            let message = format!("`{key}` has no effect: no backbone layer trains in this phase");
-            self.warning(key, message, "take it out, or freeze less");
-        }
-    }
-
-    fn steps(&mut self, at: &str, phase: &PhaseConfig) {
-        if let OptimizerConfig::Sgd {
-            momentum,
-            nesterov: true,
-            ..
-        } = phase.optimizer
-            && momentum == 0.0
-        {
-            let key = format!("{at}.optimizer.nesterov");
-            self.error(
-                key,
-                "`nesterov` needs momentum",
-                "set `momentum`, for example 0.9",
-            );
-        }
-        let (ScheduleConfig::Constant { warmup_epochs }
-        | ScheduleConfig::Cosine { warmup_epochs, .. }
-        | ScheduleConfig::Linear { warmup_epochs, .. }
-        | ScheduleConfig::Step { warmup_epochs, .. }) = phase.schedule;
-        if warmup_epochs > phase.epochs as f64 {
-            let key = format!("{at}.schedule.warmup_epochs");
-            let message = format!(
-                "the warm-up ({warmup_epochs} epochs) is longer than the phase ({})",
-                phase.epochs
-            );
-            self.error(key, message, "shorten it, or give the phase more epochs");
-        }
-        if let ScheduleConfig::Step { every_epochs, .. } = phase.schedule
-            && every_epochs >= phase.epochs
-        {
-            let key = format!("{at}.schedule.every_epochs");
-            let message = format!(
-                "the rate never steps: the phase has {} epochs",
-                phase.epochs
-            );
-            self.warning(key, message, "step earlier, or take the schedule out");
         }
     }
 }

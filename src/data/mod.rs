@@ -6,6 +6,7 @@ pub mod decode;
 mod duplicates;
 mod error;
 mod folders;
+pub mod framing;
 pub mod generate;
 mod kept;
 mod listing;
@@ -26,6 +27,7 @@ use std::sync::Arc;
 pub use augment::Augment;
 pub use batches::{Batch, Loader, PictureCache};
 pub use error::DataError;
+pub use framing::Framing;
 pub use kept::{Keep, ScanOptions};
 pub use preprocess::Preprocess;
 
@@ -525,7 +527,11 @@ pub fn folder(path: &Path) -> Result<Vec<PathBuf>, DataError> {
 }
 
 /// One picture as the network sees it in evaluation: `[height, width, 3]`.
-pub fn load_picture(path: &Path, preprocess: &Preprocess) -> Result<Vec<f32>, DataError> {
+pub fn load_picture(
+    path: &Path,
+    preprocess: &Preprocess,
+    framing: Framing,
+) -> Result<Vec<f32>, DataError> {
     preprocess.check()?;
     let unusable = |reason: String| DataError::Picture {
         path: path.display().to_string(),
@@ -533,13 +539,8 @@ pub fn load_picture(path: &Path, preprocess: &Preprocess) -> Result<Vec<f32>, Da
     };
     let bytes = std::fs::read(path).map_err(|error| unusable(error.to_string()))?;
     let picture = decode_guarded(&bytes).map_err(|flaw| unusable(flaw.to_string()))?;
-    let resized = preprocess::Resizer::default().resize(
-        picture,
-        preprocess.resized(),
-        preprocess.interpolation,
-    );
     let mut values = vec![0.0; preprocess.values()];
-    let view = augment::View::centre(preprocess).take(preprocess, &resized);
-    preprocess::Scale::new(preprocess).apply(&view, &mut values);
+    let seen = framing.frame(picture, preprocess);
+    preprocess::Scale::new(preprocess).apply(&seen, &mut values);
     Ok(values)
 }

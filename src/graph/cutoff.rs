@@ -1,176 +1,14 @@
 //! Which layers train, which are frozen, and where the line between them runs.
 
-use globset::{Glob, GlobMatcher};
+mod trainable;
 
-use super::build::{Graph, GraphError};
-use super::nearest::did_you_mean;
-use super::node::{NodeId, Op, Part};
-use crate::config::{Freeze, LayerRef, PhaseConfig};
+pub use trainable::Trainable;
+
+use super::build::Graph;
+use super::node::{NodeId, Op};
 
 /// Most frozen nodes in a row that the suffix computes again so that less has to be stored.
 const MOST_AGAIN: usize = 4;
-
-/// For every node, whether its parameters train in a phase. Head nodes always do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Trainable {
-    nodes: Vec<bool>,
-}
-
-impl Trainable {
-    /// Resolves `freeze` / `freeze_before` of a phase; `index` is the phase's position, for
-    /// errors. With neither, everything trains.
-    pub fn resolve(graph: &Graph, phase: &PhaseConfig, index: usize) -> Result<Self, GraphError> {
-        let key = |name: &str| format!("phase[{index}].{name}");
-        let frozen = match (&phase.freeze, &phase.freeze_before) {
-            (Some(_), Some(_)) => {
-                return Err(GraphError::new(
-                    key("freeze_before"),
-                    "a phase takes either `freeze` or `freeze_before`",
-                    "remove one of the two".to_string(),
-                ));
-            }
-            (None, None) => vec![false; graph.backbone_len()],
-            (Some(freeze), None) => frozen_by_pattern(graph, freeze, &key("freeze"))?,
-            (None, Some(layer)) => frozen_before(graph, layer, &key("freeze_before"))?,
-        };
-        let nodes = graph
-            .nodes()
-            .iter()
-            .enumerate()
-            .map(|(id, node)| node.part == Part::Head || !frozen[id])
-            .collect();
-        Ok(Self { nodes })
-    }
-
-    /// Whether the node's parameters train.
-    pub fn node(&self, id: NodeId) -> bool {
-        self.nodes[id]
-    }
-}
-
-fn frozen_by_pattern(graph: &Graph, freeze: &Freeze, key: &str) -> Result<Vec<bool>, GraphError> {
-    let patterns = match freeze {
-        Freeze::One(word) if word == "all" => return Ok(vec![true; graph.backbone_len()]),
-        Freeze::One(word) if word == "none" => return Ok(vec![false; graph.backbone_len()]),
-        Freeze::One(pattern) => std::slice::from_ref(pattern),
-        Freeze::Many(patterns) => patterns,
-    };
-    let layers = graph.backbone_layers();
-    let mut frozen = vec![false; graph.backbone_len()];
-    for (position, pattern) in patterns.iter().enumerate() {
-        let key = match freeze {
-            Freeze::One(_) => key.to_string(),
-            Freeze::Many(_) => format!("{key}[{position}]"),
-        };
-        let matcher = matcher(pattern, &key)?;
-        let mut matches = 0;
-        for (name, nodes) in graph.backbone_names().zip(&layers) {
-            if matcher.is_match(name) {
-                frozen[nodes.clone()].fill(true);
-                matches += 1;
-            }
-        }
-        if matches == 0 {
-            let plain = pattern.replace(['*', '?', '[', ']', '{', '}'], "");
-            let known = ["all", "none"].into_iter().chain(graph.backbone_names());
-            return Err(GraphError::new(
-                key,
-                format!("no backbone layer matches `{pattern}`"),
-                did_you_mean(&plain, known)
-                    .or_else(|| Some("`xp summary` lists the layers".into())),
-            ));
-        }
-    }
-    freezes_something(graph, &frozen, || {
-        GraphError::new(
-            key,
-            "this freezes nothing: the layers it matches have no parameters",
-            "match convolutions or batch norms too, or set `freeze = \"none\"`".to_string(),
-        )
-    })?;
-    Ok(frozen)
-}
-
-fn matcher(pattern: &str, key: &str) -> Result<GlobMatcher, GraphError> {
-    Glob::new(pattern)
-        .map(|glob| glob.compile_matcher())
-        .map_err(|error| {
-            GraphError::new(
-                key,
-                format!("`{pattern}` is no pattern: {}", error.kind()),
-                "`*` stands for any characters, `?` for one, `[ab]` for a or b".to_string(),
-            )
-        })
-}
-
-fn frozen_before(graph: &Graph, layer: &LayerRef, key: &str) -> Result<Vec<bool>, GraphError> {
-    let starts = graph.backbone_layers();
-    let layers = starts.len();
-    let cutoff = match layer {
-        LayerRef::Name(name) => graph
-            .backbone_names()
-            .position(|known| known == name)
-            .ok_or_else(|| {
-                let head = graph.find(name).is_some();
-                GraphError::new(
-                    key,
-                    match head {
-                        true => format!("`{name}` is a layer of the head, which always trains"),
-                        false => format!("the backbone has no layer `{name}`"),
-                    },
-                    match head {
-                        true => Some("set `freeze = \"all\"` to freeze the whole backbone".into()),
-                        false => did_you_mean(name, graph.backbone_names())
-                            .or_else(|| Some("`xp summary` lists the layers".into())),
-                    },
-                )
-            })?,
-        LayerRef::Index(index) => {
-            let from_start = if *index < 0 {
-                index.saturating_add(layers as i64)
-            } else {
-                *index
-            };
-            usize::try_from(from_start)
-                .ok()
-                .filter(|&cutoff| cutoff < layers)
-                .ok_or_else(|| {
-                    GraphError::new(
-                        key,
-                        format!("the backbone has {layers} layers, so {index} is out of range"),
-                        format!(
-                            "give an index from 1 to {}, or from -{} to -1; \
-                             `freeze = \"all\"` freezes the whole backbone",
-                            layers - 1,
-                            layers - 1
-                        ),
-                    )
-                })?
-        }
-    };
-    let first = starts[cutoff].start;
-    let frozen: Vec<bool> = (0..graph.backbone_len()).map(|id| id < first).collect();
-    freezes_something(graph, &frozen, || {
-        GraphError::new(
-            key,
-            "this freezes nothing: no layer before it has parameters",
-            "set `freeze = \"none\"` to train the whole backbone".to_string(),
-        )
-    })?;
-    Ok(frozen)
-}
-
-fn freezes_something(
-    graph: &Graph,
-    frozen: &[bool],
-    otherwise: impl FnOnce() -> GraphError,
-) -> Result<(), GraphError> {
-    let any = frozen
-        .iter()
-        .enumerate()
-        .any(|(id, &frozen)| frozen && !graph.params(id).is_empty());
-    if any { Ok(()) } else { Err(otherwise()) }
-}
 
 /// The line between the frozen prefix and the trainable suffix of one phase.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -296,7 +134,7 @@ pub fn nodes_between(graph: &Graph, stored: &[NodeId], outputs: &[NodeId]) -> Ve
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Flavour, ModelConfig};
+    use crate::config::{Flavour, ModelConfig, PhaseConfig};
 
     fn model(text: &str) -> ModelConfig {
         toml::from_str(&format!("backbone = \"mobilenet_v2\"\n{text}")).unwrap()
@@ -319,13 +157,6 @@ mod tests {
             .iter()
             .map(|&id| graph.nodes()[id].name.clone())
             .collect()
-    }
-
-    fn problem(freezing: &str) -> crate::config::Problem {
-        let graph = graph("head = [{ dense = 1 }]");
-        Trainable::resolve(&graph, &phase(freezing), 1)
-            .unwrap_err()
-            .0
     }
 
     #[test]
@@ -410,109 +241,6 @@ mod tests {
                     "cutoff {cutoff} computes {again} nodes again"
                 );
             }
-        }
-    }
-
-    #[test]
-    fn negative_indices_count_from_the_end_of_the_backbone() {
-        let graph = graph("head = [{ dense = 1 }]");
-        let by_index = Trainable::resolve(&graph, &phase("freeze_before = -3"), 0).unwrap();
-        let by_name = Trainable::resolve(&graph, &phase("freeze_before = \"Conv_1\""), 0).unwrap();
-        assert_eq!(by_index, by_name);
-        assert!(by_index.node(graph.output()));
-    }
-
-    #[test]
-    fn impossible_cutoffs_are_problems() {
-        for (freezing, key, message, help) in [
-            (
-                "freeze_before = 0",
-                "phase[1].freeze_before",
-                "freezes nothing",
-                "freeze = \"none\"",
-            ),
-            (
-                "freeze_before = 2",
-                "phase[1].freeze_before",
-                "freezes nothing",
-                "freeze = \"none\"",
-            ),
-            (
-                "freeze_before = -155",
-                "phase[1].freeze_before",
-                "freezes nothing",
-                "none",
-            ),
-            (
-                "freeze_before = 155",
-                "phase[1].freeze_before",
-                "out of range",
-                "freeze = \"all\"",
-            ),
-            (
-                "freeze_before = -156",
-                "phase[1].freeze_before",
-                "out of range",
-                "-154 to -1",
-            ),
-            (
-                "freeze_before = \"block_11_expand_bm\"",
-                "phase[1].freeze_before",
-                "no layer `block_11_expand_bm`",
-                "did you mean `block_11_expand_BN`",
-            ),
-            (
-                "freeze_before = \"dense\"",
-                "phase[1].freeze_before",
-                "head",
-                "freeze = \"all\"",
-            ),
-            (
-                "freeze = \"al\"",
-                "phase[1].freeze",
-                "matches `al`",
-                "`all`",
-            ),
-            (
-                "freeze = \"blok_1*\"",
-                "phase[1].freeze",
-                "matches `blok_1*`",
-                "`block_1_",
-            ),
-            (
-                "freeze = \"*_relu\"",
-                "phase[1].freeze",
-                "freezes nothing",
-                "none",
-            ),
-            (
-                "freeze = [\"Conv*\", \"x*\"]",
-                "phase[1].freeze[1]",
-                "matches `x*`",
-                "xp summary",
-            ),
-            (
-                "freeze = \"block_[\"",
-                "phase[1].freeze",
-                "is no pattern",
-                "`*`",
-            ),
-            (
-                "freeze = \"all\"\nfreeze_before = 3",
-                "phase[1].freeze_before",
-                "either",
-                "remove",
-            ),
-        ] {
-            let found = problem(freezing);
-            assert_eq!(found.key, key, "{freezing}");
-            assert!(
-                found.message.contains(message),
-                "{freezing}: {}",
-                found.message
-            );
-            let offered = found.help.unwrap_or_default();
-            assert!(offered.contains(help), "{freezing}: {offered}");
         }
     }
 }

@@ -34,7 +34,7 @@ impl Graph {
     }
 
     /// The node whose output is that of the named layer.
-    pub(super) fn layer_end(&self, name: &str) -> Option<NodeId> {
+    pub fn layer_end(&self, name: &str) -> Option<NodeId> {
         let named = |nodes: &Range<NodeId>| self.nodes()[nodes.start].name == name;
         self.layers()
             .into_iter()

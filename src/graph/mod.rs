@@ -1,11 +1,15 @@
 //! The layer graph: a backbone and its head as one ordered list of named nodes.
 
 pub mod build;
+mod cost;
 pub mod cutoff;
 mod head;
 mod layers;
 pub mod nearest;
 pub mod node;
+mod pattern;
+pub mod rates;
+pub mod stages;
 pub mod summary;
 
 pub use build::{Graph, GraphBuilder, GraphError};

@@ -7,9 +7,10 @@ use serde::Serialize;
 use super::build::Graph;
 use super::cutoff::{Frontier, Trainable};
 use super::node::{NodeId, ParamSpec, Shape};
+use super::rates::Rates;
 
 /// What `xp summary` says.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Summary {
     /// All layers, in order; a layer's position is its index.
     pub layers: Vec<Layer>,
@@ -19,12 +20,16 @@ pub struct Summary {
     pub parameters: usize,
     /// Number of statistics, which no optimizer moves.
     pub statistics: usize,
+    /// Multiply-adds of one picture.
+    pub multiply_adds: u64,
+    /// Stages of the backbone, from the picture on.
+    pub stages: Vec<Stage>,
     /// What each phase trains.
     pub phases: Vec<Phase>,
 }
 
 /// A line of the table.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Layer {
     /// What `freeze_before` may cite.
     pub index: usize,
@@ -38,6 +43,17 @@ pub struct Layer {
     pub parameters: usize,
     /// For each phase, whether any of them trains.
     pub trains: Vec<bool>,
+    /// For each phase, what its learning rate is multiplied with here.
+    pub lr_multipliers: Vec<f64>,
+}
+
+/// A stage of the backbone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Stage {
+    /// Name of its first layer.
+    pub first: String,
+    /// Name of its last layer.
+    pub last: String,
 }
 
 /// Totals of a phase.
@@ -75,12 +91,22 @@ impl Summary {
                 .filter(|spec| !spec.kind.trains())
                 .map(|spec| spec.elements())
                 .sum(),
+            multiply_adds: graph.multiply_adds(),
+            stages: stages(graph),
             phases: phases
                 .iter()
                 .map(|(name, trainable)| phase(graph, name, trainable, parameters))
                 .collect(),
             layers,
         }
+    }
+
+    /// Adds the multipliers of the learning rate of each phase.
+    pub fn with_rates(mut self, graph: &Graph, rates: &[Rates]) -> Self {
+        for (layer, nodes) in self.layers.iter_mut().zip(graph.layers()) {
+            layer.lr_multipliers = rates.iter().map(|rates| rates.node(nodes.start)).collect();
+        }
+        self
     }
 
     /// The table as text, with thousands separators and a column a phase.
@@ -92,12 +118,18 @@ impl Summary {
         let rows: Vec<Vec<String>> = self.layers.iter().map(row).collect();
         let mut text = table(&header, &rows, self.backbone_layers);
         let total = |what: &str, figure: usize, more: &str| {
-            format!("{what:<24}{:>12}{more}\n", thousands(figure))
+            format!("{what:<24}{:>14}{more}\n", thousands(figure))
         };
         text += &total("parameters", self.parameters, "");
         if self.phases.is_empty() {
             text += &total("  that can train", self.parameters - self.statistics, "");
             text += &total("  statistics", self.statistics, "");
+        }
+        let multiply_adds = usize::try_from(self.multiply_adds).unwrap_or(usize::MAX);
+        text += &total("multiply-adds", multiply_adds, " a picture");
+        text += "\nstages\n";
+        for (index, stage) in self.stages.iter().enumerate() {
+            text += &format!("  {index:>2}  {} to {}\n", stage.first, stage.last);
         }
         for phase in &self.phases {
             text += &format!("\nphase {}\n", phase.name);
@@ -136,7 +168,25 @@ fn layer(
             .iter()
             .map(|(_, trainable)| can_train && trainable.node(nodes.start))
             .collect(),
+        lr_multipliers: vec![1.0; phases.len()],
     }
+}
+
+fn stages(graph: &Graph) -> Vec<Stage> {
+    let layers = graph.backbone_layers();
+    let first_of = |id: NodeId| graph.nodes()[id].name.clone();
+    graph
+        .stages()
+        .into_iter()
+        .map(|stage| Stage {
+            first: first_of(stage.nodes.start),
+            last: layers
+                .iter()
+                .rev()
+                .find(|layer| layer.start < stage.nodes.end)
+                .map_or_else(String::new, |layer| first_of(layer.start)),
+        })
+        .collect()
 }
 
 fn phase(graph: &Graph, name: &str, trainable: &Trainable, parameters: usize) -> Phase {
@@ -171,15 +221,22 @@ fn row(layer: &Layer) -> Vec<String> {
             parameters => thousands(parameters),
         },
     ];
-    row.extend(layer.trains.iter().map(|&trains| {
+    let multipliers = layer.lr_multipliers.iter().copied();
+    row.extend(layer.trains.iter().zip(multipliers).map(|(&trains, by)| {
         match (layer.parameters, trains) {
-            (0, _) => "",
-            (_, true) => "trains",
-            (_, false) => "frozen",
+            (0, _) => String::new(),
+            (_, true) if by != 1.0 => format!("trains x {}", short(by)),
+            (_, true) => "trains".into(),
+            (_, false) => "frozen".into(),
         }
-        .to_string()
     }));
     row
+}
+
+/// Up to four digits that count: `0.25`, `0.002824`.
+fn short(figure: f64) -> String {
+    let exact: f64 = format!("{figure:.3e}").parse().unwrap_or(figure);
+    exact.to_string()
 }
 
 /// Columns as wide as their widest cell, figures to the right, rules around the backbone.
@@ -389,6 +446,31 @@ mod tests {
             .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
             .collect();
         lines.join("\n")
+    }
+
+    #[test]
+    fn multipliers_stand_where_they_are_not_1() {
+        let graph = tutorial();
+        let phase =
+            phase("freeze_before = \"Conv_1\"\nlr_decay = { factor = 0.3, per = \"layer\" }");
+        let trainable = Trainable::resolve(&graph, &phase, 0).unwrap();
+        let rates = Rates::resolve(&graph, &phase, 0, &trainable).unwrap();
+        let summary = Summary::new(&graph, &[("fine".to_string(), trainable)]);
+        let text = squeezed(&summary.with_rates(&graph, &[rates]).text());
+        for line in [
+            "151 block_16_project_BN BatchNormalization 5 x 5 x 320 1,280 frozen",
+            "152 Conv_1 Conv2D 5 x 5 x 1280 409,600 trains x 0.3",
+            "157 dense Dense 1 1,281 trains",
+            "4 block_13_expand to out_relu",
+        ] {
+            assert!(
+                text.lines().any(|it| it == line),
+                "no line\n{line}\nin\n{text}"
+            );
+        }
+        assert_eq!(short(0.9f64.powi(13)), "0.2542");
+        assert_eq!(short(0.5), "0.5");
+        assert_eq!(short(10.0), "10");
     }
 
     #[test]

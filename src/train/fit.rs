@@ -122,7 +122,8 @@ impl Fit<'_> {
         let suffix = Suffix::new(graph.clone(), &phase.trainable, &phase.frontier, phase.bn);
         self.updated_statistics = suffix.updated_statistics();
         self.checked = false;
-        let mut optimizer = Optimizer::new(&phase.optimizer, suffix.trained());
+        let members = phase.members(graph, suffix.trained());
+        let mut optimizer = Optimizer::of(&phase.optimizer, members);
         let values = suffix
             .trained()
             .iter()

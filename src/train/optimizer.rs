@@ -44,10 +44,23 @@ pub struct OptimizerState {
     pub tensors: IndexMap<String, Tensor>,
 }
 
-/// The moments of one parameter.
+/// A parameter that an optimizer moves, and how it differs from the others.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Member {
+    /// Name of the parameter.
+    pub name: String,
+    /// What the learning rate is multiplied with.
+    pub lr_multiplier: f64,
+    /// Whether weight decay applies.
+    pub weight_decay: bool,
+}
+
+/// A member and its moments.
 #[derive(Debug)]
 struct Slot {
     name: String,
+    lr_multiplier: f64,
+    weight_decay: bool,
     dims: Vec<usize>,
     moments: Moments,
 }
@@ -69,10 +82,23 @@ pub struct Optimizer {
 }
 
 impl Optimizer {
-    /// An optimizer of the parameters `names`, before its first step.
+    /// An optimizer of the parameters `names`, all alike, before its first step.
     pub fn new(config: &OptimizerConfig, names: &[String]) -> Self {
-        let slots = names.iter().map(|name| Slot {
+        let members = names.iter().map(|name| Member {
             name: name.clone(),
+            lr_multiplier: 1.0,
+            weight_decay: true,
+        });
+        Self::of(config, members.collect())
+    }
+
+    /// An optimizer of parameters with learning rates and weight decay of their own, before its
+    /// first step; PyTorch's parameter groups.
+    pub fn of(config: &OptimizerConfig, members: Vec<Member>) -> Self {
+        let slots = members.into_iter().map(|member| Slot {
+            name: member.name,
+            lr_multiplier: member.lr_multiplier,
+            weight_decay: member.weight_decay,
             dims: Vec::new(),
             moments: Moments::Fresh,
         });
@@ -83,7 +109,7 @@ impl Optimizer {
         }
     }
 
-    /// One step with the learning rate `lr`. Every parameter must have a gradient of its own
+    /// One step with the learning rate `lr`, times each member's multiplier. Every parameter must have a gradient of its own
     /// dimensions, f32, on its device; otherwise nothing is changed and an error names it.
     pub fn step(
         &mut self,
@@ -109,7 +135,12 @@ impl Optimizer {
             slot.check(value.dims())?;
             inputs.push((value, gradient.contiguous()?));
         }
-        let rule = Rule::new(&self.config, lr, self.step + 1);
+        let step = self.step + 1;
+        let rules: Vec<Rule> = self
+            .slots
+            .iter()
+            .map(|slot| slot.rule(&self.config, lr, step))
+            .collect();
         for (slot, (value, _)) in self.slots.iter_mut().zip(&inputs) {
             slot.prepare(value, kinds)?;
         }
@@ -117,9 +148,9 @@ impl Optimizer {
             .iter()
             .all(|(value, _)| matches!(value.device(), Device::Cpu));
         let updated = if host {
-            step_host(&rule, &mut self.slots, &inputs)?
+            step_host(&rules, &mut self.slots, &inputs)?
         } else {
-            step_device(&rule, &mut self.slots, &inputs)?
+            step_device(&rules, &mut self.slots, &inputs)?
         };
         for (slot, value) in self.slots.iter().zip(updated) {
             params.set(&slot.name, value)?;
@@ -192,6 +223,15 @@ impl Optimizer {
 }
 
 impl Slot {
+    /// The rule for step number `step`, counted from 1, with the learning rate `lr`.
+    fn rule(&self, config: &OptimizerConfig, lr: f64, step: u64) -> Rule {
+        let config = match self.weight_decay {
+            true => *config,
+            false => config.without_weight_decay(),
+        };
+        Rule::new(&config, lr * self.lr_multiplier, step)
+    }
+
     /// Whether moments restored earlier fit the parameter.
     fn check(&self, dims: &[usize]) -> Result<()> {
         if !matches!(self.moments, Moments::Fresh) && self.dims != dims {
@@ -250,13 +290,18 @@ impl Moments {
 
 /// A chunk of one parameter with its gradient, moments and room for its new value.
 struct Task<'a> {
+    rule: &'a Rule,
     value: &'a [f32],
     gradient: &'a [f32],
     moments: [&'a mut [f32]; MAX_MOMENTS],
     updated: &'a mut [f32],
 }
 
-fn step_host(rule: &Rule, slots: &mut [Slot], inputs: &[(Tensor, Tensor)]) -> Result<Vec<Tensor>> {
+fn step_host(
+    rules: &[Rule],
+    slots: &mut [Slot],
+    inputs: &[(Tensor, Tensor)],
+) -> Result<Vec<Tensor>> {
     let mut updated: Vec<Vec<f32>> = inputs
         .iter()
         .map(|(value, _)| vec![0.0; value.elem_count()])
@@ -266,7 +311,8 @@ fn step_host(rule: &Rule, slots: &mut [Slot], inputs: &[(Tensor, Tensor)]) -> Re
         .map(|(value, gradient)| (value.storage_and_layout(), gradient.storage_and_layout()))
         .collect();
     let mut tasks = Vec::new();
-    for ((slot, updated), (value, gradient)) in slots.iter_mut().zip(&mut updated).zip(&guards) {
+    let slots = slots.iter_mut().zip(rules);
+    for (((slot, rule), updated), (value, gradient)) in slots.zip(&mut updated).zip(&guards) {
         let value = host_slice(&value.0, value.1)?;
         let gradient = host_slice(&gradient.0, gradient.1)?;
         let mut moments: [_; MAX_MOMENTS] = Default::default();
@@ -284,6 +330,7 @@ fn step_host(rule: &Rule, slots: &mut [Slot], inputs: &[(Tensor, Tensor)]) -> Re
                 .each_mut()
                 .map(|chunks| chunks.as_mut().and_then(Iterator::next).unwrap_or_default());
             tasks.push(Task {
+                rule,
                 value,
                 gradient,
                 moments,
@@ -291,9 +338,10 @@ fn step_host(rule: &Rule, slots: &mut [Slot], inputs: &[(Tensor, Tensor)]) -> Re
             });
         }
     }
-    tasks
-        .into_par_iter()
-        .for_each(|task| rule.apply(task.value, task.gradient, task.moments, task.updated));
+    tasks.into_par_iter().for_each(|task| {
+        let Task { rule, value, .. } = task;
+        rule.apply(value, task.gradient, task.moments, task.updated);
+    });
     inputs
         .iter()
         .zip(updated)
@@ -312,19 +360,22 @@ fn host_slice<'a>(storage: &'a Storage, layout: &candle_core::Layout) -> Result<
 }
 
 fn step_device(
-    rule: &Rule,
+    rules: &[Rule],
     slots: &mut [Slot],
     inputs: &[(Tensor, Tensor)],
 ) -> Result<Vec<Tensor>> {
     slots
         .iter_mut()
+        .zip(rules)
         .zip(inputs)
-        .map(|(slot, (value, gradient))| match &mut slot.moments {
-            Moments::Device(moments) => rule.apply_tensors(value, gradient, moments),
-            Moments::Host(_) | Moments::Fresh => {
-                bail!("`{}` lies on another device than the rest", slot.name)
-            }
-        })
+        .map(
+            |((slot, rule), (value, gradient))| match &mut slot.moments {
+                Moments::Device(moments) => rule.apply_tensors(value, gradient, moments),
+                Moments::Host(_) | Moments::Fresh => {
+                    bail!("`{}` lies on another device than the rest", slot.name)
+                }
+            },
+        )
         .collect()
 }
 

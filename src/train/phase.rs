@@ -1,14 +1,17 @@
 //! The plan: every phase resolved against the graph before any data is read.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
+use super::optimizer::Member;
 use crate::config::{
-    BatchNormMode, ClassWeightRule, ClassWeights, EarlyStopping, Loss, Monitor, OptimizerConfig,
-    PhaseConfig, Problem, ScheduleConfig, TrainConfig,
+    BatchNormMode, ClassWeightRule, ClassWeights, DecayExempt, EarlyStopping, Loss, Monitor,
+    OptimizerConfig, PhaseConfig, Problem, ScheduleConfig, TrainConfig,
 };
 use crate::engine::suffix::Suffix;
-use crate::graph::Graph;
 use crate::graph::cutoff::{Frontier, Trainable};
+use crate::graph::rates::Rates;
+use crate::graph::{Graph, ParamKind};
 
 /// One phase, resolved.
 #[derive(Debug, Clone)]
@@ -27,6 +30,30 @@ pub struct PhasePlan {
     pub optimizer: OptimizerConfig,
     /// How the learning rate changes.
     pub schedule: ScheduleConfig,
+    /// Multipliers of the learning rate.
+    pub rates: Rates,
+    /// What weight decay spares.
+    pub weight_decay_exempt: DecayExempt,
+}
+
+impl PhasePlan {
+    /// The trained parameters as the optimizer takes them, in graph order.
+    pub fn members(&self, graph: &Graph, trained: &[String]) -> Vec<Member> {
+        let trained: HashSet<&str> = trained.iter().map(String::as_str).collect();
+        let specs = (0..graph.nodes().len())
+            .flat_map(|id| graph.params(id).into_iter().map(move |spec| (id, spec)));
+        specs
+            .filter(|(_, spec)| trained.contains(spec.name.as_str()))
+            .map(|(id, spec)| Member {
+                lr_multiplier: self.rates.node(id),
+                weight_decay: match self.weight_decay_exempt {
+                    DecayExempt::BiasAndNorm => spec.kind == ParamKind::Kernel,
+                    DecayExempt::None => true,
+                },
+                name: spec.name,
+            })
+            .collect()
+    }
 }
 
 /// Resolves all phases; reports all problems at once. `pretrained` decides the default of `bn`.
@@ -38,8 +65,12 @@ pub fn plan_phases(
     let mut plans = Vec::with_capacity(phases.len());
     let mut problems = Vec::new();
     for (index, phase) in phases.iter().enumerate() {
-        match Trainable::resolve(graph, phase, index) {
-            Ok(trainable) => plans.push(PhasePlan {
+        let resolved = Trainable::resolve(graph, phase, index).and_then(|trainable| {
+            let rates = Rates::resolve(graph, phase, index, &trainable)?;
+            Ok((trainable, rates))
+        });
+        match resolved {
+            Ok((trainable, rates)) => plans.push(PhasePlan {
                 name: phase.name.clone(),
                 frontier: Frontier::find(graph, &trainable),
                 trainable,
@@ -47,6 +78,8 @@ pub fn plan_phases(
                 epochs: phase.epochs,
                 optimizer: phase.optimizer,
                 schedule: phase.schedule,
+                rates,
+                weight_decay_exempt: phase.weight_decay_exempt,
             }),
             Err(error) => problems.push(error.0),
         }
@@ -224,9 +257,44 @@ pub struct Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Flavour;
 
     fn names(count: usize) -> Vec<String> {
         (0..count).map(|i| format!("class_{i}")).collect()
+    }
+
+    #[test]
+    fn weight_decay_spares_all_but_kernels_and_rates_follow_layers() {
+        let model = "backbone = \"mobilenet_v2\"\nhead = [\"batch_norm\", { dense = 2 }]";
+        let model = toml::from_str(model).unwrap();
+        let graph = Arc::new(Graph::build(&model, [32, 32], Flavour::Torch).unwrap());
+        let members = |more: &str| {
+            let optimizer = "optimizer = { kind = \"adamw\", lr = 0.1 }";
+            let text = format!("name = \"p\"\nepochs = 1\n{optimizer}\nlr_decay = 0.5\n{more}");
+            let phase: PhaseConfig = toml::from_str(&text).unwrap();
+            let plan = plan_phases(&graph, &[phase], true).unwrap().remove(0);
+            let suffix = Suffix::new(graph.clone(), &plan.trainable, &plan.frontier, plan.bn);
+            let members = plan.members(&graph, suffix.trained());
+            assert!(members.iter().map(|it| &it.name).eq(suffix.trained()));
+            let show = |it: Member| (it.name, it.lr_multiplier, it.weight_decay);
+            members.into_iter().map(show).collect::<Vec<_>>()
+        };
+        let of = |name: &str, rate: f64, decays: bool| (name.to_string(), rate, decays);
+        let last = "freeze_before = \"Conv_1\"";
+        assert_eq!(
+            members(last),
+            [
+                of("Conv_1/kernel", 0.5, true),
+                of("Conv_1_bn/gamma", 0.5, false),
+                of("Conv_1_bn/beta", 0.5, false),
+                of("batch_normalization/gamma", 1.0, false),
+                of("batch_normalization/beta", 1.0, false),
+                of("dense/kernel", 1.0, true),
+                of("dense/bias", 1.0, false),
+            ]
+        );
+        let all = members(&format!("{last}\nweight_decay_exempt = \"none\""));
+        assert!(all.iter().all(|(_, _, decays)| *decays));
     }
 
     #[test]

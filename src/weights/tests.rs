@@ -184,6 +184,18 @@ fn keys_and_shapes_are_those_of_torchvision_and_timm() {
 }
 
 #[test]
+fn classifiers_have_their_published_names() {
+    for (naming, module) in [
+        (Naming::Torchvision, "classifier.1"),
+        (Naming::Timm, "classifier"),
+    ] {
+        let key = |name| checkpoint_key(FAMILY, naming, name);
+        assert_eq!(key("predictions/kernel"), Some(format!("{module}.weight")));
+        assert_eq!(key("predictions/bias"), Some(format!("{module}.bias")));
+    }
+}
+
+#[test]
 fn widths_have_the_published_kernels() {
     for (width, theirs) in published().kernels {
         let graph = backbone(width.parse().unwrap());

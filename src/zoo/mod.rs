@@ -3,6 +3,7 @@
 mod convnext;
 mod densenet;
 mod googlenet;
+pub mod imagenet;
 mod inception_v3;
 pub mod mobilenet_v2;
 mod parts;

@@ -103,6 +103,21 @@ fn a_run_leaves_a_complete_directory_that_the_other_commands_understand() {
     assert_eq!(evaluated["confusion"], test["confusion"]);
     assert_eq!(evaluated["loss"], test["loss"]);
 
+    // What the head receives, and any other layer's output.
+    let out = run.join("features.csv");
+    for (layer, values) in [(None, 1280), (Some("Conv1"), 16 * 16 * 16)] {
+        let curves = run.join("curves.png");
+        let mut arguments = vec!["features", run_name, curves.to_str().unwrap(), "--json"];
+        arguments.extend(["--out", out.to_str().unwrap()]);
+        arguments.extend(layer.iter().flat_map(|layer| ["--layer", *layer]));
+        let answer = succeeds(xp(&arguments));
+        let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
+        let shape = answer["shape"].as_array().unwrap();
+        let shape: Vec<u64> = shape.iter().map(|side| side.as_u64().unwrap()).collect();
+        assert_eq!(shape.iter().product::<u64>(), values);
+    }
+    fs::remove_file(out).unwrap();
+
     // The model alone, elsewhere, classifies pictures.
     let elsewhere = tempfile::tempdir().unwrap();
     let model = elsewhere.path().join("model.safetensors");

@@ -188,6 +188,36 @@ fn freezing_that_cannot_be() {
             "freeze = \"none\"",
         ),
         (
+            "freeze_stages = 5",
+            17,
+            "the backbone has 5 stages, not 5\n",
+            "from 1 to 4, or from -4 to -1",
+        ),
+        (
+            "train_only = [\"Conv_1\", \"blok_1*\"]",
+            25,
+            "no backbone layer matches `blok_1*`\n",
+            "did you mean `block_1_",
+        ),
+        (
+            "train_only = \"*_relu\"",
+            14,
+            "this trains nothing: the layers it matches have no parameters that train\n",
+            "freeze = \"all\"",
+        ),
+        (
+            "train_only = -156",
+            14,
+            "there are 155 backbone layers, so -156 is out of range\n",
+            "from -155 to -1",
+        ),
+        (
+            "lr_multipliers = [{ layers = \"dens\", multiplier = 2.0 }]",
+            30,
+            "no layer matches `dens`\n",
+            "did you mean `dense`",
+        ),
+        (
             "freeze = \"block_[\"",
             10,
             "`block_[` is no pattern: ",
@@ -200,6 +230,65 @@ fn freezing_that_cannot_be() {
             message,
             help,
         );
+    }
+}
+
+#[test]
+fn multipliers_of_what_is_frozen() {
+    check(
+        &replace(
+            FREEZE,
+            "freeze_before = 100\nlr_multipliers = [{ layers = \"block_1_*\", multiplier = 0.1 }]",
+        ),
+        "22:30",
+        "this changes no learning rate: no layer that it matches trains in this phase\n",
+        "lists what trains",
+    );
+}
+
+#[test]
+fn cuts_of_every_family() {
+    for (family, cut, wrong, right) in [
+        (
+            "mobilenet_v2",
+            "block_16_project_BN",
+            "block_16_project_BM",
+            "block_16_project_BN",
+        ),
+        (
+            "resnet50",
+            "conv4_block6_out",
+            "conv4_block6",
+            "conv4_block6_",
+        ),
+        ("vgg16", "block4_pool", "block4_pol", "block4_pool"),
+        ("inception_v3", "mixed7", "mixd7", "mixed7"),
+        ("xception", "block13_pool", "block13pool", "block13_pool"),
+    ] {
+        let config = |cut: &str| {
+            replace("\"mobilenet_v2\"", &format!("\"{family}\""))
+                .replace(WEIGHTS, "weights = \"none\"")
+                .replace(POOLING, &format!("cut = \"{cut}\""))
+                .replace(FREEZE, "freeze = \"none\"")
+        };
+        check(
+            &config(wrong),
+            "12:7",
+            &format!("the backbone has no layer `{wrong}`\n"),
+            &format!("did you mean `{right}"),
+        );
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("config.toml"), config(cut)).unwrap();
+        let output = Command::cargo_bin("xp")
+            .unwrap()
+            .current_dir(folder.path())
+            .args(["summary", "config.toml", "--json"])
+            .output()
+            .unwrap();
+        let summary: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let layers = summary["layers"].as_array().unwrap();
+        let last = summary["backbone_layers"].as_u64().unwrap() as usize - 1;
+        assert_eq!(layers[last]["name"], cut);
     }
 }
 

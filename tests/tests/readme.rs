@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use assert_cmd::Command;
+use clap::Parser;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -35,6 +36,21 @@ fn the_example_loads() {
         (stdout, stderr.as_str(), code),
         (format!("{}: ok\n", path.display()), "", Some(0))
     );
+}
+
+#[test]
+fn the_command_lines_are_understood() {
+    let readme = readme();
+    let lines: Vec<&str> = readme
+        .lines()
+        .filter_map(|line| line.strip_prefix("    "))
+        .filter(|line| line.starts_with("xp "))
+        .collect();
+    assert!(lines.len() >= 5, "{lines:?}");
+    for line in lines {
+        let parsed = xp::cli::Cli::try_parse_from(line.split_whitespace());
+        assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
+    }
 }
 
 #[test]

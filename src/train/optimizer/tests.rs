@@ -118,7 +118,7 @@ fn assert_close(variant: &str, actual: &[f32], expected: &[f32]) {
 fn ten_steps_equal_pytorch() {
     let fixtures: HashMap<String, HashMap<String, Vec<f32>>> =
         serde_json::from_str(include_str!("../../../tests/fixtures/optimizer.json")).unwrap();
-    assert_eq!(fixtures.len(), variants().len());
+    assert_eq!(fixtures.len(), variants().len() + GROUPED);
     for (variant, config) in variants() {
         let mut store = store();
         let mut optimizer = Optimizer::new(&config, &names());
@@ -127,6 +127,37 @@ fn ten_steps_equal_pytorch() {
             assert_close(variant, &values(&store, name), expected);
         }
     }
+}
+
+/// Variants of the fixtures whose names begin so have a parameter group for each parameter: `a` at a
+/// tenth of the rate, `b` without weight decay.
+const GROUPS: &str = "groups_";
+const GROUPED: usize = 4;
+
+#[test]
+fn parameter_groups_equal_pytorch() {
+    let fixtures: HashMap<String, HashMap<String, Vec<f32>>> =
+        serde_json::from_str(include_str!("../../../tests/fixtures/optimizer.json")).unwrap();
+    let mut compared = 0;
+    for (variant, config) in variants() {
+        let Some(expected) = fixtures.get(&format!("{GROUPS}{variant}")) else {
+            continue;
+        };
+        let member = |name: &str, lr_multiplier, weight_decay| Member {
+            name: name.to_owned(),
+            lr_multiplier,
+            weight_decay,
+        };
+        let members = vec![member("a", 0.1, true), member("b", 1.0, false)];
+        let mut store = store();
+        let mut optimizer = Optimizer::of(&config, members);
+        run(&mut optimizer, &config, &mut store, [0, 10]);
+        for (name, expected) in expected {
+            assert_close(variant, &values(&store, name), expected);
+        }
+        compared += 1;
+    }
+    assert_eq!(compared, GROUPED);
 }
 
 #[test]

@@ -1,0 +1,192 @@
+//! What the phases must be, before any graph is built.
+
+use super::schema::*;
+use super::validate::Findings;
+
+impl Findings {
+    pub(super) fn phases(&mut self, experiment: &Experiment) {
+        let phases = &experiment.phase;
+        if phases.is_empty() {
+            let help = "add one: `[[phase]]` with `name`, `epochs` and `optimizer`";
+            self.error(
+                "phase",
+                "there is no phase, so nothing would be trained",
+                help,
+            );
+        }
+        for (index, phase) in phases.iter().enumerate() {
+            let at = format!("phase[{index}]");
+            self.name(format!("{at}.name"), &phase.name);
+            if let Some(first) = phases[..index].iter().position(|p| p.name == phase.name) {
+                let message = format!("`{at}` has the same name as `phase[{first}]`");
+                let help = "logs and plots tell phases by their names";
+                self.error(format!("{at}.name"), message, help);
+            }
+            self.freezing(&at, phase);
+            self.rates(&at, phase);
+            self.steps(&at, phase);
+        }
+        let random = experiment.model.weights.as_deref() == Some("none");
+        let frozen = |phase: &PhaseConfig| phase.freeze == Some(Freeze::One("all".into()));
+        if random && !phases.is_empty() && phases.iter().all(frozen) {
+            let message = "the backbone is random and never trained";
+            let help = "name pretrained weights, or add a phase that trains the backbone";
+            self.warning("model.weights", message, help);
+        }
+    }
+
+    fn freezing(&mut self, at: &str, phase: &PhaseConfig) {
+        let given = [
+            ("freeze", phase.freeze.is_some()),
+            ("freeze_before", phase.freeze_before.is_some()),
+            ("freeze_stages", phase.freeze_stages.is_some()),
+            ("train_only", phase.train_only.is_some()),
+        ];
+        let mut given = given.iter().filter(|(_, given)| *given);
+        if let Some((first, _)) = given.next() {
+            for (other, _) in given {
+                let message = format!("`{at}` has both `{first}` and `{other}`");
+                self.error(format!("{at}.{other}"), message, "keep one of them");
+            }
+        }
+        self.patterns_of_freeze(&format!("{at}.freeze"), phase.freeze.as_ref());
+        self.freeze_before(&format!("{at}.freeze_before"), phase.freeze_before.as_ref());
+        if phase.freeze_stages == Some(0) {
+            let key = format!("{at}.freeze_stages");
+            let message = format!("`{key}` is 0, which freezes nothing");
+            let help = "write `freeze = \"none\"` to train all layers";
+            self.error(key, message, help);
+        }
+        if let Some(layers) = &phase.train_only {
+            let help = "write `freeze = \"all\"` to train the head alone";
+            self.layers(&format!("{at}.train_only"), layers, help);
+        }
+        if matches!(phase.bn, Some(BatchNormMode::Train | BatchNormMode::Frozen))
+            && phase.freeze == Some(Freeze::One("all".into()))
+        {
+            let key = format!("{at}.bn");
+            let message = format!("`{key}` has no effect: no backbone layer trains in this phase");
+            self.warning(key, message, "take it out, or freeze less");
+        }
+    }
+
+    fn patterns_of_freeze(&mut self, key: &str, freeze: Option<&Freeze>) {
+        match freeze {
+            Some(Freeze::Many(patterns)) if patterns.is_empty() => {
+                let message = format!("`{key}` is empty");
+                self.error(key, message, "write `\"none\"` to freeze nothing");
+            }
+            Some(Freeze::Many(patterns)) => {
+                for (index, pattern) in patterns.iter().enumerate() {
+                    let key = format!("{key}[{index}]");
+                    if pattern == "all" || pattern == "none" {
+                        let message = format!("`\"{pattern}\"` stands alone");
+                        self.error(key, message, &format!("write `freeze = \"{pattern}\"`"));
+                    } else if pattern.is_empty() {
+                        let message = format!("`{key}` is empty");
+                        self.error(&key, message, "name a layer or a pattern");
+                    }
+                }
+            }
+            Some(Freeze::One(pattern)) if pattern.is_empty() => {
+                let message = format!("`{key}` is empty");
+                self.error(key, message, "write `\"none\"` to freeze nothing");
+            }
+            _ => {}
+        }
+    }
+
+    fn freeze_before(&mut self, key: &str, layer: Option<&LayerRef>) {
+        match layer {
+            Some(LayerRef::Name(name)) if name.is_empty() => {
+                let message = format!("`{key}` is empty");
+                self.error(key, message, "name a layer of `xp summary`");
+            }
+            Some(LayerRef::Index(0)) => {
+                let message = format!("`{key}` is 0, which freezes nothing");
+                self.error(
+                    key,
+                    message,
+                    "write `freeze = \"none\"` to train all layers",
+                );
+            }
+            _ => {}
+        }
+    }
+
+    /// A list of layers; `help` says what to write instead of an empty one.
+    fn layers(&mut self, key: &str, layers: &Layers, help: &str) {
+        if layers.all().is_empty() {
+            self.error(key, format!("`{key}` is empty"), help);
+        }
+        for (index, layer) in layers.all().iter().enumerate() {
+            if matches!(layer, LayerRef::Name(name) if name.is_empty()) {
+                let key = match layers {
+                    Layers::One(_) => key.to_string(),
+                    Layers::Many(_) => format!("{key}[{index}]"),
+                };
+                let message = format!("`{key}` is empty");
+                self.error(&key, message, "name a layer or a pattern");
+            }
+        }
+    }
+
+    /// What differs from parameter to parameter: multipliers and weight decay.
+    fn rates(&mut self, at: &str, phase: &PhaseConfig) {
+        for (index, entry) in phase.lr_multipliers.iter().enumerate() {
+            let key = format!("{at}.lr_multipliers[{index}].layers");
+            self.layers(&key, &entry.layers, "take the entry out");
+        }
+        if phase.lr_decay.is_some() && phase.freeze == Some(Freeze::One("all".into())) {
+            let key = format!("{at}.lr_decay");
+            let message = format!("`{key}` has no effect: no backbone layer trains in this phase");
+            self.warning(key, message, "take it out, or freeze less");
+        }
+        let spares_nothing = phase.weight_decay_exempt == DecayExempt::None;
+        if spares_nothing && phase.optimizer.weight_decay() == 0.0 {
+            let key = format!("{at}.weight_decay_exempt");
+            let message = format!("`{key}` has no effect without weight decay");
+            let help = "take it out, or give the optimizer a `weight_decay`";
+            self.warning(key, message, help);
+        }
+    }
+
+    fn steps(&mut self, at: &str, phase: &PhaseConfig) {
+        if let OptimizerConfig::Sgd {
+            momentum,
+            nesterov: true,
+            ..
+        } = phase.optimizer
+            && momentum == 0.0
+        {
+            let key = format!("{at}.optimizer.nesterov");
+            self.error(
+                key,
+                "`nesterov` needs momentum",
+                "set `momentum`, for example 0.9",
+            );
+        }
+        let (ScheduleConfig::Constant { warmup_epochs }
+        | ScheduleConfig::Cosine { warmup_epochs, .. }
+        | ScheduleConfig::Linear { warmup_epochs, .. }
+        | ScheduleConfig::Step { warmup_epochs, .. }) = phase.schedule;
+        if warmup_epochs > phase.epochs as f64 {
+            let key = format!("{at}.schedule.warmup_epochs");
+            let message = format!(
+                "the warm-up ({warmup_epochs} epochs) is longer than the phase ({})",
+                phase.epochs
+            );
+            self.error(key, message, "shorten it, or give the phase more epochs");
+        }
+        if let ScheduleConfig::Step { every_epochs, .. } = phase.schedule
+            && every_epochs >= phase.epochs
+        {
+            let key = format!("{at}.schedule.every_epochs");
+            let message = format!(
+                "the rate never steps: the phase has {} epochs",
+                phase.epochs
+            );
+            self.warning(key, message, "step earlier, or take the schedule out");
+        }
+    }
+}
