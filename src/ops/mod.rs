@@ -13,6 +13,7 @@ pub mod dense;
 pub mod depthwise;
 pub mod dropout;
 pub mod elementwise;
+pub mod gate;
 pub mod kernel;
 pub mod loss;
 pub mod norm;

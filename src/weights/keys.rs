@@ -1,7 +1,9 @@
 //! Names of our parameters in checkpoints of other houses: one file a family.
 
+mod efficientnet;
 mod inception_v3;
 mod mobilenet_v2;
+mod mobilenet_v3;
 mod resnet;
 mod vgg;
 
@@ -33,6 +35,13 @@ impl fmt::Display for Naming {
     }
 }
 
+/// What to add to the running variances of a house whose batch norms of a family have a larger
+/// epsilon than ours of PyTorch's flavour: the sum of both is what a norm divides by.
+pub fn variance_gap(family: &str, naming: Naming) -> Option<f64> {
+    let torchvision = naming == Naming::Torchvision && family.starts_with("mobilenet_v3");
+    torchvision.then_some(1e-3 - 1e-5)
+}
+
 /// The checkpoint's name of our parameter `layer/variable`; `None` if that naming does not cover
 /// the family or the layer.
 pub fn checkpoint_key(family: &str, naming: Naming, parameter: &str) -> Option<String> {
@@ -48,8 +57,13 @@ pub fn checkpoint_key(family: &str, naming: Naming, parameter: &str) -> Option<S
         _ => return None,
     };
     let module = match family {
+        "efficientnet_b0" | "efficientnet_b1" | "efficientnet_b2" | "efficientnet_b3" => {
+            efficientnet::module(naming, layer)?
+        }
         "inception_v3" => inception_v3::module(layer)?,
         "mobilenet_v2" => mobilenet_v2::module(naming, layer)?,
+        "mobilenet_v3_large" => mobilenet_v3::module(naming, layer, &mobilenet_v3::LARGE)?,
+        "mobilenet_v3_small" => mobilenet_v3::module(naming, layer, &mobilenet_v3::SMALL)?,
         "resnet50" => resnet::module(layer)?,
         "vgg16" => vgg::module(layer, [2, 2, 3, 3, 3])?,
         "vgg19" => vgg::module(layer, [2, 2, 4, 4, 4])?,

@@ -1,6 +1,6 @@
 //! The backbones that a configuration may name, and what goes with each.
 
-use super::{inception_v3, mobilenet_v2, resnet, vgg, xception};
+use super::{efficientnet, inception_v3, mobilenet_v2, mobilenet_v3, resnet, vgg, xception};
 use crate::config::{Flavour, Interpolation, NormalizeName, Problem};
 use crate::graph::nearest::did_you_mean;
 use crate::graph::{GraphBuilder, GraphError};
@@ -44,8 +44,14 @@ pub struct Pretrained {
 
 /// All families.
 pub static FAMILIES: &[Family] = &[
+    efficientnet::B0,
+    efficientnet::B1,
+    efficientnet::B2,
+    efficientnet::B3,
     inception_v3::FAMILY,
     mobilenet_v2::FAMILY,
+    mobilenet_v3::LARGE,
+    mobilenet_v3::SMALL,
     resnet::RESNET50,
     vgg::VGG16,
     vgg::VGG19,

@@ -54,6 +54,7 @@ fn build(builder: &mut GraphBuilder, convolutions: [usize; 5]) -> Result<(), Gra
             let name = format!("block{block}_conv{conv}");
             let op = Op::Conv2d {
                 filters,
+                groups: 1,
                 window: window(3, 1, 1),
                 bias: true,
             };
