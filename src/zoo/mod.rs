@@ -2,10 +2,12 @@
 
 mod convnext;
 mod densenet;
+mod efficientnet;
 mod googlenet;
 pub mod imagenet;
 mod inception_v3;
 pub mod mobilenet_v2;
+mod mobilenet_v3;
 mod parts;
 pub mod registry;
 mod resnet;
