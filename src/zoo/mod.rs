@@ -1,11 +1,11 @@
 //! Architectures: one file a family, as data on the layer graph, and the registry of them.
 
-mod convnext;
+pub(crate) mod convnext;
 mod inception_v3;
 pub mod mobilenet_v2;
 mod parts;
 pub mod registry;
 mod resnet;
 mod vgg;
-mod vit;
+pub(crate) mod vit;
 mod xception;

@@ -182,6 +182,7 @@ fn reference(
                 count_include_pad,
             } => in_double(x, |x| window_pool::avg(x, window, *count_include_pad))?,
             Op::Input | Op::Flatten => x.clone(),
+            op => panic!("{op:?} is tested elsewhere"),
         };
         outputs.push(y);
     }
