@@ -152,7 +152,8 @@ fn check_size(builder: &GraphBuilder, patch: usize) -> Result<(), GraphError> {
     }
     let below = |side: usize| (side / patch).max(1) * patch;
     let above = |side: usize| side.div_ceil(patch).max(1) * patch;
-    let written = |height: usize, width: usize| match height == width {
+    let square = height == width;
+    let written = |height: usize, width: usize| match square {
         true => height.to_string(),
         false => format!("[{height}, {width}]"),
     };
