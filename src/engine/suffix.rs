@@ -135,3 +135,5 @@ impl Suffix {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod token_tests;

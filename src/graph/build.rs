@@ -616,6 +616,68 @@ mod tests {
     }
 
     #[test]
+    fn pooling_takes_the_class_token_or_goes_below_the_last_norm() {
+        let head = |text: &str| {
+            let text = format!("{text}\nhead = [{{ dense = 2 }}]");
+            let model: ModelConfig = toml::from_str(&text).unwrap();
+            let graph = Graph::build(&model, [56, 56], Flavour::Torch).unwrap();
+            let nodes = graph.nodes();
+            let from = nodes.len() - 4;
+            let parts = nodes[from..]
+                .iter()
+                .map(|node| format!("{} {:?}", node.name, node.part));
+            let features = nodes[nodes.len() - 2].shape;
+            assert_eq!(
+                features,
+                Shape::Vector(if text.contains("dino") { 384 } else { 768 })
+            );
+            parts.collect::<Vec<_>>().join(", ")
+        };
+        assert_eq!(
+            head("backbone = \"dinov2_small_14\""),
+            "block_11_add2 Backbone, norm Backbone, pooled_token Head, dense Head"
+        );
+        assert_eq!(
+            head("backbone = \"dinov2_small_14\"\npooling = \"avg\""),
+            "norm Backbone, patch_tokens Head, global_average_pooling2d Head, dense Head"
+        );
+        for pooling in ["auto", "avg"] {
+            assert_eq!(
+                head(&format!(
+                    "backbone = \"convnext_tiny\"\npooling = \"{pooling}\""
+                )),
+                "convnext_tiny_stage_3_block_2_identity Backbone, \
+                 global_average_pooling2d Backbone, layer_normalization Backbone, dense Head"
+            );
+        }
+        let cut = "convnext_tiny_stage_3_block_1_identity";
+        assert_eq!(
+            head(&format!("backbone = \"convnext_tiny\"\ncut = \"{cut}\"")),
+            "convnext_tiny_stage_3_block_1_layer_scale Backbone, \
+             convnext_tiny_stage_3_block_1_identity Backbone, \
+             global_average_pooling2d Head, dense Head"
+        );
+    }
+
+    #[test]
+    fn pictures_that_patches_do_not_fit_are_a_problem_of_their_size() {
+        let size = |size| {
+            let built = Graph::build_backbone("dinov2_small_14", 1.0, size, Flavour::Torch);
+            built.map_err(|error| error.0)
+        };
+        assert!(size([224, 56]).is_ok());
+        let problem = size([225, 224]).unwrap_err();
+        assert_eq!(problem.key, "data.image_size");
+        assert!(problem.message.contains("225 x 224 pixels"));
+        assert_eq!(
+            problem.help.as_deref(),
+            Some("the nearest sizes that fit: [224, 224] or [238, 224]")
+        );
+        let help = size([160, 160]).unwrap_err().help.unwrap();
+        assert_eq!(help, "the nearest sizes that fit: 154 or 168");
+    }
+
+    #[test]
     fn impossible_models_are_problems() {
         for (text, key, message, help) in [
             (

@@ -21,6 +21,7 @@ struct Case {
     dilation: [usize; 2],
     padding: [usize; 4],
     scale: f64,
+    heads: usize,
     labels: Vec<u32>,
     smoothing: f64,
     weights: Option<Vec<f32>>,
@@ -94,6 +95,23 @@ fn run(case: &Case) -> Vec<Vec<f32>> {
         }
         "norm_eval" | "norm_train" => batch_norm(case, &x),
         "max_pool" | "avg_pool" | "avg_pool_padded" => window_pool(case, &x),
+        "layer_norm" => {
+            let channels = &case.x[case.x.len() - 1..];
+            let (gamma, beta) = (wave(channels, 0.2), wave(channels, 0.4));
+            let y = layer_norm::forward(&x, &gamma, &beta, 1e-3).unwrap();
+            let dy = wave(y.dims(), 0.9);
+            let found = layer_norm::backward(&x, &dy, &gamma, 1e-3, true, true).unwrap();
+            let found = [found.input, found.gamma, found.beta];
+            std::iter::once(flat(&y))
+                .chain(found.map(|gradient| flat(&gradient.unwrap())))
+                .collect()
+        }
+        "attention" => {
+            let y = attention::forward(&x, case.heads).unwrap();
+            let dy = wave(y.dims(), 0.9);
+            let dx = attention::backward(&x, &dy, case.heads).unwrap();
+            vec![flat(&y), flat(&dx)]
+        }
         "categorical" => of_loss(loss::categorical(&(x * 4.0).unwrap(), target).unwrap()),
         "binary" => of_loss(loss::binary(&(x * 4.0).unwrap(), target).unwrap()),
         op => {

@@ -17,7 +17,7 @@ pub(super) const TINY: Family = Family {
         id: "timm/convnext_tiny.fb_in22k_ft_in1k",
         licence: "Apache-2.0",
     }],
-    build: |builder, _, _| build(builder, "convnext_tiny", [3, 3, 9, 3]),
+    build: |builder, _, _| build(builder, "convnext_tiny", CHANNELS, [3, 3, 9, 3]),
     ..FAMILY
 };
 
@@ -29,7 +29,7 @@ pub(super) const SMALL: Family = Family {
         id: "timm/convnext_small.fb_in22k_ft_in1k",
         licence: "Apache-2.0",
     }],
-    build: |builder, _, _| build(builder, "convnext_small", [3, 3, 27, 3]),
+    build: |builder, _, _| build(builder, "convnext_small", CHANNELS, [3, 3, 27, 3]),
     ..FAMILY
 };
 
@@ -53,17 +53,22 @@ const EXPANSION: usize = 4;
 
 const NORM: Op = Op::LayerNorm { epsilon: 1e-6 };
 
-fn build(builder: &mut GraphBuilder, name: &str, blocks: [usize; 4]) -> Result<(), GraphError> {
+fn build(
+    builder: &mut GraphBuilder,
+    name: &str,
+    channels: [usize; 4],
+    blocks: [usize; 4],
+) -> Result<(), GraphError> {
     let nothing = Op::Activation(Activation::Linear);
     builder.add(&format!("{name}_prestem_normalization"), nothing, &[0])?;
     let stem = Op::Conv2d {
-        filters: CHANNELS[0],
+        filters: channels[0],
         window: window(4, 4, 0),
         bias: true,
     };
     builder.add(&format!("{name}_stem"), stem, &[builder.last()])?;
     let mut x = builder.join(&format!("{name}_stem_layernorm"), NORM)?;
-    for (stage, (channels, blocks)) in CHANNELS.into_iter().zip(blocks).enumerate() {
+    for (stage, (channels, blocks)) in channels.into_iter().zip(blocks).enumerate() {
         if stage > 0 {
             let index = stage - 1;
             builder.add(&format!("{name}_downsampling_block_{index}"), NORM, &[x])?;
@@ -81,6 +86,12 @@ fn build(builder: &mut GraphBuilder, name: &str, blocks: [usize; 4]) -> Result<(
     }
     builder.add("layer_normalization", NORM, &[x])?;
     Ok(())
+}
+
+/// A net for tests: a few blocks of few channels.
+#[cfg(test)]
+pub(crate) fn tiny(builder: &mut GraphBuilder) -> Result<(), GraphError> {
+    build(builder, "tiny", [8, 8, 8, 12], [1, 1, 1, 2])
 }
 
 /// The residual block. Keras adds without a layer of its own, behind a layer that only names the

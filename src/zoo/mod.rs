@@ -1,6 +1,6 @@
 //! Architectures: one file a family, as data on the layer graph, and the registry of them.
 
-mod convnext;
+pub(crate) mod convnext;
 mod densenet;
 mod efficientnet;
 mod googlenet;
@@ -13,5 +13,5 @@ pub mod registry;
 mod resnet;
 mod squeezenet;
 mod vgg;
-mod vit;
+pub(crate) mod vit;
 mod xception;

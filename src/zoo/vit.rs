@@ -78,6 +78,7 @@ struct Size {
     patch: usize,
     channels: usize,
     heads: usize,
+    blocks: usize,
     /// What the factors on every residual start from; DINOv2 alone has them.
     scale: Option<f64>,
 }
@@ -86,6 +87,7 @@ const SMALL: Size = Size {
     patch: 14,
     channels: 384,
     heads: 6,
+    blocks: 12,
     scale: Some(1e-5),
 };
 
@@ -95,7 +97,6 @@ const BASE: Size = Size {
     ..SMALL
 };
 
-const BLOCKS: usize = 12;
 /// How much wider the inner dense layer is.
 const EXPANSION: usize = 4;
 
@@ -121,11 +122,24 @@ fn build(builder: &mut GraphBuilder, size: Size) -> Result<(), GraphError> {
     ] {
         x = builder.add(name, op, &[x])?;
     }
-    for block in 0..BLOCKS {
+    for block in 0..size.blocks {
         x = append_block(builder, block, size, x)?;
     }
     builder.add("norm", NORM, &[x])?;
     Ok(())
+}
+
+/// A net for tests: two blocks of eight channels on patches of 4 x 4 pixels.
+#[cfg(test)]
+pub(crate) fn tiny(builder: &mut GraphBuilder) -> Result<(), GraphError> {
+    let size = Size {
+        patch: 4,
+        channels: 8,
+        heads: 2,
+        blocks: 2,
+        scale: Some(1e-5),
+    };
+    build(builder, size)
 }
 
 /// Pictures must consist of whole patches.
@@ -138,7 +152,8 @@ fn check_size(builder: &GraphBuilder, patch: usize) -> Result<(), GraphError> {
     }
     let below = |side: usize| (side / patch).max(1) * patch;
     let above = |side: usize| side.div_ceil(patch).max(1) * patch;
-    let written = |height: usize, width: usize| match height == width {
+    let square = height == width;
+    let written = |height: usize, width: usize| match square {
         true => height.to_string(),
         false => format!("[{height}, {width}]"),
     };

@@ -208,6 +208,7 @@ fn reference(
             }
             Op::Reshape => x.unsqueeze(2)?.unsqueeze(3)?,
             Op::Input | Op::Flatten | Op::Identity(_) => x.clone(),
+            op => panic!("{op:?} is tested elsewhere"),
         };
         outputs.push(y);
     }
