@@ -1,5 +1,6 @@
 //! Architectures: one file a family, as data on the layer graph, and the registry of them.
 
+pub mod auxiliary;
 mod densenet;
 mod googlenet;
 mod inception_v3;
