@@ -1,5 +1,6 @@
 //! Architectures: one file a family, as data on the layer graph, and the registry of them.
 
+pub mod auxiliary;
 pub(crate) mod convnext;
 mod densenet;
 mod efficientnet;

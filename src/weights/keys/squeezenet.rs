@@ -12,5 +12,10 @@ pub(super) fn module(layer: &str) -> Option<String> {
     let (number, part) = layer.strip_prefix("fire")?.split_once('_')?;
     let number = number.parse::<usize>().ok()?.checked_sub(2)?;
     let position = FIRES.get(number)?;
+    let part = if part == "squeeze1x1" {
+        "squeeze"
+    } else {
+        part
+    };
     Some(format!("features.{position}.{part}"))
 }
