@@ -67,9 +67,12 @@ fn say(args: &FeaturesArgs, contents: &Contents<'_>, failed: usize, printer: &Pr
         return;
     }
     let dims: Vec<String> = contents.dims.iter().map(usize::to_string).collect();
+    let pictures = match contents.paths.len() {
+        1 => "1 picture".to_owned(),
+        count => format!("{count} pictures"),
+    };
     printer.data(format!(
-        "{out}: {} pictures, {} values each, of `{}`",
-        contents.paths.len(),
+        "{out}: {pictures}, {} values of `{}` each",
         dims.join(" x "),
         contents.layer
     ));

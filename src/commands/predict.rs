@@ -20,7 +20,12 @@ pub fn run(args: &PredictArgs, printer: &Printer) -> Result<(), Failure> {
     let top = args.top.min(classifier.classes.len());
     let mut output = Output::new(args, printer, top);
     let seen = (&classifier.preprocess, classifier.framing);
-    let failed = pictures::in_batches(&paths, BATCH, seen, printer, |paths, pictures| {
+    // Answers in text come with the pictures, and are progress enough.
+    let silent = Printer {
+        quiet: printer.quiet || !printer.json,
+        ..*printer
+    };
+    let failed = pictures::in_batches(&paths, BATCH, seen, &silent, |paths, pictures| {
         let logits = classifier.network.run(&[pictures])?.swap_remove(0);
         for (path, probabilities) in paths.iter().zip(loss::probabilities(&logits)?) {
             output.picture(path, &ranked(&classifier.classes, &probabilities, top));

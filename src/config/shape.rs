@@ -490,8 +490,14 @@ impl<'s> Walk<'s> {
             (Some("array"), Value::Dict(..)) if schema["items"]["$ref"].is_string() => {
                 let items = resolve(self.root, &schema["items"]);
                 Some(match items["type"].as_str() {
-                    Some("object") => format!("write `[[{key}]]` instead of `[{key}]`"),
-                    _ => format!("put it in brackets: `{key} = [...]`"),
+                    Some("object") if !key.contains('[') => {
+                        format!("write `[[{key}]]` instead of `[{key}]`")
+                    }
+                    _ => {
+                        // Below an entry of an array, the whole path is no TOML.
+                        let inner = key.rsplit(['.', ']']).next().filter(|_| key.contains('['));
+                        format!("put it in brackets: `{} = [...]`", inner.unwrap_or(&key))
+                    }
                 })
             }
             (Some("number" | "integer"), Value::String(_, text)) if text.parse::<f64>().is_ok() => {

@@ -232,7 +232,7 @@ mod tests {
                     "input_1",
                     "max_pooling2d",
                     "max_pooling2d_1",
-                    "conv2d_26",
+                    "conv2d_27",
                     "conv2d_72",
                 ],
             ),

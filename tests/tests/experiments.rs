@@ -147,6 +147,24 @@ fn a_run_leaves_a_complete_directory_that_the_other_commands_understand() {
 }
 
 #[test]
+fn a_phase_trains_single_layers_at_rates_of_their_own() {
+    let runs = tempfile::tempdir().unwrap();
+    let phase = "phase[1]={ name = 'fine', epochs = 2, train_only = ['block_1[3-6]_*', 'Conv_1*'], \
+                 bn = 'frozen', lr_decay = 0.5, optimizer = { kind = 'adamw', lr = 1e-3 }, \
+                 lr_multipliers = [{ layers = 'block_13_*', multiplier = 0.1 }] }";
+    let run = run(runs.path(), &[phase]);
+    assert_eq!(timeless_metrics(&run).len(), 1 + 1 + 4);
+    let resolved = fs::read_to_string(run.join("resolved.toml")).unwrap();
+    for line in [
+        "lr_decay = 0.5",
+        "bn = \"frozen\"",
+        "weight_decay_exempt = \"bias_and_norm\"",
+    ] {
+        assert!(resolved.contains(line), "{line} in\n{resolved}");
+    }
+}
+
+#[test]
 fn the_same_seed_gives_the_same_bytes_whatever_the_number_of_threads() {
     let runs = tempfile::tempdir().unwrap();
     let augmented = ["data.augment.flip_horizontal=true", "phase[1].bn=train"];

@@ -1,5 +1,5 @@
-//! Published weights on real photographs, against figures taken with PyTorch. Need `../shared` (or
-//! `PARITY_SHARED`) and an optimised build: `just parity`.
+//! Published weights on real photographs, against figures taken with PyTorch. Need `../shared` and an
+//! optimised build, `just parity`, or patience and the folder in `PARITY_SHARED`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,8 +13,10 @@ use xp::zoo::{imagenet, registry};
 /// The folder of pictures and weights; `None`, after saying so, where a test must be skipped.
 fn shared() -> Option<PathBuf> {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
-    let shared = std::env::var_os("PARITY_SHARED").map_or(beside, PathBuf::from);
-    if cfg!(debug_assertions) || !shared.join("weights").is_dir() {
+    let given = std::env::var_os("PARITY_SHARED");
+    let slow = cfg!(debug_assertions) && given.is_none();
+    let shared = given.map_or(beside, PathBuf::from);
+    if slow || !shared.join("weights").is_dir() {
         say("skipped: needs `../shared` and an optimised build");
         return None;
     }
@@ -127,13 +129,14 @@ fn linear_probe(
 }
 
 /// A ridge regression on PyTorch's features at 224 pixels got 98.5 % of cats and dogs from 120
-/// training pictures, and 78.5 % of flowers from 200; on other pictures of the same sets.
+/// training pictures, and 78.5 % of flowers from 200; on other pictures of the same sets, so no
+/// more than about as much is wanted.
 #[test]
 fn features_of_mobilenet_v2_tell_classes_apart() {
     let Some(shared) = shared() else { return };
     for (data, per_class, published, tolerance) in [
         ("dog_cat", 60, 0.985, 0.02),
-        ("flowers_1k", 40, 0.785, 0.08),
+        ("flowers_1k", 40, 0.785, 0.02),
     ] {
         let [train, test] = pictures(&shared.join("data").join(data), per_class);
         let [known, new] = [&train, &test].map(|pictures| features(&shared, pictures));
@@ -145,7 +148,7 @@ fn features_of_mobilenet_v2_tell_classes_apart() {
             train.len(),
             100.0 * published
         ));
-        assert!((share - published).abs() <= tolerance);
+        assert!(share >= published - tolerance);
     }
 }
 
