@@ -10,6 +10,8 @@ pub mod store;
 pub mod suffix;
 
 #[cfg(test)]
+mod keras_parity;
+#[cfg(test)]
 mod parity;
 #[cfg(test)]
 mod test_support;

@@ -1,57 +1,92 @@
-//! A safetensors file: its metadata, its keys and its tensors, taken as hostile until checked.
+//! A weight file of any format: its metadata, its keys and its tensors, taken as hostile until
+//! checked.
 
 use std::collections::HashMap;
-use std::io::Read;
 use std::path::Path;
 
-use candle_core::{DType, Device, Tensor};
-use safetensors::{Dtype, SafeTensors};
-use serde::Deserialize;
-use serde::de::IgnoredAny;
+use candle_core::{Device, Tensor};
 
+use super::bytes::Bytes;
 use super::error::WeightsError;
+use super::format::{self, Entry, Fault, Format, Layout, Metadata, Wanted};
 use super::keys::{Naming, checkpoint_key};
-use super::source::unreadable;
+use crate::config::Flavour;
 
-/// Longest header that is read, as in the format's own reader.
-const MOST_HEADER: u64 = 100_000_000;
+/// What wrappers of PyTorch modules put before all names.
+const PREFIXES: [&str; 2] = ["module.", "_orig_mod."];
 
-/// String pairs of a header's `__metadata__`.
-pub(super) type Metadata = HashMap<String, String>;
+/// Most tensors that a message lists.
+const LISTED: usize = 3;
 
-/// A parsed file.
+/// A checked file.
 pub(super) struct Checkpoint<'a> {
     path: &'a Path,
-    metadata: Option<Metadata>,
-    tensors: SafeTensors<'a>,
+    kind: &'static str,
+    file: Box<dyn Format>,
+    index: HashMap<String, usize>,
 }
 
 impl<'a> Checkpoint<'a> {
-    /// Checks header, offsets and sizes; no tensor is read yet.
-    pub(super) fn parse(path: &'a Path, bytes: &'a [u8]) -> Result<Self, WeightsError> {
+    /// Checks the structure; no tensor is read yet. `wanted` tells the order of layers, for files
+    /// that do not name them.
+    pub(super) fn open(
+        path: &'a Path,
+        bytes: &Bytes,
+        wanted: &Wanted,
+    ) -> Result<Self, WeightsError> {
+        let kind = format::name(path, bytes);
+        let file = format::open(path, bytes, wanted).map_err(|fault| spoilt(path, kind, fault))?;
+        let entries = file.entries();
+        let mut prefix = String::new();
+        while let Some(more) = PREFIXES.into_iter().find(|more| {
+            let whole = format!("{prefix}{more}");
+            !entries.is_empty() && entries.iter().all(|entry| entry.name.starts_with(&whole))
+        }) {
+            prefix.push_str(more);
+        }
+        let names = entries
+            .iter()
+            .map(|entry| entry.name[prefix.len()..].into());
         Ok(Self {
             path,
-            tensors: SafeTensors::deserialize(bytes).map_err(|error| damaged(path, error))?,
-            metadata: peek_bytes(path, bytes)?,
+            kind,
+            index: names.zip(0..).collect(),
+            file,
         })
     }
 
     pub(super) fn metadata(&self) -> Option<&Metadata> {
-        self.metadata.as_ref()
+        self.file.metadata()
+    }
+
+    /// The flavour that goes with the format, where it tells.
+    pub(super) fn flavour(&self) -> Option<Flavour> {
+        self.file.flavour()
+    }
+
+    fn entry(&self, key: &str) -> Option<(usize, &Entry)> {
+        let at = *self.index.get(key)?;
+        Some((at, self.file.entries().get(at)?))
+    }
+
+    /// Number of wanted tensors that are there under a naming, in dimensions that fit.
+    pub(super) fn fits(&self, family: &str, naming: Naming, wanted: &Wanted) -> usize {
+        let fits = |(name, dims): &&(String, Vec<usize>)| {
+            let key = checkpoint_key(family, naming, name);
+            let entry = key.and_then(|key| Some(self.entry(&key)?.1));
+            entry.is_some_and(|entry| shuffle(entry, dims).is_some())
+        };
+        wanted.iter().filter(fits).count()
     }
 
     /// The naming under which most of the wanted tensors are there.
-    pub(super) fn naming(
-        &self,
-        family: &str,
-        wanted: &[(String, Vec<usize>)],
-    ) -> Result<Naming, WeightsError> {
+    pub(super) fn naming(&self, family: &str, wanted: &Wanted) -> Result<Naming, WeightsError> {
         let mut best = (0, Naming::Xp);
-        for naming in Naming::ALL {
+        for naming in self.namings() {
             let present = wanted
                 .iter()
                 .filter_map(|(name, _)| checkpoint_key(family, naming, name))
-                .filter(|key| self.tensors.tensor(key).is_ok())
+                .filter(|key| self.index.contains_key(key))
                 .count();
             if present > best.0 {
                 best = (present, naming);
@@ -61,8 +96,8 @@ impl<'a> Checkpoint<'a> {
             (0, _) if !wanted.is_empty() => Err(WeightsError::Foreign {
                 path: self.path.into(),
                 family: family.into(),
-                first: match self.tensors.names().into_iter().min() {
-                    Some(name) => format!("`{name}`"),
+                first: match self.file.entries().first() {
+                    Some(entry) => format!("`{}`", entry.name),
                     None => "not there: it is empty".into(),
                 },
             }),
@@ -70,104 +105,148 @@ impl<'a> Checkpoint<'a> {
         }
     }
 
-    /// A tensor by our name, as f32.
-    pub(super) fn tensor(
+    /// Namings that a file of this format can have.
+    pub(super) fn namings(&self) -> Vec<Naming> {
+        match self.file.flavour() {
+            Some(Flavour::Tf) => vec![Naming::Keras],
+            _ => vec![Naming::Xp, Naming::Torchvision, Naming::Timm],
+        }
+    }
+
+    /// All wanted tensors, as f32 in our dimensions and the order asked for.
+    pub(super) fn tensors(
         &self,
         family: &str,
         naming: Naming,
-        name: &str,
-        dims: &[usize],
+        wanted: &Wanted,
         device: &Device,
-    ) -> Result<Tensor, WeightsError> {
+    ) -> Result<Vec<(String, Tensor)>, WeightsError> {
         // A layer that the naming does not cover is missing under its own name.
-        let key = checkpoint_key(family, naming, name).unwrap_or_else(|| name.into());
-        let view = self
-            .tensors
-            .tensor(&key)
-            .map_err(|_| WeightsError::Missing {
+        let key = |name: &str| checkpoint_key(family, naming, name).unwrap_or_else(|| name.into());
+        let keys: Vec<String> = wanted.iter().map(|(name, _)| key(name)).collect();
+        self.check_presence(wanted, &keys)?;
+        wanted
+            .iter()
+            .zip(&keys)
+            .map(|((name, dims), key)| {
+                let tensor = self.tensor(name, key, dims)?.to_device(device)?;
+                Ok((name.clone(), tensor))
+            })
+            .collect()
+    }
+
+    fn check_presence(&self, wanted: &Wanted, keys: &[String]) -> Result<(), WeightsError> {
+        let absent: Vec<String> = wanted
+            .iter()
+            .zip(keys)
+            .filter(|(_, key)| !self.index.contains_key(*key))
+            .map(|((name, dims), key)| match name == key {
+                true => format!("`{key}` {dims:?}"),
+                false => format!("`{key}` {dims:?} for `{name}`"),
+            })
+            .collect();
+        if absent.is_empty() {
+            return Ok(());
+        }
+        let spare = self
+            .file
+            .entries()
+            .iter()
+            .filter(|entry| entry.dtype.is_ok())
+            .filter(|entry| !keys.iter().any(|key| entry.name.ends_with(key.as_str())))
+            .map(|entry| format!("`{}` {:?}", entry.name, entry.dims));
+        Err(WeightsError::Missing {
+            path: self.path.into(),
+            missing: absent.len(),
+            wanted: wanted.len(),
+            listed: listed(absent.into_iter()),
+            spare: listed(spare),
+        })
+    }
+
+    /// A tensor as f32, in `dims`.
+    fn tensor(&self, name: &str, key: &str, dims: &[usize]) -> Result<Tensor, WeightsError> {
+        let Some((at, entry)) = self.entry(key) else {
+            return self
+                .check_presence(&[(name.into(), dims.into())], &[key.into()])
+                .and(Err(spoilt(
+                    self.path,
+                    self.kind,
+                    Fault::damaged("it has changed"),
+                )));
+        };
+        if let Err(dtype) = &entry.dtype {
+            return Err(WeightsError::Type {
                 path: self.path.into(),
-                name: name.into(),
-                key: key.clone(),
-            })?;
-        if view.shape() != dims {
+                key: key.into(),
+                dtype: dtype.clone(),
+            });
+        }
+        // Before anything is allocated: a file may claim any size.
+        let Some(order) = shuffle(entry, dims) else {
             return Err(WeightsError::Shape {
                 path: self.path.into(),
                 name: name.into(),
-                key,
+                key: key.into(),
                 expected: dims.to_vec(),
-                found: view.shape().to_vec(),
+                found: ours(entry),
             });
-        }
-        let dtype = match view.dtype() {
-            Dtype::F16 => DType::F16,
-            Dtype::BF16 => DType::BF16,
-            Dtype::F32 => DType::F32,
-            Dtype::F64 => DType::F64,
-            other => {
-                return Err(WeightsError::Type {
-                    path: self.path.into(),
-                    key,
-                    dtype: format!("{other:?}"),
-                });
-            }
         };
-        let tensor = Tensor::from_raw_buffer(view.data(), dtype, dims, &Device::Cpu)?;
-        Ok(tensor.to_dtype(DType::F32)?.to_device(device)?)
+        let tensor = self.file.read(at);
+        let tensor = tensor.map_err(|fault| spoilt(self.path, self.kind, fault))?;
+        Ok(match order {
+            [] => tensor,
+            order => tensor.permute(order)?.contiguous()?,
+        })
     }
 }
 
-#[derive(Deserialize)]
-struct Header {
-    #[serde(rename = "__metadata__")]
-    metadata: Option<Metadata>,
-    #[serde(flatten)]
-    _tensors: HashMap<String, IgnoredAny>,
-}
-
-/// The metadata of a file, without reading its tensors.
-pub(super) fn peek(path: &Path) -> Result<Option<Metadata>, WeightsError> {
-    let read = || -> std::io::Result<(u64, Vec<u8>)> {
-        let mut file = std::fs::File::open(path)?;
-        let mut length = [0; 8];
-        file.read_exact(&mut length)?;
-        let length = u64::from_le_bytes(length);
-        let mut header = Vec::new();
-        // Grows with what the file holds, not with what it claims.
-        file.take(length.min(MOST_HEADER))
-            .read_to_end(&mut header)?;
-        Ok((length, header))
+/// The order of a file's dimensions that makes them ours; none for the same order. `None` where
+/// no order does.
+fn shuffle(entry: &Entry, wanted: &[usize]) -> Option<&'static [usize]> {
+    let orders: &[&[usize]] = match (entry.layout, entry.dims.len()) {
+        // A depthwise kernel has its channels third and one filter for each.
+        (Layout::Keras, 4) if wanted.get(1) == Some(&1) => &[&[3, 2, 0, 1], &[2, 3, 0, 1]],
+        (Layout::Keras, 4) => &[&[3, 2, 0, 1]],
+        (Layout::Keras, 2) => &[&[1, 0]],
+        _ => return (entry.dims == wanted).then_some(&[]),
     };
-    match read() {
-        Ok((length, header)) if header.len() as u64 == length => parse_header(path, &header),
-        Ok(_) => Err(damaged(path, "its header is cut short")),
-        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
-            Err(damaged(path, "its header is cut short"))
-        }
-        Err(error) => Err(unreadable(path, &error)),
+    let fits = |order: &&&[usize]| {
+        let theirs = order.iter().map(|&at| entry.dims[at]);
+        wanted.len() == order.len() && theirs.eq(wanted.iter().copied())
+    };
+    orders.iter().find(fits).copied()
+}
+
+/// Dimensions of an entry in our order, for messages.
+fn ours(entry: &Entry) -> Vec<usize> {
+    match (entry.layout, entry.dims.as_slice()) {
+        (Layout::Keras, &[height, width, inputs, outputs]) => vec![outputs, inputs, height, width],
+        (Layout::Keras, &[inputs, outputs]) => vec![outputs, inputs],
+        (_, dims) => dims.to_vec(),
     }
 }
 
-/// The metadata of a file in memory.
-pub(super) fn peek_bytes(path: &Path, bytes: &[u8]) -> Result<Option<Metadata>, WeightsError> {
-    let header = bytes.split_first_chunk().and_then(|(length, rest)| {
-        let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
-        rest.get(..length)
-    });
-    match header {
-        Some(header) => parse_header(path, header),
-        None => Err(damaged(path, "its header is cut short")),
+/// The first few of many.
+fn listed(mut all: impl Iterator<Item = String>) -> String {
+    let first: Vec<String> = all.by_ref().take(LISTED).collect();
+    match all.count() {
+        0 => first.join(", "),
+        more => format!("{} and {more} more", first.join(", ")),
     }
 }
 
-fn parse_header(path: &Path, header: &[u8]) -> Result<Option<Metadata>, WeightsError> {
-    serde_json::from_slice::<Header>(header)
-        .map(|header| header.metadata)
-        .map_err(|error| damaged(path, format!("invalid JSON in header: {error}")))
-}
-
-fn damaged(path: &Path, reason: impl ToString) -> WeightsError {
-    WeightsError::Damaged {
-        path: path.into(),
-        reason: reason.to_string(),
+fn spoilt(path: &Path, format: &'static str, fault: Fault) -> WeightsError {
+    match fault {
+        Fault::Damaged(reason) => WeightsError::Damaged {
+            path: path.into(),
+            format,
+            reason,
+        },
+        Fault::Refused(reason, help) => WeightsError::Refused {
+            path: path.into(),
+            reason,
+            help,
+        },
     }
 }
