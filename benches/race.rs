@@ -143,6 +143,8 @@ fn step(backbone: &str, side: u32, what: &str) -> Outcome<Work> {
         binary: false,
         smoothing: 0.0,
         class_weights: None,
+        outputs: graph.nodes()[graph.output()].shape.elements(),
+        auxiliary: None,
     };
     let mut train = move |batch: TensorBatch| -> Outcome<Vec<usize>> {
         let features = prefix.run(&[batch.images])?;

@@ -7,9 +7,10 @@ use super::progress::DownloadProgress;
 use super::recorder;
 use super::{Exit, Failure, Printer};
 use crate::engine::params::Params;
-use crate::graph::Part;
+use crate::graph::{Graph, Part};
 use crate::run::ModelFile;
-use crate::weights;
+use crate::weights::{self, WeightsError};
+use crate::zoo::registry::FAMILIES;
 
 /// A network before training, and where its weights came from.
 #[derive(Debug)]
@@ -49,7 +50,13 @@ pub fn initial(
         shown.at(state);
     });
     shown.clear();
-    let loaded = loaded?;
+    let loaded = loaded.map_err(|error| misfit(error, source, blueprint))?;
+    if loaded.flavour != blueprint.flavour {
+        let message =
+            format!("the weights `{source}` are not of the flavour that they seemed to be");
+        return Err(Failure::new(Exit::Config, message)
+            .help("run it again: now that they are here, their file tells"));
+    }
     let note = format!("weights: {source} ({} tensors)", loaded.tensors.len());
     for (name, value) in loaded.tensors {
         params.set(&name, value)?;
@@ -59,6 +66,31 @@ pub fn initial(
         fingerprint: loaded.fingerprint,
         note: Some(note),
     })
+}
+
+/// Weights that do not fit may be those of another backbone.
+fn misfit(error: WeightsError, source: &str, blueprint: &Blueprint) -> Failure {
+    let unfit = matches!(
+        error,
+        WeightsError::Foreign { .. } | WeightsError::Missing { .. } | WeightsError::Shape { .. }
+    );
+    let failure = Failure::from(error);
+    let side = blueprint.family.default_size;
+    let candidates = FAMILIES.iter().filter_map(|family| {
+        let graph = Graph::build_backbone(family.name, 1.0, [side; 2], blueprint.flavour).ok()?;
+        let params = (0..graph.nodes().len()).flat_map(|id| graph.params(id));
+        let wanted = params.map(|spec| (spec.name, spec.dims)).collect();
+        Some((family.name, wanted))
+    });
+    match unfit.then(|| weights::whose(source, candidates)).flatten() {
+        Some(family) if family == blueprint.family.name => {
+            failure.help("these look like weights of width 1: leave `model.width` out")
+        }
+        Some(family) => failure.help(format!(
+            "these look like weights of `{family}`: set `model.backbone = \"{family}\"`"
+        )),
+        None => failure,
+    }
 }
 
 /// The self-contained model of these parameters.

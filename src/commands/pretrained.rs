@@ -208,8 +208,9 @@ impl Opened {
                 image_size: self.height_width,
                 resize: None,
                 interpolation: family.interpolation,
-                mean: scaling.mean,
-                std: scaling.std,
+                mean: scaling.mean_std.mean,
+                std: scaling.mean_std.std,
+                order: scaling.order,
             },
             framing: Framing::Centre(family.crop),
             source: self.source,
@@ -229,7 +230,7 @@ impl Opened {
             .is_ok_and(|backbone| backbone.find(layer).is_none() && graph.find(layer).is_some())
         };
         match &error {
-            WeightsError::Missing { name, .. } if of_classifier(name) => {
+            WeightsError::Missing { first, .. } if of_classifier(first) => {
                 let message = format!("the weights `{}` have no classifier", self.source);
                 Failure::new(Exit::Other, message)
                     .help("give a file that holds all of the network with `--weights`")

@@ -77,6 +77,7 @@ mod tests {
     use super::*;
     use crate::config::Interpolation;
     use crate::data::decode::decode;
+    use crate::data::preprocess::ChannelOrder;
     use crate::data::testing::{fixture, mean_difference, reference};
 
     #[test]
@@ -93,6 +94,7 @@ mod tests {
                 interpolation,
                 mean: [0.0; 3],
                 std: [1.0; 3],
+                order: ChannelOrder::Rgb,
             };
             let seen = Framing::Centre(0.875).frame(photo.clone(), &preprocess);
             let difference = mean_difference(&seen, &expected);
@@ -108,6 +110,7 @@ mod tests {
             interpolation: Interpolation::Bilinear,
             mean: [0.0; 3],
             std: [1.0; 3],
+            order: ChannelOrder::Rgb,
         };
         let line = RgbImage::from_pixel(16_384, 1, image::Rgb([7, 8, 9]));
         let seen = Framing::Centre(0.875).frame(line, &preprocess);

@@ -11,6 +11,8 @@ pub mod suffix;
 mod tokens;
 
 #[cfg(test)]
+mod keras_parity;
+#[cfg(test)]
 mod parity;
 #[cfg(test)]
 mod test_support;

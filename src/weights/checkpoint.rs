@@ -1,58 +1,93 @@
-//! A safetensors file: its metadata, its keys and its tensors, taken as hostile until checked.
+//! A weight file of any format: its metadata, its keys and its tensors, taken as hostile until
+//! checked.
 
 use std::collections::HashMap;
-use std::io::Read;
 use std::path::Path;
 
-use candle_core::{DType, Device, Tensor};
-use safetensors::{Dtype, SafeTensors};
-use serde::Deserialize;
-use serde::de::IgnoredAny;
+use candle_core::{Device, Tensor};
 
+use super::bytes::Bytes;
 use super::error::WeightsError;
-use super::keys::{Naming, checkpoint_key, flattened_channels};
-use super::positions;
-use super::source::unreadable;
+use super::fit::{self, Fit};
+use super::format::{self, Entry, Fault, Format, Metadata, Wanted};
+use super::keys::{Naming, checkpoint_key, flattened_channels, variance_gap};
+use crate::config::Flavour;
 
-/// Longest header that is read, as in the format's own reader.
-const MOST_HEADER: u64 = 100_000_000;
+/// What wrappers of PyTorch modules put before all names.
+const PREFIXES: [&str; 2] = ["module.", "_orig_mod."];
 
-/// String pairs of a header's `__metadata__`.
-pub(super) type Metadata = HashMap<String, String>;
+/// Most tensors that a message lists.
+const LISTED: usize = 3;
 
-/// A parsed file.
+/// A checked file.
 pub(super) struct Checkpoint<'a> {
     path: &'a Path,
-    metadata: Option<Metadata>,
-    tensors: SafeTensors<'a>,
+    kind: &'static str,
+    file: Box<dyn Format>,
+    index: HashMap<String, usize>,
 }
 
 impl<'a> Checkpoint<'a> {
-    /// Checks header, offsets and sizes; no tensor is read yet.
-    pub(super) fn parse(path: &'a Path, bytes: &'a [u8]) -> Result<Self, WeightsError> {
+    /// Checks the structure; no tensor is read yet. `wanted` tells the order of layers, for files
+    /// that do not name them.
+    pub(super) fn open(
+        path: &'a Path,
+        bytes: &Bytes,
+        wanted: &Wanted,
+    ) -> Result<Self, WeightsError> {
+        let kind = format::name(path, bytes);
+        let file = format::open(path, bytes, wanted).map_err(|fault| spoilt(path, kind, fault))?;
+        let entries = file.entries();
+        let mut prefix = String::new();
+        while let Some(more) = PREFIXES.into_iter().find(|more| {
+            let whole = format!("{prefix}{more}");
+            !entries.is_empty() && entries.iter().all(|entry| entry.name.starts_with(&whole))
+        }) {
+            prefix.push_str(more);
+        }
+        let names = entries
+            .iter()
+            .map(|entry| entry.name[prefix.len()..].into());
         Ok(Self {
             path,
-            tensors: SafeTensors::deserialize(bytes).map_err(|error| damaged(path, error))?,
-            metadata: peek_bytes(path, bytes)?,
+            kind,
+            index: names.zip(0..).collect(),
+            file,
         })
     }
 
     pub(super) fn metadata(&self) -> Option<&Metadata> {
-        self.metadata.as_ref()
+        self.file.metadata()
+    }
+
+    /// The flavour that goes with the format, where it tells.
+    pub(super) fn flavour(&self) -> Option<Flavour> {
+        self.file.flavour()
+    }
+
+    fn entry(&self, key: &str) -> Option<(usize, &Entry)> {
+        let at = *self.index.get(key)?;
+        Some((at, self.file.entries().get(at)?))
+    }
+
+    /// Number of wanted tensors that are there under a naming, in dimensions that fit.
+    pub(super) fn fits(&self, family: &str, naming: Naming, wanted: &Wanted) -> usize {
+        let fits = |(name, dims): &&(String, Vec<usize>)| {
+            let key = checkpoint_key(family, naming, name);
+            let entry = key.and_then(|key| Some(self.entry(&key)?.1));
+            entry.is_some_and(|entry| Fit::of(name, entry, dims, naming).is_some())
+        };
+        wanted.iter().filter(fits).count()
     }
 
     /// The naming under which most of the wanted tensors are there.
-    pub(super) fn naming(
-        &self,
-        family: &str,
-        wanted: &[(String, Vec<usize>)],
-    ) -> Result<Naming, WeightsError> {
+    pub(super) fn naming(&self, family: &str, wanted: &Wanted) -> Result<Naming, WeightsError> {
         let mut best = (0, Naming::Xp);
-        for naming in Naming::ALL {
+        for naming in self.namings() {
             let present = wanted
                 .iter()
                 .filter_map(|(name, _)| checkpoint_key(family, naming, name))
-                .filter(|key| self.tensors.tensor(key).is_ok())
+                .filter(|key| self.index.contains_key(key))
                 .count();
             if present > best.0 {
                 best = (present, naming);
@@ -62,8 +97,8 @@ impl<'a> Checkpoint<'a> {
             (0, _) if !wanted.is_empty() => Err(WeightsError::Foreign {
                 path: self.path.into(),
                 family: family.into(),
-                first: match self.tensors.names().into_iter().min() {
-                    Some(name) => format!("`{name}`"),
+                first: match self.file.entries().first() {
+                    Some(entry) => format!("`{}`", entry.name),
                     None => "not there: it is empty".into(),
                 },
             }),
@@ -71,153 +106,135 @@ impl<'a> Checkpoint<'a> {
         }
     }
 
-    /// A tensor by our name, as f32.
-    pub(super) fn tensor(
+    /// Namings that a file of this format can have.
+    pub(super) fn namings(&self) -> Vec<Naming> {
+        match self.file.flavour() {
+            Some(Flavour::Tf) => vec![Naming::Keras],
+            _ => vec![Naming::Xp, Naming::Torchvision, Naming::Timm],
+        }
+    }
+
+    /// All wanted tensors, as f32 in our dimensions and the order asked for.
+    pub(super) fn tensors(
         &self,
         family: &str,
         naming: Naming,
-        name: &str,
-        dims: &[usize],
+        wanted: &Wanted,
         device: &Device,
-    ) -> Result<Tensor, WeightsError> {
+    ) -> Result<Vec<(String, Tensor)>, WeightsError> {
         // A layer that the naming does not cover is missing under its own name.
-        let key = checkpoint_key(family, naming, name).unwrap_or_else(|| name.into());
-        let view = self
-            .tensors
-            .tensor(&key)
-            .map_err(|_| WeightsError::Missing {
+        let key = |name: &str| checkpoint_key(family, naming, name).unwrap_or_else(|| name.into());
+        let keys: Vec<String> = wanted.iter().map(|(name, _)| key(name)).collect();
+        self.check_presence(wanted, &keys)?;
+        wanted
+            .iter()
+            .zip(&keys)
+            .map(|((name, dims), key)| {
+                let tensor = self.tensor(family, naming, (name, dims), key)?;
+                let tensor = tensor.to_device(device)?;
+                Ok((name.clone(), tensor))
+            })
+            .collect()
+    }
+
+    fn check_presence(&self, wanted: &Wanted, keys: &[String]) -> Result<(), WeightsError> {
+        let absent = wanted.iter().zip(keys);
+        let mut absent = absent.filter(|(_, key)| !self.index.contains_key(*key));
+        let Some(((first, _), _)) = absent.clone().next() else {
+            return Ok(());
+        };
+        let absent: Vec<String> = absent
+            .by_ref()
+            .map(|((name, dims), key)| match name == key {
+                true => format!("`{key}` {dims:?}"),
+                false => format!("`{key}` {dims:?} for `{name}`"),
+            })
+            .collect();
+        let spare = self
+            .file
+            .entries()
+            .iter()
+            .filter(|entry| entry.dtype.is_ok())
+            .filter(|entry| !keys.iter().any(|key| entry.name.ends_with(key.as_str())))
+            .map(|entry| format!("`{}` {:?}", entry.name, entry.dims));
+        Err(WeightsError::Missing {
+            path: self.path.into(),
+            first: first.into(),
+            missing: absent.len(),
+            wanted: wanted.len(),
+            listed: listed(absent.into_iter()),
+            spare: listed(spare),
+        })
+    }
+
+    /// A tensor as f32, in `dims`.
+    fn tensor(
+        &self,
+        family: &str,
+        naming: Naming,
+        (name, dims): (&str, &[usize]),
+        key: &str,
+    ) -> Result<Tensor, WeightsError> {
+        let Some((at, entry)) = self.entry(key) else {
+            return self
+                .check_presence(&[(name.into(), dims.into())], &[key.into()])
+                .and(Err(spoilt(
+                    self.path,
+                    self.kind,
+                    Fault::damaged("it has changed"),
+                )));
+        };
+        if let Err(dtype) = &entry.dtype {
+            return Err(WeightsError::Type {
                 path: self.path.into(),
-                name: name.into(),
-                key: key.clone(),
-            })?;
-        let found = view.shape().to_vec();
-        if !fits(name, &found, dims, naming) {
+                key: key.into(),
+                dtype: dtype.clone(),
+            });
+        }
+        // Before anything is allocated: a file may claim any size.
+        let Some(fit) = Fit::of(name, entry, dims, naming) else {
             return Err(WeightsError::Shape {
                 path: self.path.into(),
                 name: name.into(),
-                key,
+                key: key.into(),
                 expected: dims.to_vec(),
-                found,
+                found: fit::ours(entry),
             });
-        }
-        let dtype = match view.dtype() {
-            Dtype::F16 => DType::F16,
-            Dtype::BF16 => DType::BF16,
-            Dtype::F32 => DType::F32,
-            Dtype::F64 => DType::F64,
-            other => {
-                return Err(WeightsError::Type {
-                    path: self.path.into(),
-                    key,
-                    dtype: format!("{other:?}"),
-                });
-            }
         };
-        let tensor = Tensor::from_raw_buffer(view.data(), dtype, &found, &Device::Cpu)?;
-        let tensor = tensor.to_dtype(DType::F32)?;
-        let tensor = match found == dims {
-            true => tensor,
-            false if is_position(name) => positions::fit(&tensor, dims)?,
-            false => tensor.reshape(dims)?,
-        };
+        let tensor = self.file.read(at);
+        let tensor = tensor.map_err(|fault| spoilt(self.path, self.kind, fault))?;
+        let tensor = fit.apply(&tensor, dims)?;
         let tensor = match flattened_channels(family, naming, name) {
-            Some(channels) if dims.len() == 2 && dims[1].is_multiple_of(channels) => {
-                channels_last(&tensor, channels)?
-            }
-            _ => tensor,
+            Some(channels) => fit::channels_last(&tensor, channels)?,
+            None => tensor,
         };
-        Ok(tensor.to_device(device)?)
+        Ok(match variance_gap(family, naming) {
+            Some(gap) if name.ends_with("/moving_variance") => (tensor + gap)?,
+            _ => tensor,
+        })
     }
 }
 
-/// Whether a tensor of these dimensions can become the parameter: it has the same ones, but for
-/// ones at the end (a scale may be `[channels, 1, 1]`); other houses write some dense kernels as
-/// convolutions; a position embedding may be for pictures of another size.
-fn fits(name: &str, found: &[usize], dims: &[usize], naming: Naming) -> bool {
-    if is_position(name) {
-        return positions::fits(found, dims);
-    }
-    let bare = |dims: &[usize]| {
-        let last = dims.iter().rposition(|&dim| dim != 1);
-        dims[..last.map_or(0, |last| last + 1)].to_vec()
-    };
-    let as_convolution = |units: usize, features: usize| {
-        let product = found.iter().try_fold(1, |a: usize, &b| a.checked_mul(b));
-        found.len() == 4 && found[0] == units && product == units.checked_mul(features)
-    };
-    match *dims {
-        [units, features] if naming != Naming::Xp && as_convolution(units, features) => true,
-        _ => bare(found) == bare(dims),
+/// The first few of many.
+fn listed(mut all: impl Iterator<Item = String>) -> String {
+    let first: Vec<String> = all.by_ref().take(LISTED).collect();
+    match all.count() {
+        0 => first.join(", "),
+        more => format!("{} and {more} more", first.join(", ")),
     }
 }
 
-fn is_position(name: &str) -> bool {
-    name.ends_with("/position")
-}
-
-/// A dense kernel whose input was flattened channel, height, width, in the order height, width,
-/// channel.
-fn channels_last(kernel: &Tensor, channels: usize) -> candle_core::Result<Tensor> {
-    let (units, features) = kernel.dims2()?;
-    kernel
-        .reshape((units, channels, features / channels))?
-        .transpose(1, 2)?
-        .contiguous()?
-        .reshape((units, features))
-}
-
-#[derive(Deserialize)]
-struct Header {
-    #[serde(rename = "__metadata__")]
-    metadata: Option<Metadata>,
-    #[serde(flatten)]
-    _tensors: HashMap<String, IgnoredAny>,
-}
-
-/// The metadata of a file, without reading its tensors.
-pub(super) fn peek(path: &Path) -> Result<Option<Metadata>, WeightsError> {
-    let read = || -> std::io::Result<(u64, Vec<u8>)> {
-        let mut file = std::fs::File::open(path)?;
-        let mut length = [0; 8];
-        file.read_exact(&mut length)?;
-        let length = u64::from_le_bytes(length);
-        let mut header = Vec::new();
-        // Grows with what the file holds, not with what it claims.
-        file.take(length.min(MOST_HEADER))
-            .read_to_end(&mut header)?;
-        Ok((length, header))
-    };
-    match read() {
-        Ok((length, header)) if header.len() as u64 == length => parse_header(path, &header),
-        Ok(_) => Err(damaged(path, "its header is cut short")),
-        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
-            Err(damaged(path, "its header is cut short"))
-        }
-        Err(error) => Err(unreadable(path, &error)),
-    }
-}
-
-/// The metadata of a file in memory.
-pub(super) fn peek_bytes(path: &Path, bytes: &[u8]) -> Result<Option<Metadata>, WeightsError> {
-    let header = bytes.split_first_chunk().and_then(|(length, rest)| {
-        let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
-        rest.get(..length)
-    });
-    match header {
-        Some(header) => parse_header(path, header),
-        None => Err(damaged(path, "its header is cut short")),
-    }
-}
-
-fn parse_header(path: &Path, header: &[u8]) -> Result<Option<Metadata>, WeightsError> {
-    serde_json::from_slice::<Header>(header)
-        .map(|header| header.metadata)
-        .map_err(|error| damaged(path, format!("invalid JSON in header: {error}")))
-}
-
-fn damaged(path: &Path, reason: impl ToString) -> WeightsError {
-    WeightsError::Damaged {
-        path: path.into(),
-        reason: reason.to_string(),
+fn spoilt(path: &Path, format: &'static str, fault: Fault) -> WeightsError {
+    match fault {
+        Fault::Damaged(reason) => WeightsError::Damaged {
+            path: path.into(),
+            format,
+            reason,
+        },
+        Fault::Refused(reason, help) => WeightsError::Refused {
+            path: path.into(),
+            reason,
+            help,
+        },
     }
 }

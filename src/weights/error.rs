@@ -26,13 +26,25 @@ pub enum WeightsError {
         /// Why.
         reason: String,
     },
-    /// The file is not a well-formed safetensors file.
-    #[error("`{}` is not a sound safetensors file: {reason}", .path.display())]
+    /// The file breaks the rules of its format.
+    #[error("`{}` is not a sound {format} file: {reason}", .path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
+        /// The format that it seems to have.
+        format: &'static str,
         /// What is wrong.
         reason: String,
+    },
+    /// The file is something that is not read: code, an old layout, a failed download.
+    #[error("`{}` {reason}", .path.display())]
+    Refused {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        reason: String,
+        /// What to do.
+        help: String,
     },
     /// None of the tensors looked for is there, under any known naming.
     #[error("`{}` holds no weights of `{family}`; its first tensor is {first}", .path.display())]
@@ -44,15 +56,25 @@ pub enum WeightsError {
         /// First tensor in the file, quoted, or a word that there is none.
         first: String,
     },
-    /// A tensor is missing.
-    #[error("`{}` lacks the tensor `{key}` for `{name}`", .path.display())]
+    /// Tensors are missing.
+    #[error(
+        "`{}` lacks {missing} of {wanted} tensors: {listed}{}",
+        .path.display(),
+        unused(.spare)
+    )]
     Missing {
         /// The file.
         path: PathBuf,
-        /// Our name.
-        name: String,
-        /// The checkpoint's name.
-        key: String,
+        /// Our name of the first that is missing.
+        first: String,
+        /// How many are missing.
+        missing: usize,
+        /// How many were looked for.
+        wanted: usize,
+        /// The first of the missing ones, with dimensions and our names.
+        listed: String,
+        /// The first of the file's tensors that nobody looked for, with dimensions.
+        spare: String,
     },
     /// A tensor has other dimensions than the architecture.
     #[error(
@@ -94,10 +116,18 @@ pub enum WeightsError {
         /// What went wrong.
         reason: String,
     },
-    /// A downloaded file is not what the hub promised; it has been removed from the cache.
+    /// A file cannot be downloaded from its address.
+    #[error("cannot download `{url}`: {reason}")]
+    Download {
+        /// The address.
+        url: String,
+        /// What went wrong.
+        reason: String,
+    },
+    /// A downloaded file is not what it should be; it has been removed from the cache.
     #[error("the download of `{id}` is damaged: its SHA-256 is {found}, not {expected}")]
     Checksum {
-        /// Hub id.
+        /// Hub id or address.
         id: String,
         /// What the hub says.
         expected: String,
@@ -114,28 +144,35 @@ impl WeightsError {
     pub fn help(&self) -> Option<String> {
         let help = match self {
             Self::UnknownSource(_) => {
-                "give the path of a `.safetensors` file, a hub id, or `weights = \"none\"`".into()
+                "give the path of a `.safetensors`, `.pth` or `.h5` file, an `https://` address, a \
+                 hub id, or `weights = \"none\"`"
+                    .into()
             }
             Self::Missing { .. } | Self::Shape { .. } | Self::Foreign { .. } => {
                 "check `model.backbone` and `model.width` against where the weights come from"
                     .into()
             }
-            Self::Damaged { path, .. } => match path.extension().and_then(|it| it.to_str()) {
-                Some("safetensors") => "copy or download it again".into(),
-                _ => {
-                    "convert the weights to safetensors, with torchvision's or timm's names".into()
-                }
-            },
+            Self::Damaged { .. } => "copy or download it again".into(),
+            Self::Refused { help, .. } => help.clone(),
+            Self::Download { url, .. } => {
+                format!("download {url} by other means and set `weights = \"path/to/the/file\"`")
+            }
             Self::Hub { url, .. } => format!(
                 "download {url} where there is a network and set `weights = \"path/to/the/file\"`"
             ),
             Self::Checksum { .. } => "run it again to download it anew".into(),
-            Self::Unreadable { .. }
-            | Self::NotEmbedded { .. }
-            | Self::Type { .. }
-            | Self::Flavour(_)
-            | Self::Device(_) => return None,
+            Self::Unreadable { .. } => "check the path of the file and who may read it".into(),
+            Self::NotEmbedded { .. } | Self::Type { .. } | Self::Flavour(_) | Self::Device(_) => {
+                return None;
+            }
         };
         Some(help)
+    }
+}
+
+fn unused(spare: &str) -> String {
+    match spare {
+        "" => String::new(),
+        spare => format!("; it has {spare}"),
     }
 }

@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use hf_hub::api::Progress;
-use hf_hub::api::sync::ApiBuilder;
+use hf_hub::api::sync::{ApiBuilder, ApiError};
 use hf_hub::{Cache, Repo, RepoType};
-use sha2::{Digest, Sha256};
 
+use super::download::sha256_of;
 use super::error::WeightsError;
+use super::http;
 use super::source::unreadable;
 
 const ENDPOINT: &str = "https://huggingface.co";
@@ -61,28 +62,46 @@ impl Hub {
     ) -> Result<PathBuf, WeightsError> {
         let repo = Repo::with_revision(id.into(), RepoType::Model, revision.into());
         let cache = Cache::new(self.cache.clone());
+        let url = format!("{}/{id}/resolve/{revision}/{FILE}", self.endpoint);
+        let failed = |reason: String| WeightsError::Hub {
+            id: id.into(),
+            url: url.clone(),
+            reason,
+        };
         let path = match cache.repo(repo.clone()).get(FILE) {
             Some(path) => path,
-            None => ApiBuilder::from_cache(cache)
-                .with_endpoint(self.endpoint.clone())
-                .with_progress(false)
-                .with_retries(self.retries)
-                .build()
-                .and_then(|api| {
-                    let relay = Relay {
-                        progress,
-                        state: Download { done: 0, total: 0 },
-                    };
-                    api.repo(repo).download_with_progress(FILE, relay)
-                })
-                .map_err(|error| WeightsError::Hub {
-                    id: id.into(),
-                    url: format!("{}/{id}/resolve/{revision}/{FILE}", self.endpoint),
-                    reason: error.to_string(),
-                })?,
+            None => {
+                http::check_reachable(&url).map_err(failed)?;
+                ApiBuilder::from_cache(cache)
+                    .with_endpoint(self.endpoint.clone())
+                    .with_progress(false)
+                    .with_retries(self.retries)
+                    .build()
+                    .and_then(|api| {
+                        let relay = Relay {
+                            progress,
+                            state: Download { done: 0, total: 0 },
+                        };
+                        api.repo(repo).download_with_progress(FILE, relay)
+                    })
+                    .map_err(|error| failed(reason(&error)))?
+            }
         };
         verify(id, &path)?;
         Ok(path)
+    }
+}
+
+fn reason(error: &ApiError) -> String {
+    match error {
+        ApiError::RequestError(error) => match **error {
+            ureq::Error::StatusCode(401 | 404) => {
+                format!("there is no such repository, or no `{FILE}` in it")
+            }
+            ref error => http::reason(error),
+        },
+        ApiError::TooManyRetries(error) => reason(error),
+        other => other.to_string(),
     }
 }
 
@@ -96,11 +115,7 @@ fn verify(id: &str, path: &Path) -> Result<(), WeightsError> {
         Some(name) if name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit()) => name,
         _ => return Ok(()),
     };
-    let bytes = std::fs::read(&blob).map_err(|error| unreadable(&blob, &error))?;
-    let found: String = Sha256::digest(&bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let found = sha256_of(&blob)?;
     if found.eq_ignore_ascii_case(expected) {
         return Ok(());
     }

@@ -24,11 +24,13 @@ pub enum Naming {
     Torchvision,
     /// timm: `blocks.1.0.conv_pw.weight`.
     Timm,
+    /// Keras, as the reader of its files gives them: `layer/kernel` with Keras' name of the layer.
+    Keras,
 }
 
 impl Naming {
     /// All namings, in the order in which they are tried.
-    pub const ALL: [Self; 3] = [Self::Xp, Self::Torchvision, Self::Timm];
+    pub const ALL: [Self; 4] = [Self::Xp, Self::Torchvision, Self::Timm, Self::Keras];
 }
 
 impl fmt::Display for Naming {
@@ -37,6 +39,7 @@ impl fmt::Display for Naming {
             Self::Xp => "xp",
             Self::Torchvision => "torchvision",
             Self::Timm => "timm",
+            Self::Keras => "Keras",
         })
     }
 }
@@ -51,7 +54,8 @@ pub fn variance_gap(family: &str, naming: Naming) -> Option<f64> {
 /// The checkpoint's name of our parameter `layer/variable`; `None` if that naming does not cover
 /// the family or the layer.
 pub fn checkpoint_key(family: &str, naming: Naming, parameter: &str) -> Option<String> {
-    if naming == Naming::Xp {
+    // Our layers bear Keras' names where it has the architecture.
+    if matches!(naming, Naming::Xp | Naming::Keras) {
         return Some(parameter.into());
     }
     let (layer, variable) = parameter.split_once('/')?;

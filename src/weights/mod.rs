@@ -1,8 +1,13 @@
 //! Weight files to named tensors: where they come from, how their keys are named, what they hold.
 
+mod bytes;
 mod checkpoint;
+pub mod download;
 pub mod embedded;
 mod error;
+mod fit;
+mod format;
+mod http;
 pub mod hub;
 pub mod keys;
 mod positions;
@@ -35,12 +40,12 @@ pub struct Loaded {
     pub naming: Naming,
     /// BLAKE3 of the file, in hexadecimal.
     pub fingerprint: String,
-    /// The file, in the hub's cache for a hub id; `xp/...` for embedded weights.
+    /// The file, in a cache for a hub id or an address; `xp/...` for embedded weights.
     pub path: PathBuf,
 }
 
 /// Loads the `wanted` tensors (our name and dimensions) of a backbone of `family` from `source`:
-/// a hub id, a file, a run directory or `xp/...`. What else the file holds is left alone.
+/// a hub id, an address, a file, a run directory or `xp/...`. What else the file holds is left alone.
 pub fn load(
     source: &str,
     family: &str,
@@ -60,23 +65,13 @@ pub fn load_with_progress(
 ) -> Result<Loaded, WeightsError> {
     let source = Source::parse(source)?;
     let (path, bytes) = source.read(progress)?;
-    let checkpoint = Checkpoint::parse(&path, &bytes)?;
+    let checkpoint = Checkpoint::open(&path, &bytes, wanted)?;
     let naming = checkpoint.naming(family, wanted)?;
-    let tensors = wanted
-        .iter()
-        .map(|(name, dims)| {
-            let mut tensor = checkpoint.tensor(family, naming, name, dims, device)?;
-            if let Some(gap) = keys::variance_gap(family, naming)
-                && name.ends_with("/moving_variance")
-            {
-                tensor = (tensor + gap)?;
-            }
-            Ok((name.clone(), tensor))
-        })
-        .collect::<Result<_, WeightsError>>()?;
+    let tensors = checkpoint.tensors(family, naming, wanted, device)?;
+    let flavour = source.flavour(checkpoint.metadata(), checkpoint.flavour())?;
     Ok(Loaded {
-        tensors,
-        flavour: source.flavour(checkpoint.metadata())?,
+        tensors: tensors.into_iter().collect(),
+        flavour,
         naming,
         fingerprint: blake3::hash(&bytes).to_hex().to_string(),
         path,
@@ -84,15 +79,34 @@ pub fn load_with_progress(
 }
 
 /// The convention that a source's weights were trained with, without loading them; nothing is
-/// downloaded. A run's model says so itself; hub ids tell by their name (`timm/tf_...`).
+/// downloaded. A run's model says so itself, Keras' files are of one convention, and hub ids tell
+/// by their name (`timm/tf_...`).
 pub fn flavour_of(source: &str) -> Result<Flavour, WeightsError> {
     let source = Source::parse(source)?;
-    let metadata = match &source {
-        Source::Hub { .. } => None,
-        Source::File(path) => checkpoint::peek(path)?,
-        Source::Embedded { name, bytes } => checkpoint::peek_bytes(name.as_ref(), bytes)?,
-    };
-    source.flavour(metadata.as_ref())
+    match source.local()? {
+        Some((path, bytes)) => {
+            let checkpoint = Checkpoint::open(&path, &bytes, &[])?;
+            source.flavour(checkpoint.metadata(), checkpoint.flavour())
+        }
+        None => source.flavour(None, None),
+    }
+}
+
+/// Name and dimensions of all parameters of a family, for [`whose`].
+pub type Candidate = (&'static str, Vec<(String, Vec<usize>)>);
+
+/// The first family whose parameters are all in a source that is at hand, in dimensions that fit;
+/// for messages about weights that do not.
+pub fn whose(source: &str, candidates: impl Iterator<Item = Candidate>) -> Option<&'static str> {
+    let (path, bytes) = Source::parse(source).ok()?.read(&mut |_| ()).ok()?;
+    let mut candidates = candidates;
+    let found = candidates.find(|(family, wanted)| {
+        Checkpoint::open(&path, &bytes, wanted).is_ok_and(|checkpoint| {
+            let mut namings = checkpoint.namings().into_iter();
+            namings.any(|naming| checkpoint.fits(family, naming, wanted) == wanted.len())
+        })
+    });
+    found.map(|(family, _)| family)
 }
 
 #[cfg(test)]

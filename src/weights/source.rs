@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use std::borrow::Cow;
-
+use super::bytes::Bytes;
+use super::download::{Address, Downloads};
 use super::error::WeightsError;
 use super::hub::{Download, Hub};
 use super::{FLAVOUR_KEY, embedded};
@@ -12,6 +12,18 @@ use crate::config::Flavour;
 
 /// Model file in a run directory.
 const RUN_MODEL: &str = "model.safetensors";
+
+/// Suffixes of weight files.
+const SUFFIXES: [&str; 8] = [
+    "bin",
+    "ckpt",
+    "h5",
+    "hdf5",
+    "keras",
+    "pt",
+    "pth",
+    "safetensors",
+];
 
 /// What `model.weights` names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +37,8 @@ pub enum Source {
     },
     /// A file.
     File(PathBuf),
+    /// A file somewhere else.
+    Url(Address),
     /// A repository on the hub.
     Hub {
         /// `owner/name`.
@@ -35,8 +49,8 @@ pub enum Source {
 }
 
 impl Source {
-    /// Tells the kinds apart: `xp/...`, a path that exists or looks like one, `owner/name` with
-    /// an optional `@revision`. A folder stands for the `model.safetensors` in it.
+    /// Tells the kinds apart: `xp/...`, `https://...`, a path that exists or looks like one,
+    /// `owner/name` with an optional `@revision`. A folder stands for the `model.safetensors` in it.
     pub fn parse(source: &str) -> Result<Self, WeightsError> {
         if source.starts_with("xp/") {
             return embedded::find(source)
@@ -49,11 +63,14 @@ impl Source {
                     },
                 });
         }
+        if let Some(address) = Address::parse(source) {
+            return Ok(Self::Url(address));
+        }
         let path = Path::new(source);
         if path.is_dir() {
             return Ok(Self::File(path.join(RUN_MODEL)));
         }
-        let has_weights_suffix = ["safetensors", "pth", "pt", "bin", "h5", "keras", "ckpt"]
+        let has_weights_suffix = SUFFIXES
             .iter()
             .any(|suffix| path.extension().is_some_and(|it| it == *suffix));
         if path.is_file() || path.is_absolute() || has_weights_suffix {
@@ -77,24 +94,45 @@ impl Source {
         }
     }
 
-    /// The whole file and where it lies, fetched from the hub if need be.
+    /// The file's bytes and where it lies, fetched if need be.
     pub(super) fn read(
         &self,
         progress: &mut dyn FnMut(Download),
-    ) -> Result<(PathBuf, Cow<'static, [u8]>), WeightsError> {
+    ) -> Result<(PathBuf, Bytes), WeightsError> {
         let path = match self {
-            Self::Embedded { name, bytes } => return Ok((name.into(), Cow::Borrowed(*bytes))),
+            Self::Embedded { name, bytes } => return Ok((name.into(), Bytes::fixed(bytes))),
             Self::File(path) => path.clone(),
+            Self::Url(address) => {
+                let downloads = Downloads::of_user().ok_or_else(|| WeightsError::Download {
+                    url: address.url.clone(),
+                    reason: "this user has no folder for caches".into(),
+                })?;
+                downloads.fetch(address, progress)?
+            }
             Self::Hub { id, revision } => Hub::from_env().fetch(id, revision, progress)?,
         };
-        let bytes = std::fs::read(&path).map_err(|error| unreadable(&path, &error))?;
-        Ok((path, Cow::Owned(bytes)))
+        let bytes = Bytes::open(&path)?;
+        Ok((path, bytes))
     }
 
-    /// Flavour by the file's metadata, else by the hub id; PyTorch's where neither tells.
+    /// The file, if it can be read without a download.
+    pub(super) fn local(&self) -> Result<Option<(PathBuf, Bytes)>, WeightsError> {
+        match self {
+            Self::Hub { .. } => Ok(None),
+            Self::Url(address) => Downloads::of_user()
+                .and_then(|downloads| downloads.cached(address))
+                .map(|path| Ok((path.clone(), Bytes::open(&path)?)))
+                .transpose(),
+            Self::File(_) | Self::Embedded { .. } => self.read(&mut |_| ()).map(Some),
+        }
+    }
+
+    /// Flavour by the file's metadata, else by its format, else by the hub id or the address;
+    /// PyTorch's where none tells.
     pub(super) fn flavour(
         &self,
         metadata: Option<&HashMap<String, String>>,
+        format: Option<Flavour>,
     ) -> Result<Flavour, WeightsError> {
         match metadata.and_then(|metadata| metadata.get(FLAVOUR_KEY)) {
             Some(name) => match name.as_str() {
@@ -102,8 +140,10 @@ impl Source {
                 "tf" => Ok(Flavour::Tf),
                 _ => Err(WeightsError::Flavour(name.clone())),
             },
-            None => Ok(match self {
-                Self::Hub { id, .. } if id.contains("/tf_") => Flavour::Tf,
+            None => Ok(match (format, self) {
+                (Some(flavour), _) => flavour,
+                (None, Self::Hub { id, .. }) if id.contains("/tf_") => Flavour::Tf,
+                (None, Self::Url(address)) if address.url.contains(".h5") => Flavour::Tf,
                 _ => Flavour::Torch,
             }),
         }

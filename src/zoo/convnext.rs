@@ -63,6 +63,7 @@ fn build(
     builder.add(&format!("{name}_prestem_normalization"), nothing, &[0])?;
     let stem = Op::Conv2d {
         filters: channels[0],
+        groups: 1,
         window: window(4, 4, 0),
         bias: true,
     };
@@ -74,6 +75,7 @@ fn build(
             builder.add(&format!("{name}_downsampling_block_{index}"), NORM, &[x])?;
             let halve = Op::Conv2d {
                 filters: channels,
+                groups: 1,
                 window: window(2, 2, 0),
                 bias: true,
             };

@@ -74,6 +74,7 @@ fn conv(
 ) -> Result<NodeId, GraphError> {
     let op = Op::Conv2d {
         filters,
+        groups: 1,
         window,
         bias: true,
     };

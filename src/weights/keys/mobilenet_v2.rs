@@ -5,7 +5,7 @@ use super::Naming;
 /// Module of a layer; both houses count blocks, timm within stages.
 pub(super) fn module(naming: Naming, layer: &str) -> Option<String> {
     match naming {
-        Naming::Xp => None,
+        Naming::Xp | Naming::Keras => None,
         Naming::Torchvision => torchvision(layer),
         Naming::Timm => timm(layer),
     }

@@ -1,0 +1,50 @@
+//! The HTTP client: limits on waiting, and failures in plain words.
+
+use std::time::Duration;
+
+use ureq::Agent;
+
+const CONNECT: Duration = Duration::from_secs(10);
+const ANSWER: Duration = Duration::from_secs(30);
+/// Longest pause within a download.
+const STALL: Duration = Duration::from_secs(60);
+
+/// A client that gives up on a host that does not answer.
+pub(super) fn agent() -> Agent {
+    config().build().into()
+}
+
+fn config() -> ureq::config::ConfigBuilder<ureq::typestate::AgentScope> {
+    Agent::config_builder()
+        .user_agent(concat!("xp/", env!("CARGO_PKG_VERSION")))
+        .timeout_connect(Some(CONNECT))
+        .timeout_recv_response(Some(ANSWER))
+        .timeout_per_read(Some(STALL))
+}
+
+/// Whether a host answers at all, whatever it says; the hub's own client would wait for minutes.
+pub(super) fn check_reachable(url: &str) -> Result<(), String> {
+    let agent: Agent = config()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .build()
+        .into();
+    let answer = agent.get(url).header("Range", "bytes=0-0").call();
+    answer.map(drop).map_err(|error| reason(&error))
+}
+
+/// What a failure means to the user.
+pub(super) fn reason(error: &ureq::Error) -> String {
+    match error {
+        ureq::Error::HostNotFound => "there is no such host, or no network".into(),
+        ureq::Error::ConnectionFailed => "the host cannot be reached; is there a network?".into(),
+        ureq::Error::Io(error) => format!("the connection failed ({error}); is there a network?"),
+        ureq::Error::Timeout(_) => "the host does not answer; is there a network?".into(),
+        ureq::Error::StatusCode(404) => "there is no such file (404)".into(),
+        ureq::Error::StatusCode(status @ (401 | 403)) => {
+            format!("the host does not give it out ({status}): a wrong name, or a login is needed")
+        }
+        ureq::Error::StatusCode(status) => format!("the host answers with status {status}"),
+        other => other.to_string(),
+    }
+}
