@@ -129,8 +129,8 @@ fn linear_probe(
 }
 
 /// A ridge regression on PyTorch's features at 224 pixels got 98.5 % of cats and dogs from 120
-/// training pictures, and 78.5 % of flowers from 200; on other pictures of the same sets, so no
-/// more than about as much is wanted.
+/// training pictures, and 78.5 % of flowers from 200; on other pictures of the same sets, so a
+/// little less will do.
 #[test]
 fn features_of_mobilenet_v2_tell_classes_apart() {
     let Some(shared) = shared() else { return };
