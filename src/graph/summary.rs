@@ -401,6 +401,24 @@ mod tests {
     }
 
     #[test]
+    fn classifiers_have_the_size_of_torchvisions() {
+        for (family, parameters) in [
+            ("efficientnet_b0", 5_288_548),
+            ("efficientnet_b1", 7_794_184),
+            ("efficientnet_b2", 9_109_994),
+            ("efficientnet_b3", 12_233_232),
+            ("mobilenet_v3_large", 5_483_032),
+            ("mobilenet_v3_small", 2_542_856),
+        ] {
+            let graph =
+                Graph::build_classifier(family, 1.0, [64, 64], Flavour::Torch, 1000).unwrap();
+            let summary = Summary::new(&graph, &[]);
+            let trainable = summary.parameters - summary.statistics;
+            assert_eq!(trainable, parameters, "{family}");
+        }
+    }
+
+    #[test]
     fn every_cutoff_trains_what_keras_trains() {
         let graph = tutorial();
         for (cutoff, parameters, tensors) in keras().cutoffs {

@@ -3,7 +3,7 @@
 //! those of keras.applications, whose scaling of pixel values happens before. Training leaves out
 //! stochastic depth: the dropout of whole blocks does nothing.
 
-use super::parts::{self, halving_of, scaled, squeeze_excite, window};
+use super::parts::{self, halving_of, point, scaled, squeeze_excite, window};
 use super::registry::{Family, Pretrained};
 use crate::activation::Activation;
 use crate::config::{Flavour, Interpolation, NormalizeName};
@@ -78,6 +78,8 @@ const STAGES: [(usize, usize, usize, usize, usize); 7] = [
 ];
 const STEM: usize = 32;
 const LAST: usize = 1280;
+const SILU: Op = Op::Activation(Activation::Silu);
+const SIGMOID: Op = Op::Activation(Activation::Sigmoid);
 
 fn build(
     builder: &mut GraphBuilder,
@@ -159,21 +161,16 @@ impl Net<'_> {
         x = self.builder.add(&named("dwconv"), depthwise, &[x])?;
         x = self.activated(&named("bn"), &named("activation"), x)?;
         let part = |layer: &str| named(&format!("se_{layer}"));
-        x = squeeze_excite(
-            self.builder,
-            x,
-            (in_channels / 4).max(1),
-            [
-                part("squeeze"),
-                part("reduce"),
-                part("expand"),
-                part("excite"),
-            ],
-            [
-                (part("reduce_silu"), Activation::Silu),
-                (part("expand_sigmoid"), Activation::Sigmoid),
-            ],
-        )?;
+        let filters = self.builder.shape(x).channels();
+        let nodes = [
+            (part("squeeze"), Op::GlobalAvgPool, false),
+            (part("reshape"), Op::Reshape, false),
+            (part("reduce"), point((in_channels / 4).max(1)), false),
+            (part("reduce_silu"), SILU, true),
+            (part("expand"), point(filters), false),
+            (part("expand_sigmoid"), SIGMOID, true),
+        ];
+        x = squeeze_excite(self.builder, x, nodes, &part("excite"))?;
         let op = parts::conv(block.channels, window(1, 1, 0));
         x = self.builder.add(&named("project_conv"), op, &[x])?;
         let norm = parts::norm(self.flavour);
@@ -203,7 +200,6 @@ impl Net<'_> {
         let x = self
             .builder
             .add(norm, parts::norm(self.flavour), &[input])?;
-        let silu = Op::Activation(Activation::Silu);
-        self.builder.add(activation, silu, &[x])
+        self.builder.add(activation, SILU, &[x])
     }
 }

@@ -3,7 +3,7 @@
 //! keras.applications. The PyTorch flavour is timm's; torchvision's batch norms have another
 //! epsilon, which the loader makes up for.
 
-use super::parts::{self, halving_of, scaled, squeeze_excite, window};
+use super::parts::{self, halving_of, point, scaled, squeeze_excite, window};
 use super::registry::{Family, Pretrained};
 use crate::activation::Activation;
 use crate::config::{Flavour, Interpolation, NormalizeName};
@@ -153,20 +153,6 @@ fn build(
 
 /// The mean of the map, a hidden layer and the classes, both as convolutions of one pixel.
 fn classify(builder: &mut GraphBuilder, hidden: usize, classes: usize) -> Result<(), GraphError> {
-    let point = |filters| match parts::conv(filters, window(1, 1, 0)) {
-        Op::Conv2d {
-            filters,
-            groups,
-            window,
-            ..
-        } => Op::Conv2d {
-            filters,
-            groups,
-            window,
-            bias: true,
-        },
-        op => op,
-    };
     builder.add(
         "global_average_pooling2d",
         Op::GlobalAvgPool,
@@ -228,17 +214,16 @@ impl Net<'_> {
         x = self.activation(block.activation, x)?;
         if block.excites {
             let part = |layer: &str| named(&format!("squeeze_excite_{layer}"));
-            let squeezed = scaled(expanded, 0.25);
-            x = squeeze_excite(
-                self.builder,
-                x,
-                squeezed,
-                [part("avg_pool"), part("conv"), part("conv_1"), part("mul")],
-                [
-                    (part("relu"), Activation::Relu),
-                    ("re_lu".into(), Activation::HardSigmoid),
-                ],
-            )?;
+            let hard = Op::Activation(Activation::HardSigmoid);
+            let nodes = [
+                (part("avg_pool"), Op::GlobalAvgPool, false),
+                (part("avg_pool_reshape"), Op::Reshape, true),
+                (part("conv"), point(scaled(expanded, 0.25)), false),
+                (part("relu"), Op::RELU, false),
+                (part("conv_1"), point(expanded), false),
+                ("re_lu".into(), hard, false),
+            ];
+            x = squeeze_excite(self.builder, x, nodes, &part("mul"))?;
         }
         let channels = scaled(block.channels, width);
         let op = parts::conv(channels, window(1, 1, 0));

@@ -1,6 +1,5 @@
 //! What families build their layers from.
 
-use crate::activation::Activation;
 use crate::config::Flavour;
 use crate::geometry::{Padding, Window};
 use crate::graph::{GraphBuilder, GraphError, NodeId, Op, Shape};
@@ -164,40 +163,35 @@ pub(super) fn scaled(channels: usize, width: f64) -> usize {
     }
 }
 
-/// Squeeze and excitation (Hu et al., 2018): the map times a factor a channel, from its means by
-/// two convolutions of one pixel. Names of pool, convolutions and product; names and kinds of the
-/// activations, which belong to the layers of the convolutions where these name them so.
-pub(super) fn squeeze_excite(
+/// A 1 x 1 convolution with bias.
+pub(super) fn point(filters: usize) -> Op {
+    Op::Conv2d {
+        filters,
+        groups: 1,
+        window: window(1, 1, 0),
+        bias: true,
+    }
+}
+
+/// A node's name, what it computes, and whether it belongs to the layer before it.
+pub(super) type Named = (String, Op, bool);
+
+/// Squeeze and excitation (Hu et al., 2018): the map times a factor a channel, which `nodes` compute
+/// from its means, each from the one before it.
+pub(super) fn squeeze_excite<const N: usize>(
     builder: &mut GraphBuilder,
     input: NodeId,
-    squeezed: usize,
-    [pool, reduce, expand, product]: [String; 4],
-    activations: [(String, Activation); 2],
+    nodes: [Named; N],
+    product: &str,
 ) -> Result<NodeId, GraphError> {
-    let channels = builder.shape(input).channels();
-    builder.add(&pool, Op::GlobalAvgPool, &[input])?;
-    let reshape = pool
-        .strip_suffix("_squeeze")
-        .map(|se| format!("{se}_reshape"));
-    match reshape {
-        Some(name) => builder.add(&name, Op::Reshape, &[builder.last()])?,
-        None => builder.join(&format!("{pool}_reshape"), Op::Reshape)?,
-    };
-    let layers = [(reduce, squeezed), (expand, channels)];
-    for ((name, filters), (activation, kind)) in layers.into_iter().zip(activations) {
-        let conv = Op::Conv2d {
-            filters,
-            groups: 1,
-            window: window(1, 1, 0),
-            bias: true,
-        };
-        builder.add(&name, conv, &[builder.last()])?;
-        match activation.starts_with(&name) {
-            true => builder.join(&activation, Op::Activation(kind))?,
-            false => builder.add(&activation, Op::Activation(kind), &[builder.last()])?,
+    let mut x = input;
+    for (name, op, joined) in nodes {
+        x = match joined {
+            true => builder.join(&name, op)?,
+            false => builder.add(&name, op, &[x])?,
         };
     }
-    builder.add(&product, Op::Multiply, &[input, builder.last()])
+    builder.add(product, Op::Multiply, &[input, x])
 }
 
 #[cfg(test)]
