@@ -15,6 +15,7 @@ mod validate_head;
 mod words;
 
 pub use diagnose::{Diagnostic, Problem, Report, Severity};
+pub use layer::WEIGHT_EXTENSIONS;
 pub use load::{Loaded, load, load_with};
 pub use schema::*;
 pub use shape::json_schema;
