@@ -19,7 +19,16 @@ const LARGEST_TEXT: usize = 4 << 20;
 /// Prefix of the environment variables that set keys.
 pub(super) const ENVIRONMENT_PREFIX: &str = "XP_";
 /// What names a file of weights; anything else in `model.weights` is a file only if it exists.
-const WEIGHT_EXTENSIONS: [&str; 7] = ["safetensors", "pth", "pt", "bin", "h5", "keras", "ckpt"];
+pub const WEIGHT_EXTENSIONS: [&str; 8] = [
+    "safetensors",
+    "pth",
+    "pt",
+    "bin",
+    "h5",
+    "hdf5",
+    "keras",
+    "ckpt",
+];
 
 /// Where a layer comes from, lowest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
@@ -274,7 +283,9 @@ const PATH_KEYS: [(&[&str], IsPath); 5] = [
     (&["data", "manifest"], |_, _| true),
     (&["model", "weights"], |folder, text| {
         let extension = Path::new(text).extension().and_then(|e| e.to_str());
-        extension.is_some_and(|e| WEIGHT_EXTENSIONS.contains(&e)) || folder.join(text).is_file()
+        let is_file = extension.is_some_and(|e| WEIGHT_EXTENSIONS.contains(&e));
+        let is_address = text.starts_with("https://") || text.starts_with("http://");
+        !is_address && (is_file || folder.join(text).is_file())
     }),
 ];
 

@@ -277,8 +277,9 @@ pub struct ModelConfig {
     #[serde(default = "defaults::width")]
     #[schemars(range(min = 0.1, max = 4.0))]
     pub width: f64,
-    /// Pretrained weights: a hub id (`timm/mobilenetv2_100.ra_in1k`), a file, `xp/...` for
-    /// embedded ones, or `"none"` for random initialisation. Default: the backbone's.
+    /// Pretrained weights: a hub id (`timm/mobilenetv2_100.ra_in1k`), a file (safetensors,
+    /// PyTorch's `.pth`, Keras' `.h5`), an `https://` address of one, `xp/...` for embedded ones,
+    /// or `"none"` for random initialisation. Default: the backbone's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights: Option<String>,
     /// Padding and batch-norm convention. Default: the one that the weights come from.

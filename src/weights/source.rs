@@ -8,22 +8,10 @@ use super::download::{Address, Downloads};
 use super::error::WeightsError;
 use super::hub::{Download, Hub};
 use super::{FLAVOUR_KEY, embedded};
-use crate::config::Flavour;
+use crate::config::{Flavour, WEIGHT_EXTENSIONS};
 
 /// Model file in a run directory.
 const RUN_MODEL: &str = "model.safetensors";
-
-/// Suffixes of weight files.
-const SUFFIXES: [&str; 8] = [
-    "bin",
-    "ckpt",
-    "h5",
-    "hdf5",
-    "keras",
-    "pt",
-    "pth",
-    "safetensors",
-];
 
 /// What `model.weights` names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,7 +58,7 @@ impl Source {
         if path.is_dir() {
             return Ok(Self::File(path.join(RUN_MODEL)));
         }
-        let has_weights_suffix = SUFFIXES
+        let has_weights_suffix = WEIGHT_EXTENSIONS
             .iter()
             .any(|suffix| path.extension().is_some_and(|it| it == *suffix));
         if path.is_file() || path.is_absolute() || has_weights_suffix {

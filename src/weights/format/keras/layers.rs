@@ -163,6 +163,9 @@ fn variable_name(name: &str) -> &str {
     }
 }
 
+/// Variables of a layer with their dimensions.
+type Parts<'a> = Vec<(&'a str, &'a [usize])>;
+
 /// A layer of our graph that has parameters.
 struct Ours {
     name: String,
@@ -172,7 +175,7 @@ struct Ours {
 
 impl Ours {
     fn of(wanted: &Wanted) -> Vec<Self> {
-        let mut layers: Vec<(String, Vec<(&str, &[usize])>)> = Vec::new();
+        let mut layers: Vec<(String, Parts<'_>)> = Vec::new();
         for (name, dims) in wanted {
             let (layer, variable) = name.rsplit_once('/').unwrap_or((name, ""));
             let whole = layer.strip_suffix("_pointwise");
@@ -267,8 +270,12 @@ fn name_by_order<D>(layers: &mut [Layer<D>], ours: &[Ours]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Flavour;
+    use crate::graph::Graph;
 
     type Plain = Layer<()>;
+    /// Name, class, shape and parameters.
+    type Row = (String, String, Vec<usize>, usize);
 
     fn layer(name: Option<&str>, class: Option<&str>, variables: &[&str]) -> Plain {
         Layer {
@@ -364,6 +371,69 @@ mod tests {
         // Cut below the second norm: the file's first layers need not be ours.
         let found = names(file(), &wanted[..4]);
         assert!(found.contains(&"conv2d_0/kernel".into()), "{found:?}");
+    }
+
+    /// Whole networks, by Keras' list of layers: with the names of a long session, and without.
+    #[test]
+    fn layers_of_whole_networks_find_their_places() {
+        let text = include_str!("../../../../tests/fixtures/keras_layers.json");
+        let networks: HashMap<String, Vec<Row>> = serde_json::from_str(text).unwrap();
+        for (family, listed) in networks {
+            let graph = Graph::build_backbone(&family, 1.0, [96, 96], Flavour::Tf).unwrap();
+            let wanted: Vec<(String, Vec<usize>)> = (0..graph.nodes().len())
+                .flat_map(|id| graph.params(id))
+                .map(|spec| (spec.name, spec.dims))
+                .collect();
+            let ours = Ours::of(&wanted);
+            let mut counts: HashMap<&str, usize> = HashMap::new();
+            let (mut session, mut nameless) = (Vec::new(), Vec::new());
+            for (name, kind, ..) in &listed {
+                let Some(found) = ours.iter().find(|ours| ours.name == *name) else {
+                    continue;
+                };
+                let class = match kind.as_str() {
+                    "BatchNormalization" => "batch_normalization",
+                    "SeparableConv2D" => "separable_conv2d",
+                    _ => "conv2d",
+                };
+                assert_eq!(found.class, class, "{family} {name}");
+                let variables = || {
+                    let unnamed = |_| Variable {
+                        name: None,
+                        data: name.clone(),
+                    };
+                    (0..found.variables).map(unnamed).collect()
+                };
+                let number = counts.entry(class).or_default();
+                nameless.push(Layer {
+                    name: None,
+                    class: Some((class.to_string(), *number)),
+                    variables: variables(),
+                });
+                *number += 1;
+                let later = match numbered_class(name) {
+                    (given, number) if given == class => format!("{class}_{}", number + 95),
+                    _ => name.clone(),
+                };
+                session.push(Layer {
+                    name: Some(later),
+                    class: Some((class.to_string(), 0)),
+                    variables: variables(),
+                });
+            }
+            for layers in [session, nameless] {
+                let found: HashMap<String, String> = named(layers, &wanted).into_iter().collect();
+                assert_eq!(found.len(), wanted.len());
+                for (name, _) in &wanted {
+                    let layer = name.rsplit_once('/').unwrap().0;
+                    assert_eq!(
+                        found[name],
+                        layer.trim_end_matches("_pointwise"),
+                        "{family}"
+                    );
+                }
+            }
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! PyTorch's files since version 1.6: a zip archive with one pickle, which says what tensors there
 //! are, and the storages that they are views of.
 
+mod machine;
 mod pickle;
 
 use std::collections::HashMap;
