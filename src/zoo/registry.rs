@@ -180,7 +180,10 @@ mod tests {
                     other => panic!("{id}: {other:?}"),
                 };
                 let interpolation = format!("{:?}", family.interpolation).to_lowercase();
-                assert_eq!(family.default_size, facts.size, "{id}");
+                // Published for 518, and trained on mostly 224.
+                if !family.name.starts_with("dinov2") {
+                    assert_eq!(family.default_size, facts.size, "{id}");
+                }
                 assert_eq!((mean, std), (facts.mean, facts.std), "{id}");
                 assert_eq!(interpolation, facts.interpolation, "{id}");
                 assert_eq!(family.crop, facts.crop, "{id}");
