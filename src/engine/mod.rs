@@ -10,6 +10,6 @@ pub mod store;
 pub mod suffix;
 
 #[cfg(test)]
-mod parity;
+pub(crate) mod parity;
 #[cfg(test)]
-mod test_support;
+pub(crate) mod test_support;

@@ -35,11 +35,20 @@ impl Params {
     /// (Glorot uniform kernels, zero biases), in the backbone as torchvision does (He normal
     /// kernels by fan-out). Norms start as the identity.
     pub fn initialise(graph: &Graph, seed: u64, device: &Device) -> Result<Self> {
+        Self::filled(graph, device, |spec, part| initial(spec, part, seed))
+    }
+
+    /// Parameters with the given values.
+    pub(super) fn filled(
+        graph: &Graph,
+        device: &Device,
+        values: impl Fn(&ParamSpec, Part) -> Vec<f32>,
+    ) -> Result<Self> {
         let mut by_name = IndexMap::new();
         let mut ones = BTreeMap::new();
         for (id, node) in graph.nodes().iter().enumerate() {
             for spec in graph.params(id) {
-                let values = initial(&spec, node.part, seed);
+                let values = values(&spec, node.part);
                 let value = Tensor::from_vec(values, spec.dims.as_slice(), device)?;
                 let kind = spec.kind;
                 by_name.insert(spec.name, Param { kind, value });

@@ -4,6 +4,7 @@ mod inception_v3;
 mod mobilenet_v2;
 mod resnet;
 mod vgg;
+mod xception;
 
 use std::fmt;
 
@@ -53,6 +54,7 @@ pub fn checkpoint_key(family: &str, naming: Naming, parameter: &str) -> Option<S
         "resnet50" => resnet::module(layer)?,
         "vgg16" => vgg::module(layer, [2, 2, 3, 3, 3])?,
         "vgg19" => vgg::module(layer, [2, 2, 4, 4, 4])?,
+        "xception" if naming == Naming::Timm => xception::module(layer)?,
         _ => return None,
     };
     Some(format!("{module}.{variable}"))
