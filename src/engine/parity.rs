@@ -47,13 +47,15 @@ fn report(by: By) {
     let mut failures = Vec::new();
     for (name, fixture) in fixture::all() {
         let start = std::time::Instant::now();
-        let mut found = vec![eval(&fixture, by)];
+        // The same at every size of picture.
+        let params = fixture.params(&fixture.graph(&fixture.eval));
+        let mut found = vec![eval(&fixture, &params, by)];
         for (mode, case) in [
             (BatchNormMode::Eval, Some(&fixture.eval)),
             (BatchNormMode::Train, fixture.train.as_ref()),
         ] {
             if let Some(case) = case {
-                found.extend(step(&fixture, case, mode, by));
+                found.extend(step(&fixture, &params, case, mode, by));
             }
         }
         let lines: Vec<String> = found.iter().map(|(_, line)| line.clone()).collect();
@@ -74,11 +76,10 @@ fn finding(what: &str, (difference, name): (f64, String), tolerance: f64) -> Fin
 }
 
 /// Maps, pooled features and logits in inference.
-fn eval(fixture: &Fixture, by: By) -> Finding {
+fn eval(fixture: &Fixture, params: &Params, by: By) -> Finding {
     let case = &fixture.eval;
     let graph = fixture.graph(case);
-    let params = fixture.params(&graph);
-    let outputs = infer(&graph, &params, case, by);
+    let outputs = infer(&graph, params, case, by);
     let outputs = named(case.values.keys(), outputs);
     finding("values", worst(&case.values, |name| &outputs[name]), VALUES)
 }
@@ -99,16 +100,21 @@ fn infer(graph: &Graph, params: &Params, case: &Case, by: By) -> Vec<Tensor> {
 }
 
 /// Logits, gradients and new statistics of a training step.
-fn step(fixture: &Fixture, case: &Case, mode: BatchNormMode, by: By) -> Vec<Finding> {
+fn step(
+    fixture: &Fixture,
+    params: &Params,
+    case: &Case,
+    mode: BatchNormMode,
+    by: By,
+) -> Vec<Finding> {
     let graph = fixture.graph(case);
-    let params = fixture.params(&graph);
     let (trainable, frontier) = freezing(&graph, "freeze = \"none\"");
     let mut suffix = Suffix::new(graph.clone(), &trainable, &frontier, mode);
     if matches!(by, By::Operations) {
         suffix = suffix.portable();
     }
     let stepped = suffix
-        .step(&params, &[case.pictures()], 0, &case.loss())
+        .step(params, &[case.pictures()], 0, &case.loss())
         .unwrap();
     let logits = &graph.nodes()[graph.output()].name;
     let difference = case.values[logits].difference(logits, &stepped.logits);

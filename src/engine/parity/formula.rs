@@ -90,19 +90,20 @@ fn kernel(values: &mut [f64], dims: &[usize], saturate: bool, scale: f64) {
         }
     } else if inputs >= 8 {
         let classes: Vec<usize> = (0..inputs).map(|i| class(i, inputs, saturate)).collect();
+        let mut members = [0usize; CENTRES.len()];
+        classes.iter().for_each(|&class| members[class] += 1);
+        let mut means = vec![0.0; CENTRES.len() * window];
         for filter in values.chunks_mut(inputs * window) {
-            for wanted in 0..CENTRES.len() {
-                let members = classes.iter().filter(|&&class| class == wanted).count();
-                if members < 2 {
-                    continue;
+            means.fill(0.0);
+            for (taps, &class) in filter.chunks(window).zip(&classes) {
+                for (mean, tap) in means[class * window..].iter_mut().zip(taps) {
+                    *mean += tap / members[class] as f64;
                 }
-                for place in 0..window {
-                    let of_class = |&input: &usize| classes[input] == wanted;
-                    let at = |input: usize| input * window + place;
-                    let inside = (0..inputs).filter(of_class);
-                    let mean = inside.map(|input| filter[at(input)]).sum::<f64>() / members as f64;
-                    for input in (0..inputs).filter(of_class) {
-                        filter[at(input)] -= mean;
+            }
+            for (taps, &class) in filter.chunks_mut(window).zip(&classes) {
+                if members[class] >= 2 {
+                    for (mean, tap) in means[class * window..].iter().zip(taps) {
+                        *tap -= mean;
                     }
                 }
             }
