@@ -13,6 +13,8 @@ mod experiments;
 mod feature_cache;
 #[path = "tests/network_errors.rs"]
 mod network_errors;
+#[path = "tests/parity.rs"]
+mod parity;
 #[path = "tests/plot.rs"]
 mod plot;
 #[path = "tests/readme.rs"]

@@ -104,7 +104,8 @@ fn plan(blueprint: &Blueprint, dataset: &Dataset) -> Result<Plan, Failure> {
         counts[dataset.items[item].label] += 1;
     }
     let loss = LossPlan::new(&experiment.train, outputs, &dataset.classes, &counts)
-        .map_err(|problem| blueprint.problem(problem))?;
+        .map_err(|problem| blueprint.problem(problem))?
+        .with_auxiliary(experiment.model.auxiliary);
     check_batch_size(graph, &blueprint.phases, experiment.train.batch_size)
         .map_err(|problem| blueprint.problem(problem))?;
     Ok(Plan {

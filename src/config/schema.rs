@@ -219,6 +219,8 @@ pub enum NormalizeName {
     ZeroOne,
     /// ImageNet's mean and standard deviation.
     Imagenet,
+    /// Blue, green, red of 0 to 255 less their means over ImageNet: Keras' VGG and ResNet.
+    Caffe,
 }
 
 /// Per-channel mean and standard deviation of values in [0, 1].
@@ -287,6 +289,11 @@ pub struct ModelConfig {
     /// Global pooling between backbone and head.
     #[serde(default)]
     pub pooling: Pooling,
+    /// Trains the backbone's auxiliary classifiers beside the head, their loss weighed by this; for
+    /// Inception-v3 and GoogLeNet. Evaluation and prediction leave them out. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.001, max = 10.0))]
+    pub auxiliary: Option<f64>,
     /// Layers of the head, first to last. The last `dense` gives the logits.
     pub head: Vec<HeadLayer>,
 }

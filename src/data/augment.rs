@@ -131,6 +131,7 @@ fn room(preprocess: &Preprocess) -> [usize; 2] {
 mod tests {
     use super::*;
     use crate::config::Interpolation;
+    use crate::data::preprocess::ChannelOrder;
 
     fn preprocess() -> Preprocess {
         Preprocess {
@@ -139,6 +140,7 @@ mod tests {
             interpolation: Interpolation::Bilinear,
             mean: [0.0; 3],
             std: [1.0; 3],
+            order: ChannelOrder::Rgb,
         }
     }
 

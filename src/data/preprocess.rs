@@ -9,6 +9,41 @@ use serde::{Deserialize, Serialize};
 use super::DataError;
 use crate::config::{DataConfig, ImageSize, Interpolation, MeanStd, Normalize, NormalizeName};
 
+/// Order of a picture's channels in the network's input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChannelOrder {
+    /// Red, green, blue.
+    #[default]
+    Rgb,
+    /// Blue, green, red: networks that came from Caffe.
+    Bgr,
+}
+
+impl ChannelOrder {
+    fn is_rgb(&self) -> bool {
+        *self == Self::Rgb
+    }
+}
+
+/// From bytes to what a network sees.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Scaling {
+    /// Mean and standard deviation of the input's channels, of values in [0, 1].
+    pub mean_std: MeanStd,
+    /// Order of the input's channels.
+    pub order: ChannelOrder,
+}
+
+impl From<MeanStd> for Scaling {
+    fn from(mean_std: MeanStd) -> Self {
+        Self {
+            mean_std,
+            order: ChannelOrder::Rgb,
+        }
+    }
+}
+
 /// ImageNet's mean and standard deviation of red, green, blue.
 pub const IMAGENET: MeanStd = MeanStd {
     mean: [0.485, 0.456, 0.406],
@@ -24,10 +59,13 @@ pub struct Preprocess {
     pub resize: Option<[u32; 2]>,
     /// Resampling filter.
     pub interpolation: Interpolation,
-    /// Mean of red, green, blue, of values in [0, 1].
+    /// Mean of the input's channels, of values in [0, 1].
     pub mean: [f32; 3],
-    /// Standard deviation of red, green, blue.
+    /// Standard deviation of the input's channels.
     pub std: [f32; 3],
+    /// Order of the input's channels; model files say nothing of the usual one.
+    #[serde(default, skip_serializing_if = "ChannelOrder::is_rgb")]
+    pub order: ChannelOrder,
 }
 
 impl Preprocess {
@@ -36,11 +74,11 @@ impl Preprocess {
     pub fn from_config(
         config: &DataConfig,
         default_size: [u32; 2],
-        default_scaling: MeanStd,
+        default_scaling: impl Into<Scaling>,
     ) -> Result<Self, DataError> {
-        let MeanStd { mean, std } = match &config.normalize {
-            None => default_scaling,
-            Some(Normalize::MeanStd(given)) => *given,
+        let Scaling { mean_std, order } = match &config.normalize {
+            None => default_scaling.into(),
+            Some(Normalize::MeanStd(given)) => (*given).into(),
             Some(Normalize::Named(name)) => named(*name),
         };
         let image_size = config
@@ -50,8 +88,9 @@ impl Preprocess {
             image_size,
             resize: config.resize.map(ImageSize::height_width),
             interpolation: config.interpolation,
-            mean,
-            std,
+            mean: mean_std.mean,
+            std: mean_std.std,
+            order,
         };
         preprocess.check()?;
         Ok(preprocess)
@@ -83,18 +122,25 @@ impl Preprocess {
     }
 }
 
-/// Mean and standard deviation of a named scaling.
-pub fn named(name: NormalizeName) -> MeanStd {
+/// A named scaling.
+pub fn named(name: NormalizeName) -> Scaling {
     match name {
-        NormalizeName::MinusOneOne => MeanStd {
+        NormalizeName::MinusOneOne => Scaling::from(MeanStd {
             mean: [0.5; 3],
             std: [0.5; 3],
-        },
-        NormalizeName::ZeroOne => MeanStd {
+        }),
+        NormalizeName::ZeroOne => Scaling::from(MeanStd {
             mean: [0.0; 3],
             std: [1.0; 3],
+        }),
+        NormalizeName::Imagenet => IMAGENET.into(),
+        NormalizeName::Caffe => Scaling {
+            mean_std: MeanStd {
+                mean: [103.939, 116.779, 123.68].map(|mean: f32| mean / 255.0),
+                std: [1.0 / 255.0; 3],
+            },
+            order: ChannelOrder::Bgr,
         },
-        NormalizeName::Imagenet => IMAGENET,
     }
 }
 
@@ -137,10 +183,11 @@ impl Resizer {
     }
 }
 
-/// `(value / 255 - mean) / std` for every byte and channel.
+/// `(value / 255 - mean) / std` for every byte and channel of the input.
 #[derive(Debug, Clone)]
 pub struct Scale {
     table: [[f32; 3]; 256],
+    order: ChannelOrder,
 }
 
 impl Scale {
@@ -152,10 +199,11 @@ impl Scale {
                     (value as f32 / 255.0 - preprocess.mean[channel]) / preprocess.std[channel]
                 })
             }),
+            order: preprocess.order,
         }
     }
 
-    /// Scales interleaved RGB bytes into floats of the same order and number.
+    /// Scales interleaved RGB bytes into as many floats, in the input's order of channels.
     pub fn apply(&self, bytes: &[u8], output: &mut [f32]) {
         let pixels = bytes.as_chunks().0;
         for (pixel, output) in pixels.iter().zip(output.as_chunks_mut().0) {
@@ -172,19 +220,26 @@ impl Scale {
     }
 
     #[inline]
-    fn pixel(&self, pixel: [u8; 3]) -> [f32; 3] {
+    fn pixel(&self, mut pixel: [u8; 3]) -> [f32; 3] {
+        if self.order == ChannelOrder::Bgr {
+            pixel.reverse();
+        }
         std::array::from_fn(|channel| self.table[usize::from(pixel[channel])][channel])
     }
 }
 
-/// The way back, for showing what the network sees: floats to bytes, rounded and clamped.
+/// The way back, for showing what the network sees: floats to RGB bytes, rounded and clamped.
 pub fn unscale(preprocess: &Preprocess, values: &[f32]) -> Vec<u8> {
     let channels = preprocess.mean.iter().zip(&preprocess.std).cycle();
-    values
+    let mut bytes: Vec<u8> = values
         .iter()
         .zip(channels)
         .map(|(value, (mean, std))| ((value * std + mean) * 255.0).round() as u8)
-        .collect()
+        .collect();
+    if preprocess.order == ChannelOrder::Bgr {
+        bytes.chunks_exact_mut(3).for_each(<[u8]>::reverse);
+    }
+    bytes
 }
 
 #[cfg(test)]
@@ -218,12 +273,40 @@ mod tests {
             interpolation: Interpolation::Bilinear,
             mean: IMAGENET.mean,
             std: IMAGENET.std,
+            order: ChannelOrder::Rgb,
         };
         let bytes = [0, 128, 255, 7, 70, 200];
         let mut values = [0.0; 6];
         Scale::new(&preprocess).apply(&bytes, &mut values);
         assert_eq!(values[1], (128.0 / 255.0 - 0.456) / 0.224);
         assert_eq!(unscale(&preprocess, &values), bytes);
+    }
+
+    #[test]
+    fn caffes_scaling_is_that_of_keras() {
+        let config: DataConfig = toml::from_str("root = 'x'\nnormalize = 'caffe'").unwrap();
+        let preprocess = Preprocess::from_config(&config, [224, 224], IMAGENET).unwrap();
+        let bytes = [0, 128, 255, 7, 70, 200];
+        let mut values = [0.0; 6];
+        // keras.applications.imagenet_utils.preprocess_input(mode="caffe").
+        let expected = [151.061, 11.221, -123.68, 96.061, -46.779, -116.68];
+        Scale::new(&preprocess).apply(&bytes, &mut values);
+        for (value, expected) in values.into_iter().zip(expected) {
+            assert!((value - expected).abs() < 1e-4, "{value} {expected}");
+        }
+        assert_eq!(unscale(&preprocess, &values), bytes);
+        let mut mirrored = [0.0; 6];
+        Scale::new(&preprocess).apply_mirrored(&bytes, &mut mirrored);
+        assert_eq!(mirrored[..3], values[3..]);
+        let stored: Preprocess = serde_json::from_str(&preprocess.describe()).unwrap();
+        assert_eq!(stored, preprocess);
+    }
+
+    #[test]
+    fn the_usual_order_of_channels_is_not_written_down() {
+        let config: DataConfig = toml::from_str("root = 'x'").unwrap();
+        let preprocess = Preprocess::from_config(&config, [224, 224], IMAGENET).unwrap();
+        assert!(!preprocess.describe().contains("order"));
     }
 
     #[test]

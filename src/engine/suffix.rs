@@ -44,7 +44,7 @@ pub struct Suffix {
 /// What a training step leaves.
 #[derive(Debug)]
 pub struct Stepped {
-    /// `[batch, classes]`.
+    /// `[batch, classes]`; with auxiliary classifiers, the logits of all side by side.
     pub logits: Tensor,
     /// New values of running batch-norm statistics, by name; empty when none trains.
     pub statistics: Vec<(String, Tensor)>,

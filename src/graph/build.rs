@@ -2,9 +2,9 @@
 
 use thiserror::Error;
 
-use super::head;
 use super::nearest::did_you_mean;
 use super::node::{Node, NodeId, Op, ParamKind, ParamSpec, Part, Shape};
+use super::{auxiliary, head};
 use crate::config::{Flavour, ModelConfig, Problem};
 use crate::geometry::Padding;
 use crate::zoo::registry;
@@ -33,6 +33,7 @@ impl GraphError {
 #[derive(Debug, Clone)]
 pub struct Graph {
     nodes: Vec<Node>,
+    output: NodeId,
 }
 
 impl Graph {
@@ -47,7 +48,11 @@ impl Graph {
         if let Some(cut) = &model.cut {
             backbone = backbone.cut(cut)?;
         }
-        head::append(GraphBuilder::above(backbone), model).map(GraphBuilder::finish)
+        let mut builder = head::append(GraphBuilder::above(backbone), model)?;
+        if model.auxiliary.is_some() {
+            builder = auxiliary::append(builder, model, flavour)?;
+        }
+        Ok(builder.finish())
     }
 
     /// Builds a backbone alone, up to the layer before its classifier.
@@ -90,8 +95,14 @@ impl Graph {
         self.nodes.iter().position(|node| node.name == name)
     }
 
-    /// The node whose output are the logits: the last one.
+    /// The node whose output are the logits.
     pub fn output(&self) -> NodeId {
+        self.output
+    }
+
+    /// The node whose output training computes: the logits, and those of auxiliary classifiers
+    /// behind them.
+    pub fn training_output(&self) -> NodeId {
         self.nodes.len() - 1
     }
 
@@ -193,7 +204,8 @@ impl Graph {
                 nodes.push(node);
             }
         }
-        Ok(Self { nodes })
+        let output = nodes.len() - 1;
+        Ok(Self { nodes, output })
     }
 }
 
@@ -203,6 +215,8 @@ pub struct GraphBuilder {
     nodes: Vec<Node>,
     part: Part,
     key: String,
+    /// The logits, where more comes behind them.
+    output: Option<NodeId>,
 }
 
 impl GraphBuilder {
@@ -223,6 +237,7 @@ impl GraphBuilder {
             }],
             part: Part::Backbone,
             key: "data.image_size".into(),
+            output: None,
         }
     }
 
@@ -232,12 +247,23 @@ impl GraphBuilder {
             nodes: backbone.nodes,
             part: Part::Head,
             key: "model.head".into(),
+            output: None,
         }
     }
 
     /// Names the key that the next nodes come from, for errors.
     pub(super) fn at(&mut self, key: impl Into<String>) {
         self.key = key.into();
+    }
+
+    /// Says that the last node gives the logits, whatever comes behind it.
+    pub(super) fn end_head(&mut self) {
+        self.output = Some(self.last());
+    }
+
+    /// The node of that name.
+    pub(super) fn find(&self, name: &str) -> Option<NodeId> {
+        self.nodes.iter().position(|node| node.name == name)
     }
 
     /// Appends a node and returns its id. A name that is taken gets a number, as in Keras: the
@@ -281,7 +307,10 @@ impl GraphBuilder {
 
     /// The graph.
     pub fn finish(self) -> Graph {
-        Graph { nodes: self.nodes }
+        Graph {
+            output: self.output.unwrap_or(self.last()),
+            nodes: self.nodes,
+        }
     }
 
     fn unique(&self, name: &str) -> String {
@@ -368,6 +397,18 @@ fn infer(op: &Op, inputs: &[Shape]) -> Result<Shape, Misfit> {
             [a, b] if a == b => Ok(*a),
             _ => Err(("Add needs two inputs of the same shape".to_string(), None)),
         },
+        Op::Concat if matches!(first()?, Shape::Vector(_)) => {
+            let mut sum = 0;
+            for &input in inputs {
+                match input {
+                    Shape::Vector(features) => sum += features,
+                    Shape::Map { .. } => {
+                        return Err(("Concatenate takes maps or vectors".to_string(), None));
+                    }
+                }
+            }
+            Ok(Shape::Vector(sum))
+        }
         Op::Concat => {
             let (_, height, width) = map()?;
             let mut sum = 0;

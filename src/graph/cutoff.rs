@@ -201,8 +201,8 @@ impl Frontier {
             .flat_map(|(_, node)| node.inputs.iter().copied())
             .filter(|&input| frozen[input])
             .collect();
-        if frozen[graph.output()] {
-            exact.push(graph.output());
+        if frozen[graph.training_output()] {
+            exact.push(graph.training_output());
         }
         exact.sort_unstable();
         exact.dedup();

@@ -1,5 +1,6 @@
 //! The layer graph: a backbone and its head as one ordered list of named nodes.
 
+mod auxiliary;
 pub mod build;
 pub mod cutoff;
 mod head;

@@ -109,7 +109,7 @@ pub enum Op {
     Relu6,
     /// Sum of two maps.
     Add,
-    /// Channels of several maps one after the other.
+    /// Channels of several maps, or values of several vectors, one after the other.
     Concat,
     /// Maximum over a window without dilation; padding never wins.
     MaxPool {

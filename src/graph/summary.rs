@@ -291,7 +291,7 @@ mod tests {
         type Table = Vec<(String, String, Vec<usize>, usize)>;
         let text = include_str!("../../tests/fixtures/keras_layers.json");
         let families: BTreeMap<String, Table> = serde_json::from_str(text).unwrap();
-        assert_eq!(families.len(), 5);
+        assert_eq!(families.len(), 7);
         for (family, theirs) in families {
             let side = registry::find(&family).unwrap().default_size;
             let graph = Graph::build_backbone(&family, 1.0, [side, side], Flavour::Tf).unwrap();
@@ -310,9 +310,17 @@ mod tests {
     fn flavours_differ_in_what_their_weights_hold() {
         for (family, parameters) in [
             // torchvision's counts without classifier and auxiliary head.
+            ("densenet121", 6_953_856),
+            ("googlenet", 5_599_904),
             ("inception_v3", 21_785_568),
+            ("resnet18", 11_176_512),
+            ("resnet34", 21_284_672),
             ("resnet50", 23_508_032),
+            ("resnet101", 42_500_160),
+            ("squeezenet1_1", 722_496),
             ("vgg16", 14_714_688),
+            ("vgg16_bn", 14_723_136),
+            ("vgg19_bn", 20_035_392),
         ] {
             let side = registry::find(family).unwrap().default_size;
             let graph = Graph::build_backbone(family, 1.0, [side, side], Flavour::Torch).unwrap();

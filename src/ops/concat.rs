@@ -11,7 +11,8 @@ pub(super) fn portable(inputs: &[&Tensor]) -> Result<Tensor> {
     Tensor::cat(inputs, D::Minus1)
 }
 
-/// Maps `[batch, height, width, channels]` that differ in channels alone.
+/// Maps `[batch, height, width, channels]` that differ in channels alone, or vectors
+/// `[batch, features]`.
 ///
 /// # Errors
 /// If they differ otherwise or there are none.
@@ -19,6 +20,9 @@ pub fn forward(inputs: &[&Tensor]) -> Result<Tensor> {
     let Some(&first) = inputs.first() else {
         bail!("nothing to concatenate")
     };
+    if first.rank() == 2 {
+        return portable(inputs);
+    }
     let (batch, height, width, _) = first.dims4()?;
     let mut channels = 0;
     for input in inputs {

@@ -22,8 +22,26 @@ pub struct Evaluation {
     pub probabilities: Vec<Vec<f32>>,
 }
 
-/// The plan's loss of a batch's logits.
+/// The plan's loss of a batch's logits. That of auxiliary classifiers is added to the head's, which
+/// alone says what is correct.
 pub fn loss(plan: &LossPlan, logits: &Tensor, labels: &[u32]) -> Result<LossOutput> {
+    let Some(weight) = plan.auxiliary else {
+        return loss_of_one(plan, logits, labels);
+    };
+    let classifiers = logits.dim(1)? / plan.outputs.max(1);
+    let part = |index: usize| logits.narrow(1, index * plan.outputs, plan.outputs);
+    let mut total = loss_of_one(plan, &part(0)?, labels)?;
+    let mut gradients = vec![total.gradient.clone()];
+    for index in 1..classifiers {
+        let auxiliary = loss_of_one(plan, &part(index)?, labels)?;
+        total.sum += weight * auxiliary.sum;
+        gradients.push(auxiliary.gradient.affine(weight, 0.0)?);
+    }
+    total.gradient = Tensor::cat(&gradients, 1)?;
+    Ok(total)
+}
+
+fn loss_of_one(plan: &LossPlan, logits: &Tensor, labels: &[u32]) -> Result<LossOutput> {
     let target = Target {
         labels,
         smoothing: plan.smoothing,
@@ -104,4 +122,40 @@ pub fn evaluate_batches(
         scores,
         probabilities,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    #[test]
+    fn auxiliary_losses_are_added_with_their_weight() {
+        let plan = LossPlan {
+            binary: false,
+            smoothing: 0.1,
+            class_weights: None,
+            outputs: 3,
+            auxiliary: None,
+        };
+        let labels = [2, 0];
+        let logits = |values: [f32; 6]| Tensor::from_slice(&values, (2, 3), &Device::Cpu).unwrap();
+        let head = logits([0.1, 0.7, -0.3, 1.0, 2.0, 0.5]);
+        let beside = logits([-1.0, 0.2, 0.9, 0.0, -0.5, 0.4]);
+        let [a, b] = [&head, &beside].map(|logits| loss(&plan, logits, &labels).unwrap());
+        let both = Tensor::cat(&[&head, &beside], 1).unwrap();
+        let plan = plan.with_auxiliary(Some(0.4));
+        let sum = loss(&plan, &both, &labels).unwrap();
+        assert!((sum.sum - (a.sum + 0.4 * b.sum)).abs() < 1e-12);
+        assert_eq!((sum.weight, sum.correct), (a.weight, a.correct));
+        let scaled = b.gradient.affine(0.4, 0.0).unwrap();
+        let expected = Tensor::cat(&[&a.gradient, &scaled], 1).unwrap();
+        let values = |tensor: &Tensor| tensor.to_vec2::<f32>().unwrap();
+        assert_eq!(values(&sum.gradient), values(&expected));
+        let of_part = loss_gradient(&plan, &labels)(&both.narrow(0, 1, 1).unwrap(), 1..2).unwrap();
+        for (part, whole) in values(&of_part)[0].iter().zip(&values(&expected)[1]) {
+            assert!((part - whole).abs() < 1e-6);
+        }
+    }
 }

@@ -102,6 +102,10 @@ pub struct LossPlan {
     pub smoothing: f64,
     /// Weight of each class; `None` weighs all 1.
     pub class_weights: Option<Vec<f32>>,
+    /// Values of a picture's logits.
+    pub outputs: usize,
+    /// Weight of the losses of auxiliary classifiers, whose logits come behind the head's.
+    pub auxiliary: Option<f64>,
 }
 
 impl LossPlan {
@@ -152,11 +156,18 @@ impl LossPlan {
             binary,
             smoothing: train.label_smoothing,
             class_weights,
+            outputs,
+            auxiliary: None,
         })
     }
 }
 
 impl LossPlan {
+    /// The same with auxiliary classifiers of this weight.
+    pub fn with_auxiliary(self, auxiliary: Option<f64>) -> Self {
+        Self { auxiliary, ..self }
+    }
+
     /// The loss that validation and test report: every picture counts the same, and its target
     /// is its class alone.
     pub fn plain(train: &TrainConfig, outputs: usize) -> Self {
@@ -164,6 +175,8 @@ impl LossPlan {
             binary: is_binary(train.loss, outputs),
             smoothing: 0.0,
             class_weights: None,
+            outputs,
+            auxiliary: None,
         }
     }
 }

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::error::WeightsError;
-use super::keys::{Naming, checkpoint_key};
+use super::keys::{Naming, checkpoint_key, flattened_channels};
 use super::source::unreadable;
 
 /// Longest header that is read, as in the format's own reader.
@@ -89,7 +89,7 @@ impl<'a> Checkpoint<'a> {
                 name: name.into(),
                 key: key.clone(),
             })?;
-        if view.shape() != dims {
+        if !fits(view.shape(), dims, naming) {
             return Err(WeightsError::Shape {
                 path: self.path.into(),
                 name: name.into(),
@@ -112,8 +112,40 @@ impl<'a> Checkpoint<'a> {
             }
         };
         let tensor = Tensor::from_raw_buffer(view.data(), dtype, dims, &Device::Cpu)?;
+        let tensor = match flattened_channels(family, naming, name) {
+            Some(channels) if dims.len() == 2 && dims[1].is_multiple_of(channels) => {
+                channels_last(&tensor, channels)?
+            }
+            _ => tensor,
+        };
         Ok(tensor.to_dtype(DType::F32)?.to_device(device)?)
     }
+}
+
+/// Whether a tensor of a file can be read as one of our dimensions: other houses write some dense
+/// kernels as convolutions.
+fn fits(found: &[usize], dims: &[usize], naming: Naming) -> bool {
+    let as_convolution = |units: usize, features: usize| {
+        let product = found.iter().try_fold(1, |a: usize, &b| a.checked_mul(b));
+        found.len() == 4 && found[0] == units && product == units.checked_mul(features)
+    };
+    match *dims {
+        [units, features] if naming != Naming::Xp && found != dims => {
+            as_convolution(units, features)
+        }
+        _ => found == dims,
+    }
+}
+
+/// A dense kernel whose input was flattened channel, height, width, in the order height, width,
+/// channel.
+fn channels_last(kernel: &Tensor, channels: usize) -> candle_core::Result<Tensor> {
+    let (units, features) = kernel.dims2()?;
+    kernel
+        .reshape((units, channels, features / channels))?
+        .transpose(1, 2)?
+        .contiguous()?
+        .reshape((units, features))
 }
 
 #[derive(Deserialize)]

@@ -1,8 +1,11 @@
 //! Names of our parameters in checkpoints of other houses: one file a family.
 
+mod densenet;
+mod googlenet;
 mod inception_v3;
 mod mobilenet_v2;
 mod resnet;
+mod squeezenet;
 mod vgg;
 mod xception;
 
@@ -49,13 +52,29 @@ pub fn checkpoint_key(family: &str, naming: Naming, parameter: &str) -> Option<S
         _ => return None,
     };
     let module = match family {
+        "densenet121" => densenet::module(layer)?,
+        "googlenet" => googlenet::module(layer)?,
         "inception_v3" => inception_v3::module(layer)?,
         "mobilenet_v2" => mobilenet_v2::module(naming, layer)?,
-        "resnet50" => resnet::module(layer)?,
-        "vgg16" => vgg::module(layer, [2, 2, 3, 3, 3])?,
-        "vgg19" => vgg::module(layer, [2, 2, 4, 4, 4])?,
+        "resnet18" | "resnet34" | "resnet50" | "resnet101" => resnet::module(layer)?,
+        "squeezenet1_1" => squeezenet::module(layer)?,
+        "vgg16" => vgg::module(naming, layer, [2, 2, 3, 3, 3], false)?,
+        "vgg16_bn" => vgg::module(naming, layer, [2, 2, 3, 3, 3], true)?,
+        "vgg19" => vgg::module(naming, layer, [2, 2, 4, 4, 4], false)?,
+        "vgg19_bn" => vgg::module(naming, layer, [2, 2, 4, 4, 4], true)?,
         "xception" if naming == Naming::Timm => xception::module(layer)?,
         _ => return None,
     };
     Some(format!("{module}.{variable}"))
+}
+
+/// Channels of the map that a dense kernel of a family reads, where it reads a flattened one: other
+/// houses flatten channel, height, width, and we flatten height, width, channel.
+pub fn flattened_channels(family: &str, naming: Naming, parameter: &str) -> Option<usize> {
+    match (naming, parameter) {
+        (Naming::Torchvision | Naming::Timm, "fc1/kernel") if family.starts_with("vgg") => {
+            Some(512)
+        }
+        _ => None,
+    }
 }

@@ -14,6 +14,7 @@ use super::hub::Hub;
 use super::keys::checkpoint_key;
 use super::*;
 use crate::graph::{Graph, Op};
+use crate::zoo::registry;
 
 const FAMILY: &str = "mobilenet_v2";
 
@@ -41,14 +42,28 @@ fn wanted(graph: &Graph) -> Vec<(String, Dims)> {
         .collect()
 }
 
+/// Keys of kernels and scales: what both houses agree on, and what only one has.
+#[derive(Deserialize)]
+struct Houses {
+    shared: BTreeMap<String, Dims>,
+    torchvision: Option<BTreeMap<String, Dims>>,
+    timm: Option<BTreeMap<String, Dims>>,
+}
+
 #[test]
 fn every_kernel_and_scale_has_its_key_in_published_checkpoints() {
     let text = include_str!("../../tests/fixtures/torchvision_keys.json");
-    let families: IndexMap<String, BTreeMap<String, Dims>> = serde_json::from_str(text).unwrap();
-    assert_eq!(families.len(), 4);
-    for (family, published) in families {
-        let graph = Graph::build_backbone(&family, 1.0, [96, 96], Flavour::Torch).unwrap();
-        for naming in [Naming::Torchvision, Naming::Timm] {
+    let families: IndexMap<String, Houses> = serde_json::from_str(text).unwrap();
+    assert_eq!(families.len(), 13);
+    for (family, houses) in families {
+        let size = [registry::find(&family).unwrap().default_size; 2];
+        let graph = Graph::build_classifier(&family, 1.0, size, Flavour::Torch, 1000).unwrap();
+        for (naming, own) in [
+            (Naming::Torchvision, houses.torchvision),
+            (Naming::Timm, houses.timm),
+        ] {
+            let Some(mut published) = own else { continue };
+            published.extend(houses.shared.clone());
             let mut ours = BTreeMap::new();
             for (name, dims) in wanted(&graph) {
                 let key = checkpoint_key(&family, naming, &name);
@@ -57,9 +72,43 @@ fn every_kernel_and_scale_has_its_key_in_published_checkpoints() {
                     ours.insert(key, dims);
                 }
             }
+            // timm writes VGG's first dense layers as convolutions.
+            for (key, dims) in &mut published {
+                if ours.get(key).is_some_and(|ours| ours.len() < dims.len()) {
+                    *dims = vec![dims[0], dims[1..].iter().product()];
+                }
+            }
             assert_eq!(ours, published, "{family}");
         }
     }
+}
+
+#[test]
+fn dense_kernels_on_flattened_maps_are_read_in_our_order() {
+    let folder = tempfile::tempdir().unwrap();
+    // Two units, 512 channels of 1 x 2 pixels; the values count on from 0.
+    let wanted = [("fc1/kernel".to_string(), vec![2, 1024])];
+    for (key, dims) in [
+        ("classifier.0.weight", vec![2, 1024]),
+        ("pre_logits.fc1.weight", vec![2, 512, 1, 2]),
+    ] {
+        let values: Vec<u8> = (0..2048).flat_map(|v| (v as f32).to_le_bytes()).collect();
+        let view = TensorView::new(Dtype::F32, dims, &values).unwrap();
+        let path = write(
+            &folder,
+            "w.safetensors",
+            &serialize([(key, view)], None).unwrap(),
+        );
+        let source = path.to_string_lossy();
+        let loaded = load(&source, "vgg16", &wanted, &Device::Cpu).unwrap();
+        let kernel = loaded.tensors["fc1/kernel"].to_vec2::<f32>().unwrap();
+        // Output 1, pixel 0, channels 0 to 2; then pixel 1.
+        assert_eq!(kernel[1][..3], [1024.0, 1026.0, 1028.0]);
+        assert_eq!(kernel[1][512..515], [1025.0, 1027.0, 1029.0]);
+    }
+    let key = |naming| checkpoint_key(FAMILY, naming, "predictions/bias");
+    assert_eq!(key(Naming::Torchvision).unwrap(), "classifier.1.bias");
+    assert_eq!(key(Naming::Timm).unwrap(), "classifier.bias");
 }
 
 /// A file of the given tensors, filled with 0, 1, 2... per tensor in the given type.

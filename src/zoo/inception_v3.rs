@@ -1,5 +1,5 @@
-//! Inception-v3 (Szegedy et al., 2016), <https://arxiv.org/abs/1512.00567>, without the auxiliary
-//! head. Layer names and order are those of keras.applications: unnamed layers are numbered as
+//! Inception-v3 (Szegedy et al., 2016), <https://arxiv.org/abs/1512.00567>; its auxiliary classifier
+//! is in `auxiliary.rs`. Layer names and order are those of keras.applications: unnamed layers are numbered as
 //! they are made, and listed by their depth below the end of their block.
 
 use super::parts::{self, conv, same, window};
@@ -219,14 +219,7 @@ impl<'a> Net<'a> {
     ) -> usize {
         let number = next(&mut self.convolutions);
         let named = |kind: &str| numbered(kind, number);
-        let norm = Op::BatchNorm {
-            gamma: self.flavour == Flavour::Torch,
-            epsilon: 1e-3,
-            momentum: match self.flavour {
-                Flavour::Torch => 0.1,
-                Flavour::Tf => 0.01,
-            },
-        };
+        let norm = parts::norm_of_inceptions(self.flavour, self.flavour == Flavour::Torch);
         let x = push(drafts, named("conv2d"), conv(filters, window), inputs);
         let x = push(drafts, named("batch_normalization"), norm, vec![x]);
         push(drafts, named("activation"), Op::Relu, vec![x])

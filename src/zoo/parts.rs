@@ -59,6 +59,54 @@ pub(super) fn norm(flavour: Flavour) -> Op {
     }
 }
 
+/// The batch norm of Keras' ResNets and DenseNets, which has another epsilon.
+pub(super) fn norm_of_resnets(flavour: Flavour) -> Op {
+    match flavour {
+        Flavour::Torch => norm(Flavour::Torch),
+        Flavour::Tf => Op::BatchNorm {
+            gamma: true,
+            epsilon: 1.001e-5,
+            momentum: 0.01,
+        },
+    }
+}
+
+/// The batch norm of Inception nets: TensorFlow's epsilon in both flavours.
+pub(super) fn norm_of_inceptions(flavour: Flavour, gamma: bool) -> Op {
+    Op::BatchNorm {
+        gamma,
+        epsilon: 1e-3,
+        momentum: match flavour {
+            Flavour::Torch => 0.1,
+            Flavour::Tf => 0.01,
+        },
+    }
+}
+
+/// A maximum over square windows that start inside the map, the last of them maybe reaching out
+/// of it: PyTorch's `ceil_mode`, Caffe's only mode. What lies outside never wins.
+pub(super) fn max_pool_rounded_up(shape: Shape, kernel: usize, stride: usize) -> Op {
+    let beyond = |side: usize| {
+        let outputs = side.saturating_sub(kernel).div_ceil(stride) + 1;
+        let inside = outputs.min(side.div_ceil(stride)).max(1);
+        ((inside - 1) * stride + kernel).saturating_sub(side)
+    };
+    let padding = match shape {
+        Shape::Map { height, width, .. } => Padding {
+            bottom: beyond(height),
+            right: beyond(width),
+            ..Padding::default()
+        },
+        Shape::Vector(_) => Padding::default(),
+    };
+    Op::MaxPool {
+        window: Window {
+            padding,
+            ..window(kernel, stride, 0)
+        },
+    }
+}
+
 /// A convolution without bias.
 pub(super) fn conv(filters: usize, window: Window) -> Op {
     Op::Conv2d {
@@ -94,4 +142,38 @@ pub(super) fn classify(
         &[builder.last()],
     )?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pools_that_round_up_end_where_pytorchs_do() {
+        // Sides, kernel and outputs of `MaxPool2d(kernel, 2, ceil_mode=True)`.
+        for (side, kernel, expected) in [
+            (111, 3, 55),
+            (112, 3, 56),
+            (56, 3, 28),
+            (55, 3, 27),
+            (14, 2, 7),
+            (15, 2, 8),
+            (3, 3, 1),
+            (4, 3, 2),
+            (2, 3, 1),
+            (1, 2, 1),
+        ] {
+            let shape = Shape::Map {
+                channels: 1,
+                height: side,
+                width: side,
+            };
+            let Op::MaxPool { window } = max_pool_rounded_up(shape, kernel, 2) else {
+                unreachable!("a pool")
+            };
+            let output = window.output(side, side);
+            assert_eq!(output, Some([expected; 2]), "{side} {kernel}");
+            assert!(window.padding.bottom < kernel);
+        }
+    }
 }

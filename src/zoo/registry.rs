@@ -1,6 +1,7 @@
 //! The backbones that a configuration may name, and what goes with each.
 
-use super::{inception_v3, mobilenet_v2, resnet, vgg, xception};
+use super::auxiliary::{self, Auxiliary};
+use super::{densenet, googlenet, inception_v3, mobilenet_v2, resnet, squeezenet, vgg, xception};
 use crate::config::{Flavour, Interpolation, NormalizeName, Problem};
 use crate::graph::nearest::did_you_mean;
 use crate::graph::{GraphBuilder, GraphError};
@@ -36,7 +37,7 @@ pub struct Family {
 pub struct Pretrained {
     /// Width multiplier.
     pub width: f64,
-    /// Hub id.
+    /// Hub id, or the address of a file.
     pub id: &'static str,
     /// SPDX name of their licence.
     pub licence: &'static str,
@@ -44,11 +45,19 @@ pub struct Pretrained {
 
 /// All families.
 pub static FAMILIES: &[Family] = &[
+    densenet::DENSENET121,
+    googlenet::FAMILY,
     inception_v3::FAMILY,
     mobilenet_v2::FAMILY,
+    resnet::RESNET18,
+    resnet::RESNET34,
     resnet::RESNET50,
+    resnet::RESNET101,
+    squeezenet::SQUEEZENET1_1,
     vgg::VGG16,
+    vgg::VGG16_BN,
     vgg::VGG19,
+    vgg::VGG19_BN,
     xception::FAMILY,
 ];
 
@@ -71,6 +80,15 @@ pub fn find(name: &str) -> Result<&'static Family, Problem> {
 }
 
 impl Family {
+    /// Classifiers that learn beside the head when `model.auxiliary` asks for them.
+    pub fn auxiliaries(&self) -> &'static [Auxiliary] {
+        match self.name {
+            "googlenet" => auxiliary::GOOGLENET,
+            "inception_v3" => auxiliary::INCEPTION_V3,
+            _ => &[],
+        }
+    }
+
     /// Whether the family comes in this width.
     pub fn check_width(&self, width: f64) -> Result<(), Problem> {
         let problem = |message: String, help: String| {
@@ -93,7 +111,7 @@ impl Family {
         }
     }
 
-    /// Hub id of the default weights for a width; without any, `model.weights` must be given.
+    /// Hub id or address of the default weights for a width; without any, `model.weights` must be given.
     pub fn default_weights(&self, width: f64) -> Result<&'static str, Problem> {
         self.default_weights
             .iter()
@@ -107,5 +125,71 @@ impl Family {
                         .into(),
                 ),
             })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Deserialize)]
+    struct Facts {
+        size: u32,
+        mean: [f64; 3],
+        std: [f64; 3],
+        interpolation: String,
+        crop: f64,
+        licence: String,
+    }
+
+    #[test]
+    fn families_say_of_their_weights_what_the_publishers_say() {
+        let text = include_str!("../../tests/fixtures/registry.json");
+        let mut published: BTreeMap<String, Facts> = serde_json::from_str(text).unwrap();
+        for family in FAMILIES {
+            for weights in family.default_weights {
+                let id = weights.id;
+                // Keras publishes no such facts with its files.
+                if id.ends_with(".h5") {
+                    continue;
+                }
+                let facts = published
+                    .remove(id)
+                    .unwrap_or_else(|| panic!("no facts on {id}"));
+                let (mean, std) = match (family.normalize)(Flavour::Torch) {
+                    NormalizeName::MinusOneOne => ([0.5; 3], [0.5; 3]),
+                    NormalizeName::Imagenet => ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
+                    other => panic!("{id}: {other:?}"),
+                };
+                let interpolation = format!("{:?}", family.interpolation).to_lowercase();
+                assert_eq!(family.default_size, facts.size, "{id}");
+                assert_eq!((mean, std), (facts.mean, facts.std), "{id}");
+                assert_eq!(interpolation, facts.interpolation, "{id}");
+                assert_eq!(family.crop, facts.crop, "{id}");
+                assert_eq!(weights.licence.to_lowercase(), facts.licence, "{id}");
+            }
+        }
+        assert!(published.is_empty(), "{:?}", published.keys());
+    }
+
+    #[test]
+    fn keras_weights_take_keras_scalings() {
+        for (family, scaling) in [
+            ("densenet121", NormalizeName::Imagenet),
+            ("inception_v3", NormalizeName::MinusOneOne),
+            ("mobilenet_v2", NormalizeName::MinusOneOne),
+            ("resnet50", NormalizeName::Caffe),
+            ("resnet101", NormalizeName::Caffe),
+            ("vgg16", NormalizeName::Caffe),
+            ("vgg19", NormalizeName::Caffe),
+            ("xception", NormalizeName::MinusOneOne),
+        ] {
+            let normalize = find(family).unwrap().normalize;
+            assert_eq!(normalize(Flavour::Tf), scaling, "{family}");
+        }
     }
 }

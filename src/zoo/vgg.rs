@@ -1,8 +1,9 @@
-//! VGG16 and VGG19 without batch norm (Simonyan and Zisserman, 2015),
+//! VGG16 and VGG19, plain and with batch norm (Simonyan and Zisserman, 2015),
 //! <https://arxiv.org/abs/1409.1556>. Layer names and order are those of keras.applications, where
-//! a convolution and its ReLU are one layer.
+//! a convolution and its ReLU are one layer; batch norm, which Keras has not, stands between them
+//! and makes them layers of their own.
 
-use super::parts::window;
+use super::parts::{self, window};
 use super::registry::{Family, Pretrained};
 use crate::config::{Flavour, Interpolation, NormalizeName};
 use crate::graph::{GraphBuilder, GraphError, Op};
@@ -15,7 +16,19 @@ pub(super) const VGG16: Family = Family {
         id: "timm/vgg16.tv_in1k",
         licence: "BSD-3-Clause",
     }],
-    build: |builder, _, _| build(builder, [2, 2, 3, 3, 3]),
+    build: |builder, _, _| build(builder, [2, 2, 3, 3, 3], None),
+    ..FAMILY
+};
+
+pub(super) const VGG16_BN: Family = Family {
+    name: "vgg16_bn",
+    title: "VGG16 with batch norm (Simonyan and Zisserman, 2015)",
+    default_weights: &[Pretrained {
+        width: 1.0,
+        id: "timm/vgg16_bn.tv_in1k",
+        licence: "BSD-3-Clause",
+    }],
+    build: |builder, _, flavour| build(builder, [2, 2, 3, 3, 3], Some(flavour)),
     ..FAMILY
 };
 
@@ -27,7 +40,19 @@ pub(super) const VGG19: Family = Family {
         id: "timm/vgg19.tv_in1k",
         licence: "BSD-3-Clause",
     }],
-    build: |builder, _, _| build(builder, [2, 2, 4, 4, 4]),
+    build: |builder, _, _| build(builder, [2, 2, 4, 4, 4], None),
+    ..FAMILY
+};
+
+pub(super) const VGG19_BN: Family = Family {
+    name: "vgg19_bn",
+    title: "VGG19 with batch norm (Simonyan and Zisserman, 2015)",
+    default_weights: &[Pretrained {
+        width: 1.0,
+        id: "timm/vgg19_bn.tv_in1k",
+        licence: "BSD-3-Clause",
+    }],
+    build: |builder, _, flavour| build(builder, [2, 2, 4, 4, 4], Some(flavour)),
     ..FAMILY
 };
 
@@ -37,8 +62,10 @@ const FAMILY: Family = Family {
     default_size: 224,
     crop: 0.875,
     interpolation: Interpolation::Bilinear,
-    // Keras' own weights take blue, green, red less a mean, which `data.normalize` cannot say.
-    normalize: |_| NormalizeName::Imagenet,
+    normalize: |flavour| match flavour {
+        Flavour::Torch => NormalizeName::Imagenet,
+        Flavour::Tf => NormalizeName::Caffe,
+    },
     widths: None,
     default_weights: &[],
     build: |_, _, _| Ok(()),
@@ -48,7 +75,12 @@ const FAMILY: Family = Family {
 /// Table 1 of the paper: channels of each block.
 const CHANNELS: [usize; 5] = [64, 128, 256, 512, 512];
 
-fn build(builder: &mut GraphBuilder, convolutions: [usize; 5]) -> Result<(), GraphError> {
+/// `norm` is the flavour of the batch norms, if there are any.
+fn build(
+    builder: &mut GraphBuilder,
+    convolutions: [usize; 5],
+    norm: Option<Flavour>,
+) -> Result<(), GraphError> {
     for (block, (filters, count)) in (1..).zip(CHANNELS.into_iter().zip(convolutions)) {
         for conv in 1..=count {
             let name = format!("block{block}_conv{conv}");
@@ -58,7 +90,17 @@ fn build(builder: &mut GraphBuilder, convolutions: [usize; 5]) -> Result<(), Gra
                 bias: true,
             };
             builder.add(&name, op, &[builder.last()])?;
-            builder.join(&format!("{name}_relu"), Op::Relu)?;
+            let relu = format!("{name}_relu");
+            match norm {
+                Some(flavour) => {
+                    let norm = parts::norm(flavour);
+                    builder.add(&format!("{name}_bn"), norm, &[builder.last()])?;
+                    builder.add(&relu, Op::Relu, &[builder.last()])?;
+                }
+                None => {
+                    builder.join(&relu, Op::Relu)?;
+                }
+            }
         }
         let pool = Op::MaxPool {
             window: window(2, 2, 0),

@@ -3,7 +3,7 @@
 //! is one layer.
 
 use super::parts::{self, chain, conv, halving, same, window};
-use super::registry::Family;
+use super::registry::{Family, Pretrained};
 use crate::config::{Flavour, Interpolation, NormalizeName};
 use crate::geometry::Window;
 use crate::graph::{GraphBuilder, GraphError, NodeId, Op};
@@ -16,7 +16,13 @@ pub(super) const FAMILY: Family = Family {
     interpolation: Interpolation::Bicubic,
     normalize: |_| NormalizeName::MinusOneOne,
     widths: None,
-    default_weights: &[],
+    // Published nowhere else: timm's `legacy_xception` has no hub id.
+    default_weights: &[Pretrained {
+        width: 1.0,
+        id: "https://storage.googleapis.com/tensorflow/keras-applications/xception/\
+             xception_weights_tf_dim_ordering_tf_kernels_notop.h5",
+        licence: "MIT",
+    }],
     build: |builder, _, flavour| build(builder, flavour),
     classify: |builder, classes, _| parts::classify(builder, "avg_pool", classes),
 };

@@ -435,7 +435,7 @@ fn unknown_names() {
     7 | normalize = "image_net"
       |             ^^^^^^^^^^^
       = help: did you mean `"imagenet"`?
-      = help: known values: `"minus_one_one"`, `"zero_one"`, `"imagenet"` or a table with `mean` and `std`
+      = help: known values: `"minus_one_one"`, `"zero_one"`, `"imagenet"`, `"caffe"` or a table with `mean` and `std`
     "#);
     check!(replace("batch_size = 32", r#"class_weights = "balance""#), @r#"
     error: unknown value "balance" for `train.class_weights`

@@ -30,7 +30,7 @@ pub(super) fn run(
         to_outputs: vec![None; graph.nodes().len()],
         to_params: vec![Vec::new(); graph.nodes().len()],
     };
-    pass.to_outputs[graph.output()] = Some(dlogits.clone());
+    pass.to_outputs[graph.training_output()] = Some(dlogits.clone());
     for &id in plan.order.iter().rev() {
         // Taken, not borrowed: a buffer is free as soon as nothing below needs it.
         if let Some(dy) = pass.to_outputs[id].take() {

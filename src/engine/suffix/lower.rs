@@ -54,7 +54,7 @@ impl Program {
             lowering.values[id] = Some(index);
         }
         let parts: Vec<Part> = layers.iter().map(|layer| lowering.forward(layer)).collect();
-        let output = fuser.canonical(graph.output());
+        let output = fuser.canonical(graph.training_output());
         let logits = lowering.values[output]?;
         let dlogits = lowering.buffer(output);
         lowering.passes.push(Pass::Loss { logits, dlogits });
@@ -218,13 +218,15 @@ impl Lowering<'_> {
         let nodes = self.graph.nodes();
         let all = nodes[layer.root].shape.channels();
         let mut first = 0;
-        let part = |&id: &NodeId| {
-            let count = nodes[id].shape.channels();
+        // A flattened map's memory has another shape.
+        let inputs = layer.inputs.iter().zip(&nodes[layer.root].inputs);
+        let part = |(&id, &input): (&NodeId, &NodeId)| {
+            let count = nodes[input].shape.channels();
             first += count;
             let first = first - count;
             (id, Channels { first, count, all })
         };
-        layer.inputs.iter().map(part).collect()
+        inputs.map(part).collect()
     }
 
     fn kernel(&mut self, layer: &Layer) -> usize {

@@ -40,8 +40,8 @@ impl Plan {
     ) -> Self {
         let nodes = graph.nodes();
         // Without a path from the stored tensors nothing can run; the forward pass says so.
-        let order =
-            forward::between(graph, &frontier.stored, &[graph.output()]).unwrap_or_default();
+        let order = forward::between(graph, &frontier.stored, &[graph.training_output()])
+            .unwrap_or_default();
         let none = || vec![false; nodes.len()];
         let mut plan = Self {
             stored: frontier.stored.clone(),

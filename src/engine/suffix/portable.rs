@@ -80,7 +80,7 @@ impl Run<'_> {
                 }
             }
         }
-        match self.tape.values[self.graph.output()].clone() {
+        match self.tape.values[self.graph.training_output()].clone() {
             Some(logits) => Ok(logits),
             None => bail!("nothing lies above the stored tensors"),
         }

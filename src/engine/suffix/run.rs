@@ -159,7 +159,7 @@ impl Compiled {
                 None => {}
             }
         }
-        let classes = graph.nodes()[graph.output()].shape.elements();
+        let classes = graph.nodes()[graph.training_output()].shape.elements();
         let mut logits = Vec::with_capacity(batch * classes);
         let mut sums = Vec::with_capacity(chunks.len());
         for chunk in chunks {

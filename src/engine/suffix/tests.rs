@@ -1,6 +1,7 @@
 use candle_core::{D, DType, Device, Var};
 
 use super::*;
+use crate::config::Flavour;
 use crate::engine::memory::values;
 use crate::engine::params::same_bytes;
 use crate::engine::prefix::Prefix;
@@ -373,6 +374,35 @@ fn the_program_equals_the_operations_node_by_node() {
             }
         }
     }
+}
+
+#[test]
+fn auxiliary_classifiers_learn_and_leave_the_logits_alone() {
+    let model = "backbone = \"googlenet\"\nauxiliary = 0.3\nhead = [{ dense = 3 }]";
+    let model = toml::from_str(model).unwrap();
+    let graph = Graph::build(&model, [80, 80], Flavour::Torch).unwrap();
+    let params = formula(&graph);
+    let picture = noise("picture", &[5, 80, 80, 3]);
+    let weights = noise("weights", &[5, 9]);
+    let mut suffix = suffix(&graph, "freeze = \"all\"", BatchNormMode::Eval);
+    let stored = suffix.plan.stored.clone();
+    let prefix = Prefix::compile(&graph, &params, &[0], &stored).unwrap();
+    let inputs = prefix.run(&[picture]).unwrap();
+    let fast = step(&suffix, &params, &inputs, SEED, &weights);
+    suffix.compiled = None;
+    let plain = step(&suffix, &params, &inputs, SEED, &weights);
+    assert_close("logits", &fast.logits, &plain.logits, 1e-4);
+    assert!(fast.gradients.keys().eq(plain.gradients.keys()));
+    assert!(fast.gradients.contains_key("aux1_fc1/kernel"));
+    assert_eq!(fast.gradients.len(), 2 + 2 * 7);
+    for (name, gradient) in &fast.gradients {
+        assert!(largest(gradient) > 0.0, "{name}");
+        assert_close(name, gradient, &plain.gradients[name], 1e-3);
+    }
+    let head = Prefix::compile(&graph, &params, &stored, &[graph.output()]).unwrap();
+    let alone = head.run(&inputs).unwrap().remove(0);
+    let together = fast.logits.narrow(1, 0, 3).unwrap();
+    assert_close("the head's logits", &together, &alone, 1e-5);
 }
 
 fn largest(tensor: &Tensor) -> f32 {

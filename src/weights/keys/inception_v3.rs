@@ -43,6 +43,9 @@ pub(super) fn module(layer: &str) -> Option<String> {
         ("7b", E),
         ("7c", E),
     ];
+    if layer == "predictions" {
+        return Some("fc".into());
+    }
     let (number, part) = match layer.strip_prefix("conv2d") {
         Some(number) => (number, "conv"),
         None => (layer.strip_prefix("batch_normalization")?, "bn"),

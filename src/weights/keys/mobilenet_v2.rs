@@ -17,6 +17,7 @@ fn torchvision(layer: &str) -> Option<String> {
         "bn_Conv1" => "features.0.1".into(),
         "Conv_1" => "features.18.0".into(),
         "Conv_1_bn" => "features.18.1".into(),
+        "predictions" => "classifier.1".into(),
         _ => {
             let (block, part) = block_of(layer)?;
             // The first block has no expansion, so its parts move up by one.
@@ -44,6 +45,7 @@ fn timm(layer: &str) -> Option<String> {
         "bn_Conv1" => "bn1".into(),
         "Conv_1" => "conv_head".into(),
         "Conv_1_bn" => "bn2".into(),
+        "predictions" => "classifier".into(),
         _ => {
             let (block, part) = block_of(layer)?;
             let stage = STAGES.iter().rposition(|&first| first <= block)?;

@@ -2,6 +2,9 @@
 
 /// `conv3_block2_1_bn` is `layer2.1.bn1`.
 pub(super) fn module(layer: &str) -> Option<String> {
+    if layer == "predictions" {
+        return Some("fc".into());
+    }
     let (rest, kind) = layer.rsplit_once('_')?;
     if rest == "conv1" {
         return match kind {

@@ -1,55 +1,51 @@
-//! Xception's names in timm's `legacy_xception`.
+//! Xception's names in timm's `legacy_xception`; torchvision does not have it.
 
-/// `block5_sepconv2_bn` is `block4.rep.5`: a block counts activations, convolutions and norms.
+/// `block5_sepconv2` is the depthwise half of `block4.rep.4`: the stem is no block there, and ReLUs
+/// count.
 pub(super) fn module(layer: &str) -> Option<String> {
-    if let Some(module) = past(layer) {
-        return Some(module);
-    }
-    let (block, rest) = layer.strip_prefix("block")?.split_once('_')?;
-    let block: usize = block.parse().ok()?;
-    if block == 1 {
-        return Some(match rest {
-            "conv1" => "conv1".into(),
-            "conv1_bn" => "bn1".into(),
-            "conv2" => "conv2".into(),
-            "conv2_bn" => "bn2".into(),
-            _ => return None,
-        });
-    }
-    let (number, part) = match rest.strip_prefix("sepconv")?.split_once('_') {
-        Some((number, part)) => (number, part),
-        None => (rest.strip_prefix("sepconv")?, "depthwise"),
+    let fixed = match layer {
+        "block1_conv1" => "conv1",
+        "block1_conv1_bn" => "bn1",
+        "block1_conv2" => "conv2",
+        "block1_conv2_bn" => "bn2",
+        "predictions" => "fc",
+        _ => return shortcut(layer).or_else(|| separable(layer)),
     };
-    let number = number.parse::<usize>().ok()?.checked_sub(1)?;
-    let (place, half) = match part {
-        "depthwise" => (0, ".conv1"),
-        "pointwise" => (0, ".pointwise"),
-        "bn" => (1, ""),
-        _ => return None,
-    };
-    match block {
-        // The first of them has no activation before it.
-        2 => Some(format!("block1.rep.{}{half}", 3 * number + place)),
-        3..=13 => {
-            let place = 3 * number + 1 + place;
-            Some(format!("block{}.rep.{place}{half}", block - 1))
-        }
-        14 if place == 1 => Some(format!("bn{}", number + 3)),
-        14 => Some(format!("conv{}{half}", number + 3)),
-        _ => None,
-    }
+    Some(fixed.into())
 }
 
-/// The ways past the blocks that halve the map.
-fn past(layer: &str) -> Option<String> {
-    const BLOCKS: [usize; 4] = [1, 2, 3, 12];
+/// Way past a block that halves the map.
+fn shortcut(layer: &str) -> Option<String> {
     let (number, part) = match layer.strip_prefix("conv2d") {
         Some(number) => (number, "skip"),
         None => (layer.strip_prefix("batch_normalization")?, "skipbn"),
     };
-    let number: usize = match number {
-        "" => 0,
-        _ => number.strip_prefix('_')?.parse().ok()?,
+    let block = match number {
+        "" => 1,
+        "_1" => 2,
+        "_2" => 3,
+        "_3" => 12,
+        _ => return None,
     };
-    Some(format!("block{}.{part}", BLOCKS.get(number)?))
+    Some(format!("block{block}.{part}"))
+}
+
+fn separable(layer: &str) -> Option<String> {
+    let (block, rest) = layer.strip_prefix("block")?.split_once("_sepconv")?;
+    let block = block.parse::<usize>().ok()?.checked_sub(1)?;
+    let (number, part) = rest.split_once('_').unwrap_or((rest, ""));
+    let number = number.parse::<usize>().ok()?.checked_sub(1)?;
+    let half = match part {
+        "" => ".conv1",
+        "pointwise" => ".pointwise",
+        "bn" => "",
+        _ => return None,
+    };
+    if block == 13 {
+        let kind = if part == "bn" { "bn" } else { "conv" };
+        return Some(format!("{kind}{}{half}", number + 3));
+    }
+    // The first block lacks the ReLU that the others start with.
+    let position = 3 * number + usize::from(block > 1) + usize::from(part == "bn");
+    Some(format!("block{block}.rep.{position}{half}"))
 }
