@@ -12,11 +12,13 @@
 //! | [`data`], [`engine`], [`run`], [`report`] | pictures to batches; graph and parameters to tensors; the run directory; rows to PNG |
 //! | [`graph`] (with [`zoo`]), [`ops`], [`weights`] | architectures as data; operations with gradients; files to named tensors |
 //! | [`config`], [`records`], [`geometry`], [`rng`], [`fsx`] | no Candle here |
+//! | [`activation`] | a word that configurations, graphs and kernels share |
 //!
 //! Invariants: only [`run`] writes under a run directory; only the printer of [`commands`] writes
 //! to the terminal; only [`rng`] makes randomness; [`report`] works from CSV and JSON alone; the
 //! configuration is read once and never mutated; a module gets its own section of it.
 
+pub mod activation;
 pub mod cli;
 pub mod commands;
 pub mod config;

@@ -144,7 +144,7 @@ impl Problems {
                     dense: 1,
                     activation: Activation::Linear,
                 })],
-                pooling: Pooling::Avg,
+                pooling: Pooling::Auto,
                 cut: model.cut.clone().filter(|_| problem.key != "model.cut"),
                 width: match problem.key.as_str() {
                     "model.width" => 1.0,

@@ -14,6 +14,7 @@ mod validate;
 mod validate_head;
 mod words;
 
+pub use crate::activation::Activation;
 pub use diagnose::{Diagnostic, Problem, Report, Severity};
 pub use load::{Loaded, load, load_with};
 pub use schema::*;

@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::size;
+use crate::activation::Activation;
 
 /// One image-classification experiment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -312,12 +313,14 @@ pub enum Flavour {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Pooling {
-    /// Mean over height and width.
+    /// The class token where there is one, else the mean.
     #[default]
+    Auto,
+    /// Mean over height and width; of a transformer, over all tokens but the class token.
     Avg,
-    /// Maximum over height and width.
+    /// Maximum over height and width; of a transformer, over all tokens but the class token.
     Max,
-    /// None: the head receives the feature map.
+    /// None: the head receives the feature map, or all tokens.
     None,
 }
 
@@ -393,19 +396,6 @@ pub struct Conv2dLayer {
     /// Activation behind it.
     #[serde(default)]
     pub activation: Activation,
-}
-
-/// Activations that a head layer may carry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Activation {
-    /// None.
-    #[default]
-    Linear,
-    /// max(x, 0).
-    Relu,
-    /// min(max(x, 0), 6).
-    Relu6,
 }
 
 /// `[train]`: settings shared by all phases.

@@ -1,7 +1,8 @@
 //! What the backbone and the layers of the head must be together, before any graph is built.
 
-use super::schema::{Activation, HeadLayer, ModelConfig, PlainLayer, Pooling};
+use super::schema::{HeadLayer, ModelConfig, PlainLayer, Pooling};
 use super::validate::Findings;
+use crate::activation::Activation;
 
 impl Findings {
     pub(super) fn model(&mut self, model: &ModelConfig) {

@@ -4,11 +4,14 @@
 use candle_core::{Result, Tensor, bail};
 
 use super::params::Params;
+use crate::geometry::Window;
 use crate::graph::cutoff::nodes_between;
 use crate::graph::{Graph, NodeId, Op, ParamKind};
-use crate::ops::activation::{self, Activation};
 use crate::ops::norm::BatchNorm;
-use crate::ops::{concat, conv, dense, depthwise, elementwise, norm, pool, window_pool};
+use crate::ops::{
+    activation as activations, concat, conv, dense, depthwise, elementwise, norm, pool, window_pool,
+};
+use crate::ops::{attention, layer_norm, tokens};
 
 /// Output of a node for the given inputs: dropout is the identity, batch norm uses its stored
 /// statistics.
@@ -32,8 +35,27 @@ pub(super) fn infer(
         Op::BatchNorm { epsilon, .. } => {
             norm::forward_eval(x, batch_norm(graph, params, id, epsilon)?)
         }
-        Op::Relu => activation::forward(x, Activation::Relu),
-        Op::Relu6 => activation::forward(x, Activation::Relu6),
+        Op::Attention { heads } => attention::forward(x, heads),
+        Op::ClassToken => {
+            let token = params.expect(graph, id, ParamKind::Token)?;
+            tokens::prepend(x, token, params.expect(graph, id, ParamKind::Position)?)
+        }
+        Op::DropClassToken => tokens::take(x, 1, x.dim(2)? - 1),
+        Op::LayerNorm { epsilon } => {
+            let gamma = params.expect(graph, id, ParamKind::Gamma)?;
+            let beta = params.expect(graph, id, ParamKind::Beta)?;
+            layer_norm::forward(x, gamma, beta, epsilon)
+        }
+        Op::LayerScale { .. } => norm::forward_eval(x, batch_norm(graph, params, id, 0.0)?),
+        Op::PointwiseDense { .. } => {
+            let (kernel, window) = (pointwise(kernel()?)?, Window::POINT);
+            conv::forward(x, &kernel, bias, &window)
+        }
+        Op::PositionEmbedding => {
+            tokens::add_position(x, params.expect(graph, id, ParamKind::Position)?)
+        }
+        Op::TakeClassToken => tokens::take(x, 0, 1)?.flatten_from(1),
+        Op::Activation(activation) => activations::forward(x, activation),
         Op::Add => elementwise::add(x, last),
         Op::Concat => concat::forward(inputs),
         Op::MaxPool { ref window } => window_pool::max(x, window),
@@ -48,7 +70,12 @@ pub(super) fn infer(
     }
 }
 
-/// Scale, offset and statistics of a batch norm.
+/// The kernel of a dense layer `[units, channels]` as that of a convolution over single pixels.
+pub(super) fn pointwise(kernel: &Tensor) -> Result<Tensor> {
+    kernel.unsqueeze(2)?.unsqueeze(3)
+}
+
+/// Scale, offset and statistics of a batch norm; of a layer scale, those that leave only the scale.
 pub(super) fn batch_norm<'a>(
     graph: &Graph,
     params: &'a Params,
@@ -56,6 +83,17 @@ pub(super) fn batch_norm<'a>(
     epsilon: f64,
 ) -> Result<BatchNorm<'a>> {
     let expect = |kind| params.expect(graph, id, kind);
+    let node = &graph.nodes()[id];
+    if let Op::LayerScale { .. } = node.op {
+        let zeros = params.zeros(node.shape.channels())?;
+        return Ok(BatchNorm {
+            gamma: expect(ParamKind::Gamma)?,
+            beta: zeros,
+            mean: zeros,
+            variance: params.ones(node.shape.channels())?,
+            epsilon,
+        });
+    }
     Ok(BatchNorm {
         gamma: match graph.nodes()[id].op {
             Op::BatchNorm { gamma: false, .. } => {

@@ -8,6 +8,7 @@ pub mod prefix;
 pub mod seam;
 pub mod store;
 pub mod suffix;
+mod tokens;
 
 #[cfg(test)]
 pub(crate) mod parity;

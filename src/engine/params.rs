@@ -7,7 +7,7 @@ use indexmap::IndexMap;
 use rand::Rng;
 
 use super::memory;
-use crate::graph::{Graph, NodeId, Op, ParamKind, ParamSpec, Part};
+use crate::graph::{Graph, Node, NodeId, Op, ParamKind, ParamSpec, Part};
 use crate::rng;
 
 /// A parameter or statistic with its value.
@@ -28,27 +28,31 @@ pub struct Params {
     by_name: IndexMap<String, Param>,
     /// Scales of norms that have none of their own, by number of channels.
     ones: BTreeMap<usize, Tensor>,
+    /// Offsets of scales that have none, by number of channels.
+    zeros: BTreeMap<usize, Tensor>,
 }
 
 impl Params {
     /// Initialises every parameter from a seeded stream of its own: in the head as Keras does
     /// (Glorot uniform kernels, zero biases), in the backbone as torchvision does (He normal
-    /// kernels by fan-out). Norms start as the identity.
+    /// kernels by fan-out) or, where layers are normalised, as timm does (normal kernels of deviation
+    /// 0.02, cut off at 2). Norms start as the identity.
     pub fn initialise(graph: &Graph, seed: u64, device: &Device) -> Result<Self> {
-        Self::filled(graph, device, |spec, part| initial(spec, part, seed))
+        let modern = graph.nodes().iter().any(|node| normalises_layers(&node.op));
+        Self::filled(graph, device, |spec, node| initial(spec, node, modern, seed))
     }
 
     /// Parameters with the given values.
     pub(super) fn filled(
         graph: &Graph,
         device: &Device,
-        values: impl Fn(&ParamSpec, Part) -> Vec<f32>,
+        values: impl Fn(&ParamSpec, &Node) -> Vec<f32>,
     ) -> Result<Self> {
         let mut by_name = IndexMap::new();
-        let mut ones = BTreeMap::new();
+        let (mut ones, mut zeros) = (BTreeMap::new(), BTreeMap::new());
         for (id, node) in graph.nodes().iter().enumerate() {
             for spec in graph.params(id) {
-                let values = values(&spec, node.part);
+                let values = values(&spec, node);
                 let value = Tensor::from_vec(values, spec.dims.as_slice(), device)?;
                 let kind = spec.kind;
                 by_name.insert(spec.name, Param { kind, value });
@@ -57,8 +61,17 @@ impl Params {
                 let channels = node.shape.channels();
                 ones.insert(channels, Tensor::ones(channels, DType::F32, device)?);
             }
+            if let Op::LayerScale { .. } = node.op {
+                let channels = node.shape.channels();
+                ones.insert(channels, Tensor::ones(channels, DType::F32, device)?);
+                zeros.insert(channels, Tensor::zeros(channels, DType::F32, device)?);
+            }
         }
-        Ok(Self { by_name, ones })
+        Ok(Self {
+            by_name,
+            ones,
+            zeros,
+        })
     }
 
     /// The value of a parameter that the graph has.
@@ -103,6 +116,16 @@ impl Params {
             None => bail!(
                 "these parameters belong to another graph: no norm of {channels} channels lacks a scale"
             ),
+        }
+    }
+
+    /// As many zeros, in place of the offset of a scale that has none.
+    pub(super) fn zeros(&self, channels: usize) -> Result<&Tensor> {
+        match self.zeros.get(&channels) {
+            Some(zeros) => Ok(zeros),
+            None => {
+                bail!("these parameters belong to another graph: it scales no {channels} channels")
+            }
         }
     }
 
@@ -193,12 +216,31 @@ pub fn same_bytes(a: &Tensor, b: &Tensor) -> Result<bool> {
     Ok(pairs.all(|(a, b)| a.to_bits() == b.to_bits()))
 }
 
-fn initial(spec: &ParamSpec, part: Part, seed: u64) -> Vec<f32> {
+/// Whether a node is of the kind that transformers and ConvNeXt have.
+fn normalises_layers(op: &Op) -> bool {
+    matches!(op, Op::LayerNorm { .. })
+}
+
+/// Deviation of timm's kernels and position embeddings; its cut-off at 2 is out of reach.
+const DEVIATION: f64 = 0.02;
+
+fn initial(spec: &ParamSpec, node: &Node, modern: bool, seed: u64) -> Vec<f32> {
+    let part = node.part;
     let count = spec.elements();
+    if let (ParamKind::Gamma, Op::LayerScale { initial }) = (spec.kind, node.op) {
+        return vec![initial as f32; count];
+    }
     match spec.kind {
         ParamKind::Gamma | ParamKind::MovingVariance => vec![1.0; count],
-        ParamKind::Bias | ParamKind::Beta | ParamKind::MovingMean => vec![0.0; count],
-        ParamKind::Kernel => {
+        ParamKind::Bias | ParamKind::Beta | ParamKind::MovingMean | ParamKind::Token => {
+            vec![0.0; count]
+        }
+        kind if kind == ParamKind::Position || (modern && part == Part::Backbone) => {
+            let mut stream = rng::stream(seed, &format!("initialise {}", spec.name), &[]);
+            let draw = |_| (DEVIATION * normal(&mut stream)) as f32;
+            (0..count).map(draw).collect()
+        }
+        ParamKind::Kernel | ParamKind::Position => {
             let mut stream = rng::stream(seed, &format!("initialise {}", spec.name), &[]);
             let receptive: usize = spec.dims[2..].iter().product();
             let fan_in = (spec.dims[1] * receptive) as f64;

@@ -10,7 +10,7 @@ pub fn is_seam(graph: &Graph, node: NodeId) -> bool {
     (node + 1..nodes.len())
         .filter(|&reader| nodes[reader].inputs.contains(&node))
         .all(|reader| match nodes[reader].op {
-            Op::BatchNorm { .. } | Op::Relu | Op::Relu6 => false,
+            Op::BatchNorm { .. } | Op::LayerScale { .. } | Op::Activation(_) => false,
             // As a shortcut around what it feeds itself, it is read twice.
             Op::Add => nodes[reader]
                 .inputs

@@ -20,9 +20,8 @@ use indexmap::IndexMap;
 
 use super::params::Params;
 use crate::config::BatchNormMode;
+use crate::graph::Graph;
 use crate::graph::cutoff::{Frontier, Trainable};
-use crate::graph::{Graph, Op};
-use crate::ops::activation::Activation;
 use plan::Plan;
 use run::Compiled;
 
@@ -141,14 +140,7 @@ impl Suffix {
     }
 }
 
-/// The activation that a node applies, if it does nothing else.
-fn activation(op: &Op) -> Option<Activation> {
-    match op {
-        Op::Relu => Some(Activation::Relu),
-        Op::Relu6 => Some(Activation::Relu6),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod token_tests;

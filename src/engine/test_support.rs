@@ -48,6 +48,7 @@ pub(super) fn formula(graph: &Graph) -> Params {
                 ParamKind::Bias => (0.0, 0.1),
                 ParamKind::Gamma => (1.0, 0.2),
                 ParamKind::Beta => (0.0, 0.2),
+                ParamKind::Token | ParamKind::Position => (0.0, 0.5),
                 ParamKind::MovingMean => (0.0, 0.1),
                 ParamKind::MovingVariance => (1.0, 0.3),
             };

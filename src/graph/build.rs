@@ -158,10 +158,26 @@ impl Graph {
             .flatten()
             .map(|kind| spec(kind, vec![fan_in]))
             .collect(),
+            Op::PointwiseDense { units } => with_bias(vec![units, fan_in], true),
+            Op::LayerNorm { .. } => vec![
+                spec(ParamKind::Gamma, vec![fan_in]),
+                spec(ParamKind::Beta, vec![fan_in]),
+            ],
+            Op::LayerScale { .. } => vec![spec(ParamKind::Gamma, vec![fan_in])],
+            Op::ClassToken => vec![
+                spec(ParamKind::Token, vec![1, 1, fan_in]),
+                spec(ParamKind::Position, vec![1, 1, fan_in]),
+            ],
+            Op::PositionEmbedding => {
+                vec![spec(
+                    ParamKind::Position,
+                    node.shape.batched(1)[1..].to_vec(),
+                )]
+            }
+            Op::Attention { .. } | Op::DropClassToken | Op::TakeClassToken => Vec::new(),
             Op::Input
             | Op::Pad(_)
-            | Op::Relu
-            | Op::Relu6
+            | Op::Activation(_)
             | Op::Add
             | Op::Concat
             | Op::MaxPool { .. }
@@ -290,6 +306,34 @@ impl GraphBuilder {
         Ok(id)
     }
 
+    /// Appends global pooling to a backbone. A layer norm that ends a backbone of maps normalises
+    /// what is pooled, as in timm and Keras: the pooling goes in below it.
+    pub(crate) fn pool(&mut self, name: &str, op: Op) -> Result<NodeId, GraphError> {
+        let last = self.last();
+        let Op::LayerNorm { .. } = self.nodes[last].op else {
+            return self.add(name, op, &[last]);
+        };
+        if self.has_class_token() {
+            return self.add(name, op, &[last]);
+        }
+        let Some(norm) = self.nodes.pop() else {
+            return Ok(last);
+        };
+        let part = std::mem::replace(&mut self.part, norm.part);
+        let pooled = self.add(name, op, &norm.inputs);
+        let normalised = pooled.and_then(|pooled| self.add(&norm.name, norm.op, &[pooled]));
+        self.part = part;
+        normalised
+    }
+
+    /// Whether the last node gives tokens of which the first is the class token.
+    pub(crate) fn has_class_token(&self) -> bool {
+        let is_token = |node: &Node| matches!(node.op, Op::ClassToken);
+        let shape = self.shape(self.last()).batched(1);
+        let mut nodes = self.nodes.iter().filter(|node| is_token(node));
+        nodes.any(|node| node.shape.batched(1)[..3] == shape[..3.min(shape.len())])
+    }
+
     /// Shape of a node's output.
     pub fn shape(&self, id: NodeId) -> Shape {
         self.nodes[id].shape
@@ -392,7 +436,36 @@ fn infer(op: &Op, inputs: &[Shape]) -> Result<Shape, Misfit> {
                 width,
             })
         }
-        Op::BatchNorm { .. } | Op::Relu | Op::Relu6 | Op::Dropout { .. } => first(),
+        Op::LayerNorm { .. } | Op::LayerScale { .. } => first(),
+        Op::PositionEmbedding => map().and_then(|_| first()),
+        Op::PointwiseDense { units } => map().map(|(_, height, width)| Shape::Map {
+            channels: units,
+            height,
+            width,
+        }),
+        Op::Attention { heads } => {
+            let (channels, height, width) = map()?;
+            if heads == 0 || channels % (3 * heads) != 0 {
+                return Err((
+                    format!("{heads} heads cannot share {channels} queries, keys and values"),
+                    None,
+                ));
+            }
+            Ok(Shape::Map {
+                channels: channels / 3,
+                height,
+                width,
+            })
+        }
+        Op::ClassToken => {
+            map().map(|(channels, height, width)| tokens(height * width + 1, channels))
+        }
+        Op::DropClassToken => match map()? {
+            (channels, 1, width @ 2..) => Ok(tokens(width - 1, channels)),
+            _ => Err((format!("{kind} needs tokens"), None)),
+        },
+        Op::TakeClassToken => map().map(|(channels, ..)| Shape::Vector(channels)),
+        Op::BatchNorm { .. } | Op::Activation(_) | Op::Dropout { .. } => first(),
         Op::Add => match inputs {
             [a, b] if a == b => Ok(*a),
             _ => Err(("Add needs two inputs of the same shape".to_string(), None)),
@@ -442,6 +515,15 @@ fn infer(op: &Op, inputs: &[Shape]) -> Result<Shape, Misfit> {
                 ),
             )),
         },
+    }
+}
+
+/// So many tokens, as a map of one row.
+fn tokens(count: usize, channels: usize) -> Shape {
+    Shape::Map {
+        channels,
+        height: 1,
+        width: count,
     }
 }
 
@@ -541,6 +623,68 @@ mod tests {
         assert_eq!(shapes(Flavour::Tf, 160), (Op::Pad(padding(0)), map(5)));
         assert_eq!(shapes(Flavour::Tf, 161), (Op::Pad(padding(1)), map(6)));
         assert_eq!(shapes(Flavour::Tf, 8), (Op::Pad(padding(0)), map(1)));
+    }
+
+    #[test]
+    fn pooling_takes_the_class_token_or_goes_below_the_last_norm() {
+        let head = |text: &str| {
+            let text = format!("{text}\nhead = [{{ dense = 2 }}]");
+            let model: ModelConfig = toml::from_str(&text).unwrap();
+            let graph = Graph::build(&model, [56, 56], Flavour::Torch).unwrap();
+            let nodes = graph.nodes();
+            let from = nodes.len() - 4;
+            let parts = nodes[from..]
+                .iter()
+                .map(|node| format!("{} {:?}", node.name, node.part));
+            let features = nodes[nodes.len() - 2].shape;
+            assert_eq!(
+                features,
+                Shape::Vector(if text.contains("dino") { 384 } else { 768 })
+            );
+            parts.collect::<Vec<_>>().join(", ")
+        };
+        assert_eq!(
+            head("backbone = \"dinov2_small_14\""),
+            "block_11_add2 Backbone, norm Backbone, pooled_token Head, dense Head"
+        );
+        assert_eq!(
+            head("backbone = \"dinov2_small_14\"\npooling = \"avg\""),
+            "norm Backbone, patch_tokens Head, global_average_pooling2d Head, dense Head"
+        );
+        for pooling in ["auto", "avg"] {
+            assert_eq!(
+                head(&format!(
+                    "backbone = \"convnext_tiny\"\npooling = \"{pooling}\""
+                )),
+                "convnext_tiny_stage_3_block_2_identity Backbone, \
+                 global_average_pooling2d Backbone, layer_normalization Backbone, dense Head"
+            );
+        }
+        let cut = "convnext_tiny_stage_3_block_1_identity";
+        assert_eq!(
+            head(&format!("backbone = \"convnext_tiny\"\ncut = \"{cut}\"")),
+            "convnext_tiny_stage_3_block_1_layer_scale Backbone, \
+             convnext_tiny_stage_3_block_1_identity Backbone, \
+             global_average_pooling2d Head, dense Head"
+        );
+    }
+
+    #[test]
+    fn pictures_that_patches_do_not_fit_are_a_problem_of_their_size() {
+        let size = |size| {
+            let built = Graph::build_backbone("dinov2_small_14", 1.0, size, Flavour::Torch);
+            built.map_err(|error| error.0)
+        };
+        assert!(size([224, 56]).is_ok());
+        let problem = size([225, 224]).unwrap_err();
+        assert_eq!(problem.key, "data.image_size");
+        assert!(problem.message.contains("225 x 224 pixels"));
+        assert_eq!(
+            problem.help.as_deref(),
+            Some("the nearest sizes that fit: [224, 224] or [238, 224]")
+        );
+        let help = size([160, 160]).unwrap_err().help.unwrap();
+        assert_eq!(help, "the nearest sizes that fit: 154 or 168");
     }
 
     #[test]

@@ -261,7 +261,8 @@ fn way_down(graph: &Graph, from: NodeId) -> Vec<NodeId> {
     while way.len() <= MOST_AGAIN {
         let node = &graph.nodes()[at];
         match node.op {
-            Op::Pad(_) | Op::BatchNorm { .. } | Op::Relu | Op::Relu6 => {}
+            Op::LayerNorm { .. } | Op::LayerScale { .. } => {}
+            Op::Pad(_) | Op::BatchNorm { .. } | Op::Activation(_) => {}
             Op::Conv2d { window, .. } if window.kernel == [1, 1] && convolutions == 0 => {
                 convolutions += 1;
             }

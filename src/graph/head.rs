@@ -20,11 +20,7 @@ pub(super) fn append(
     model: &ModelConfig,
 ) -> Result<GraphBuilder, GraphError> {
     builder.at("model.pooling");
-    match model.pooling {
-        Pooling::Avg => push(&mut builder, "global_average_pooling2d", Op::GlobalAvgPool)?,
-        Pooling::Max => push(&mut builder, "global_max_pooling2d", Op::GlobalMaxPool)?,
-        Pooling::None => builder.last(),
-    };
+    append_pooling(&mut builder, model)?;
     for (index, layer) in model.head.iter().enumerate() {
         builder.at(format!("model.head[{index}]"));
         append_layer(&mut builder, layer)?;
@@ -33,12 +29,32 @@ pub(super) fn append(
     Ok(builder)
 }
 
+/// Pooling as the weights expect it: transformers give their class token, or pool the others.
+fn append_pooling(builder: &mut GraphBuilder, model: &ModelConfig) -> Result<(), GraphError> {
+    let tokens = builder.has_class_token();
+    let (name, op) = match model.pooling {
+        Pooling::None => return Ok(()),
+        Pooling::Auto if tokens => ("pooled_token", Op::TakeClassToken),
+        Pooling::Auto | Pooling::Avg => ("global_average_pooling2d", Op::GlobalAvgPool),
+        Pooling::Max => ("global_max_pooling2d", Op::GlobalMaxPool),
+    };
+    if tokens && op != Op::TakeClassToken {
+        push(builder, "patch_tokens", Op::DropClassToken)?;
+    }
+    // A layer that the user cut at gives the features as it is.
+    match model.cut {
+        Some(_) => push(builder, name, op)?,
+        None => builder.pool(name, op)?,
+    };
+    Ok(())
+}
+
 fn append_layer(builder: &mut GraphBuilder, layer: &HeadLayer) -> Result<(), GraphError> {
     match *layer {
         HeadLayer::Plain(PlainLayer::BatchNorm) => {
             push(builder, "batch_normalization", BATCH_NORM)?
         }
-        HeadLayer::Plain(PlainLayer::Relu) => push(builder, "re_lu", Op::Relu)?,
+        HeadLayer::Plain(PlainLayer::Relu) => push(builder, "re_lu", Op::RELU)?,
         HeadLayer::Plain(PlainLayer::Flatten) => push(builder, "flatten", Op::Flatten)?,
         HeadLayer::Plain(PlainLayer::AvgPool) => {
             push(builder, "global_average_pooling2d", Op::GlobalAvgPool)?
@@ -88,13 +104,11 @@ fn push_activation(
     builder: &mut GraphBuilder,
     activation: Activation,
 ) -> Result<NodeId, GraphError> {
-    let (suffix, op) = match activation {
-        Activation::Linear => return Ok(builder.last()),
-        Activation::Relu => ("relu", Op::Relu),
-        Activation::Relu6 => ("relu6", Op::Relu6),
-    };
-    let name = format!("{}_{suffix}", builder.name(builder.last()));
-    push(builder, &name, op)
+    if activation == Activation::Linear {
+        return Ok(builder.last());
+    }
+    let name = format!("{}_{}", builder.name(builder.last()), activation.name());
+    push(builder, &name, Op::Activation(activation))
 }
 
 fn check_logits(builder: &GraphBuilder, model: &ModelConfig) -> Result<(), GraphError> {

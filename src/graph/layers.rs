@@ -90,7 +90,7 @@ mod tests {
         let cut = "backbone = \"vgg16\"\ncut = \"block4_conv3\"\nhead = [{ dense = 1 }]";
         let cut = graph(cut);
         assert_eq!(cut.backbone_layers().len(), 14);
-        assert_eq!(cut.nodes()[cut.backbone_len() - 1].op, Op::Relu);
+        assert_eq!(cut.nodes()[cut.backbone_len() - 1].op, Op::RELU);
     }
 
     #[test]

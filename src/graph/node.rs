@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::activation::Activation;
 use crate::geometry::{Padding, Window};
 
 /// Position of a node in its graph.
@@ -103,10 +104,37 @@ pub enum Op {
         /// one minus Keras').
         momentum: f64,
     },
-    /// max(x, 0).
-    Relu,
-    /// min(max(x, 0), 6).
-    Relu6,
+    /// Multi-head self-attention between its two products (Vaswani et al., 2017): reads queries, keys
+    /// and values side by side, gives a third as many channels. The pixels are the tokens.
+    Attention {
+        /// Heads that share the channels out.
+        heads: usize,
+    },
+    /// A learned token before the pixels, which become tokens: a map of one row.
+    ClassToken,
+    /// The tokens without the class token.
+    DropClassToken,
+    /// Normalisation over the channels of each pixel, token or vector (Ba et al., 2016).
+    LayerNorm {
+        /// Added to the variance.
+        epsilon: f64,
+    },
+    /// A factor a channel (Touvron et al., 2021).
+    LayerScale {
+        /// What the factors start from.
+        initial: f64,
+    },
+    /// Fully connected along the channels of each pixel or token; kernel `[units, channels]`.
+    PointwiseDense {
+        /// Output channels.
+        units: usize,
+    },
+    /// A learned value added to each value of the map.
+    PositionEmbedding,
+    /// The class token alone, as a vector.
+    TakeClassToken,
+    /// A function of each value.
+    Activation(Activation),
     /// Sum of two maps.
     Add,
     /// Channels of several maps, or values of several vectors, one after the other.
@@ -142,6 +170,11 @@ pub enum Op {
 }
 
 impl Op {
+    /// max(x, 0).
+    pub const RELU: Self = Self::Activation(Activation::Relu);
+    /// min(max(x, 0), 6).
+    pub const RELU6: Self = Self::Activation(Activation::Relu6);
+
     /// Keras' class name, as `xp summary` prints it.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -150,7 +183,15 @@ impl Op {
             Self::Conv2d { .. } => "Conv2D",
             Self::DepthwiseConv2d { .. } => "DepthwiseConv2D",
             Self::BatchNorm { .. } => "BatchNormalization",
-            Self::Relu | Self::Relu6 => "ReLU",
+            Self::Attention { .. } => "MultiHeadAttention",
+            Self::ClassToken => "ClassToken",
+            Self::DropClassToken => "DropClassToken",
+            Self::LayerNorm { .. } => "LayerNormalization",
+            Self::LayerScale { .. } => "LayerScale",
+            Self::PositionEmbedding => "PositionEmbedding",
+            Self::TakeClassToken => "TakeClassToken",
+            Self::Activation(Activation::Relu | Activation::Relu6) => "ReLU",
+            Self::Activation(_) => "Activation",
             Self::Add => "Add",
             Self::Concat => "Concatenate",
             Self::MaxPool { .. } => "MaxPooling2D",
@@ -158,7 +199,7 @@ impl Op {
             Self::GlobalAvgPool => "GlobalAveragePooling2D",
             Self::GlobalMaxPool => "GlobalMaxPooling2D",
             Self::Flatten => "Flatten",
-            Self::Dense { .. } => "Dense",
+            Self::Dense { .. } | Self::PointwiseDense { .. } => "Dense",
             Self::Dropout { .. } => "Dropout",
         }
     }
@@ -203,6 +244,10 @@ pub enum ParamKind {
     Gamma,
     /// Offset of a norm.
     Beta,
+    /// A learned class token.
+    Token,
+    /// A learned value of each place.
+    Position,
     /// Running mean of a batch norm; never trained.
     MovingMean,
     /// Running variance of a batch norm; never trained.
@@ -217,6 +262,8 @@ impl ParamKind {
             Self::Bias => "bias",
             Self::Gamma => "gamma",
             Self::Beta => "beta",
+            Self::Token => "token",
+            Self::Position => "position",
             Self::MovingMean => "moving_mean",
             Self::MovingVariance => "moving_variance",
         }
@@ -235,7 +282,8 @@ pub struct ParamSpec {
     pub name: String,
     /// What it is for.
     pub kind: ParamKind,
-    /// PyTorch's dimensions: `[out, in, kernel_height, kernel_width]`, `[out, in]` or `[channels]`.
+    /// PyTorch's dimensions: `[out, in, kernel_height, kernel_width]`, `[out, in]` or `[channels]`;
+    /// `[height, width, channels]` of a position embedding.
     pub dims: Vec<usize>,
 }
 

@@ -6,7 +6,7 @@ use candle_core::{DType, Device, Result, Storage, StorageRef, Tensor, bail};
 use rayon::prelude::*;
 
 /// Values that a task of an elementwise pass handles.
-const CHUNK: usize = 16 * 1024;
+pub(super) const CHUNK: usize = 16 * 1024;
 
 /// Whether the fast path takes these tensors: f32 on the CPU.
 pub(super) fn fits(tensors: &[&Tensor]) -> bool {

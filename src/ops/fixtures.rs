@@ -21,6 +21,7 @@ struct Case {
     dilation: [usize; 2],
     padding: [usize; 4],
     scale: f64,
+    heads: usize,
     labels: Vec<u32>,
     smoothing: f64,
     weights: Option<Vec<f32>>,
@@ -85,15 +86,30 @@ fn run(case: &Case) -> Vec<Vec<f32>> {
         }
         "norm_eval" | "norm_train" => batch_norm(case, &x),
         "max_pool" | "avg_pool" | "avg_pool_padded" => window_pool(case, &x),
+        "layer_norm" => {
+            let channels = &case.x[case.x.len() - 1..];
+            let (gamma, beta) = (wave(channels, 0.2), wave(channels, 0.4));
+            let y = layer_norm::forward(&x, &gamma, &beta, 1e-3).unwrap();
+            let dy = wave(y.dims(), 0.9);
+            let found = layer_norm::backward(&x, &dy, &gamma, 1e-3, true, true).unwrap();
+            let found = [found.input, found.gamma, found.beta];
+            std::iter::once(flat(&y))
+                .chain(found.map(|gradient| flat(&gradient.unwrap())))
+                .collect()
+        }
+        "attention" => {
+            let y = attention::forward(&x, case.heads).unwrap();
+            let dy = wave(y.dims(), 0.9);
+            let dx = attention::backward(&x, &dy, case.heads).unwrap();
+            vec![flat(&y), flat(&dx)]
+        }
         "categorical" => of_loss(loss::categorical(&(x * 4.0).unwrap(), target).unwrap()),
         "binary" => of_loss(loss::binary(&(x * 4.0).unwrap(), target).unwrap()),
         op => {
             let x = (x * case.scale).unwrap();
-            let activation = if op == "relu6" {
-                Activation::Relu6
-            } else {
-                Activation::Relu
-            };
+            let named = |activation: &Activation| activation.name() == op;
+            let activation = Activation::ALL.into_iter().find(named);
+            let activation = activation.unwrap_or_default();
             let y = match op {
                 "global_avg" => pool::global_avg(&x),
                 "global_max" => pool::global_max(&x),
@@ -104,7 +120,10 @@ fn run(case: &Case) -> Vec<Vec<f32>> {
             let dx = match op {
                 "global_avg" => pool::global_avg_backward(&dy, case.x[1], case.x[2]),
                 "global_max" => pool::global_max_backward(&x, &dy),
-                _ => activation::backward(&y, &dy, activation),
+                _ => match activation.bounds() {
+                    Some(_) => activation::backward(&y, &dy, activation),
+                    None => activation::backward(&x, &dy, activation),
+                },
             };
             vec![flat(&y), flat(&dx.unwrap())]
         }

@@ -6,6 +6,7 @@
 //! chunks whose size depends on the shape alone.
 
 pub mod activation;
+pub mod attention;
 pub mod concat;
 pub mod conv;
 mod cpu;
@@ -14,11 +15,13 @@ pub mod depthwise;
 pub mod dropout;
 pub mod elementwise;
 pub mod kernel;
+pub mod layer_norm;
 pub mod loss;
 pub mod norm;
 pub mod pool;
 mod portable;
 mod shape;
+pub mod tokens;
 pub mod window_pool;
 
 pub(crate) use cpu::Values;

@@ -34,7 +34,7 @@ pub struct NormGrads {
 }
 
 impl NormGrads {
-    fn keep([x, gamma, beta]: [Tensor; 3], input: bool, affine: bool) -> Self {
+    pub(super) fn keep([x, gamma, beta]: [Tensor; 3], input: bool, affine: bool) -> Self {
         Self {
             input: input.then_some(x),
             gamma: affine.then_some(gamma),

@@ -334,9 +334,13 @@ fn other_gradients_are_slopes() {
     });
 
     let wide = (&x * 9.0).unwrap();
-    for activation in [Activation::Linear, Activation::Relu, Activation::Relu6] {
+    for activation in Activation::ALL {
         let forward = |x: &Tensor| activation::forward(x, activation).unwrap();
-        let dx = activation::backward(&forward(&wide), &dy, activation).unwrap();
+        let of = match activation.bounds() {
+            Some(_) => forward(&wide),
+            None => wide.clone(),
+        };
+        let dx = activation::backward(&of, &dy, activation).unwrap();
         differences(&wide, &dx, 0.005, |x| dot(&forward(x), &dy));
     }
     let small = wave(&[2, 3], 0.9);
@@ -360,6 +364,26 @@ fn other_gradients_are_slopes() {
     differences(&x, &dx, 0.1, |x| {
         dot(&elementwise::pad(x, padding).unwrap(), &dy)
     });
+}
+
+#[test]
+fn curves_are_what_stock_operations_say() {
+    let x = (wave(&[3, 5, 4, 29], 0.1) * 9.0).unwrap();
+    let dy = wave(x.dims(), 0.9);
+    let double = |x: &Tensor| x.to_dtype(candle_core::DType::F64).unwrap();
+    let single = |x: &Tensor| x.to_dtype(candle_core::DType::F32).unwrap();
+    for activation in Activation::ALL {
+        let y = activation::forward(&x, activation).unwrap();
+        let wanted = activation::portable(&double(&x), activation).unwrap();
+        assert!(distance(&y, &single(&wanted)) < 1e-6, "{activation:?}");
+        let of = match activation.bounds() {
+            Some(_) => y,
+            None => x.clone(),
+        };
+        let dx = activation::backward(&of, &dy, activation).unwrap();
+        let wanted = activation::backward(&double(&of), &double(&dy), activation).unwrap();
+        assert!(distance(&dx, &single(&wanted)) < 1e-6, "{activation:?}");
+    }
 }
 
 #[test]

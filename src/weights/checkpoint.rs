@@ -11,6 +11,7 @@ use serde::de::IgnoredAny;
 
 use super::error::WeightsError;
 use super::keys::{Naming, checkpoint_key, flattened_channels};
+use super::positions;
 use super::source::unreadable;
 
 /// Longest header that is read, as in the format's own reader.
@@ -89,13 +90,14 @@ impl<'a> Checkpoint<'a> {
                 name: name.into(),
                 key: key.clone(),
             })?;
-        if !fits(view.shape(), dims, naming) {
+        let found = view.shape().to_vec();
+        if !fits(name, &found, dims, naming) {
             return Err(WeightsError::Shape {
                 path: self.path.into(),
                 name: name.into(),
                 key,
                 expected: dims.to_vec(),
-                found: view.shape().to_vec(),
+                found,
             });
         }
         let dtype = match view.dtype() {
@@ -111,29 +113,42 @@ impl<'a> Checkpoint<'a> {
                 });
             }
         };
-        let tensor = Tensor::from_raw_buffer(view.data(), dtype, dims, &Device::Cpu)?;
+        let tensor = Tensor::from_raw_buffer(view.data(), dtype, &found, &Device::Cpu)?;
+        let tensor = tensor.to_dtype(DType::F32)?;
         let tensor = match flattened_channels(family, naming, name) {
             Some(channels) if dims.len() == 2 && dims[1].is_multiple_of(channels) => {
-                channels_last(&tensor, channels)?
+                channels_last(&tensor.reshape(dims)?, channels)?
             }
-            _ => tensor,
+            _ if found == dims => tensor,
+            _ if is_position(name) => positions::fit(&tensor, dims)?,
+            _ => tensor.reshape(dims)?,
         };
-        Ok(tensor.to_dtype(DType::F32)?.to_device(device)?)
+        Ok(tensor.to_device(device)?)
     }
 }
 
-/// Whether a tensor of a file can be read as one of our dimensions: other houses write some dense
-/// kernels as convolutions.
-fn fits(found: &[usize], dims: &[usize], naming: Naming) -> bool {
+/// Whether a tensor of these dimensions can become the parameter: it has the same ones, but for
+/// ones at the end (a dense layer may be a 1x1 convolution, a scale `[channels, 1, 1]`), or it is a
+/// dense kernel that another house writes as a convolution, or a position embedding for pictures of
+/// another size.
+fn fits(name: &str, found: &[usize], dims: &[usize], naming: Naming) -> bool {
+    let bare = |dims: &[usize]| {
+        let end = dims
+            .iter()
+            .rposition(|&dim| dim != 1)
+            .map_or(0, |last| last + 1);
+        dims[..end].to_vec()
+    };
+    if is_position(name) {
+        return positions::fits(found, dims);
+    }
     let as_convolution = |units: usize, features: usize| {
         let product = found.iter().try_fold(1, |a: usize, &b| a.checked_mul(b));
         found.len() == 4 && found[0] == units && product == units.checked_mul(features)
     };
     match *dims {
-        [units, features] if naming != Naming::Xp && found != dims => {
-            as_convolution(units, features)
-        }
-        _ => found == dims,
+        [units, features] if naming != Naming::Xp && as_convolution(units, features) => true,
+        _ => bare(found) == bare(dims),
     }
 }
 
@@ -146,6 +161,10 @@ fn channels_last(kernel: &Tensor, channels: usize) -> candle_core::Result<Tensor
         .transpose(1, 2)?
         .contiguous()?
         .reshape((units, features))
+}
+
+fn is_position(name: &str) -> bool {
+    name.ends_with("/position")
 }
 
 #[derive(Deserialize)]

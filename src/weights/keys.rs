@@ -1,5 +1,6 @@
 //! Names of our parameters in checkpoints of other houses: one file a family.
 
+mod convnext;
 mod densenet;
 mod googlenet;
 mod inception_v3;
@@ -7,6 +8,7 @@ mod mobilenet_v2;
 mod resnet;
 mod squeezenet;
 mod vgg;
+mod vit;
 mod xception;
 
 use std::fmt;
@@ -44,6 +46,13 @@ pub fn checkpoint_key(family: &str, naming: Naming, parameter: &str) -> Option<S
         return Some(parameter.into());
     }
     let (layer, variable) = parameter.split_once('/')?;
+    match family {
+        "convnext_small" | "convnext_tiny" => return convnext::key(naming, layer, variable),
+        "dinov2_base_14" | "dinov2_small_14" | "vit_small_16" => {
+            return vit::key(naming, layer, variable);
+        }
+        _ => {}
+    }
     let variable = match variable {
         "kernel" | "gamma" => "weight",
         "bias" | "beta" => "bias",

@@ -5,6 +5,7 @@ pub mod embedded;
 mod error;
 pub mod hub;
 pub mod keys;
+mod positions;
 mod source;
 
 pub use error::WeightsError;

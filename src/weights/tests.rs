@@ -111,6 +111,34 @@ fn dense_kernels_on_flattened_maps_are_read_in_our_order() {
     assert_eq!(key(Naming::Timm).unwrap(), "classifier.bias");
 }
 
+#[test]
+fn every_parameter_of_token_nets_has_its_key() {
+    let text = include_str!("../../tests/fixtures/token_keys.json");
+    let published: IndexMap<String, BTreeMap<String, Dims>> = serde_json::from_str(text).unwrap();
+    assert_eq!(published.len(), 4);
+    for (name, published) in published {
+        let (family, house) = name.split_once(' ').unwrap();
+        let naming = match house {
+            "timm" => Naming::Timm,
+            _ => Naming::Torchvision,
+        };
+        let graph = Graph::build_backbone(family, 1.0, [224, 224], Flavour::Torch).unwrap();
+        let mut ours = BTreeMap::new();
+        for (name, dims) in wanted(&graph) {
+            let key = checkpoint_key(family, naming, &name);
+            let key = key.unwrap_or_else(|| panic!("no key for {name}"));
+            let theirs = published.get(&key);
+            let theirs = theirs.unwrap_or_else(|| panic!("no tensor {key} for {name}"));
+            let values = |dims: &Dims| dims.iter().product::<usize>();
+            if !name.ends_with("/position") {
+                assert_eq!(values(&dims), values(theirs), "{name}");
+            }
+            ours.insert(key, ());
+        }
+        assert!(ours.keys().eq(published.keys()), "{name}");
+    }
+}
+
 /// A file of the given tensors, filled with 0, 1, 2... per tensor in the given type.
 fn file(tensors: &[(String, Dims)], dtype: Dtype, metadata: &[(&str, &str)]) -> Vec<u8> {
     let data: Vec<(String, Dims, Vec<u8>)> = tensors

@@ -58,7 +58,7 @@ fn googlenet(
     let layers = [
         (named("flatten"), Op::Flatten),
         (named("fc1"), Op::Dense { units: 1024 }),
-        (named("fc1_relu"), Op::Relu),
+        (named("fc1_relu"), Op::RELU),
         (named("dropout"), Op::Dropout { rate: 0.7 }),
         (named("predictions"), Op::Dense { units: classes }),
     ];
@@ -87,7 +87,7 @@ fn convolution(
             format!("{name}_bn"),
             parts::norm_of_inceptions(flavour, true),
         ),
-        (format!("{name}_relu"), Op::Relu),
+        (format!("{name}_relu"), Op::RELU),
     ];
     chain(builder, input, layers)
 }

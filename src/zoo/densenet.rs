@@ -40,7 +40,7 @@ fn build(
         ("zero_padding2d".into(), Op::Pad(Padding::same(3))),
         ("conv1_conv".into(), conv(2 * GROWTH, window(7, 2, 0))),
         ("conv1_bn".into(), norm),
-        ("conv1_relu".into(), Op::Relu),
+        ("conv1_relu".into(), Op::RELU),
         ("zero_padding2d".into(), Op::Pad(Padding::same(1))),
         (
             "pool1".into(),
@@ -61,7 +61,7 @@ fn build(
             };
             let transition = [
                 (named("bn"), norm),
-                (named("relu"), Op::Relu),
+                (named("relu"), Op::RELU),
                 (named("conv"), conv(half, Window::POINT)),
                 (named("pool"), pool),
             ];
@@ -71,16 +71,16 @@ fn build(
             let named = |part: &str| format!("conv{stage}_block{layer}_{part}");
             let new = [
                 (named("0_bn"), norm),
-                (named("0_relu"), Op::Relu),
+                (named("0_relu"), Op::RELU),
                 (named("1_conv"), conv(BOTTLENECK, Window::POINT)),
                 (named("1_bn"), norm),
-                (named("1_relu"), Op::Relu),
+                (named("1_relu"), Op::RELU),
                 (named("2_conv"), conv(GROWTH, window(3, 1, 1))),
             ];
             let new = chain(builder, x, new)?;
             x = builder.add(&named("concat"), Op::Concat, &[x, new])?;
         }
     }
-    chain(builder, x, [("bn".into(), norm), ("relu".into(), Op::Relu)])?;
+    chain(builder, x, [("bn".into(), norm), ("relu".into(), Op::RELU)])?;
     Ok(())
 }

@@ -101,7 +101,7 @@ impl Net<'_> {
                 format!("{name}_bn"),
                 parts::norm_of_inceptions(self.flavour, true),
             ),
-            (format!("{name}_relu"), Op::Relu),
+            (format!("{name}_relu"), Op::RELU),
         ];
         chain(self.builder, input, nodes)
     }

@@ -222,7 +222,7 @@ impl<'a> Net<'a> {
         let norm = parts::norm_of_inceptions(self.flavour, self.flavour == Flavour::Torch);
         let x = push(drafts, named("conv2d"), conv(filters, window), inputs);
         let x = push(drafts, named("batch_normalization"), norm, vec![x]);
-        push(drafts, named("activation"), Op::Relu, vec![x])
+        push(drafts, named("activation"), Op::RELU, vec![x])
     }
 
     /// Appends the nodes of a block, deepest first; equally deep ones in the order of the drafts.

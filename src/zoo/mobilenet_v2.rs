@@ -176,6 +176,6 @@ impl Net<'_> {
     }
 
     fn relu6(&mut self, name: &str, input: NodeId) -> Result<NodeId, GraphError> {
-        self.builder.add(name, Op::Relu6, &[input])
+        self.builder.add(name, Op::RELU6, &[input])
     }
 }

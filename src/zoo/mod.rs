@@ -1,5 +1,6 @@
 //! Architectures: one file a family, as data on the layer graph, and the registry of them.
 
+pub(crate) mod convnext;
 pub mod auxiliary;
 mod densenet;
 mod googlenet;
@@ -10,4 +11,5 @@ pub mod registry;
 mod resnet;
 mod squeezenet;
 mod vgg;
+pub(crate) mod vit;
 mod xception;

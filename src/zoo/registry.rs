@@ -1,7 +1,7 @@
 //! The backbones that a configuration may name, and what goes with each.
 
 use super::auxiliary::{self, Auxiliary};
-use super::{densenet, googlenet, inception_v3, mobilenet_v2, resnet, squeezenet, vgg, xception};
+use super::{convnext, densenet, googlenet, inception_v3, mobilenet_v2, resnet, squeezenet, vgg, vit, xception};
 use crate::config::{Flavour, Interpolation, NormalizeName, Problem};
 use crate::graph::nearest::did_you_mean;
 use crate::graph::{GraphBuilder, GraphError};
@@ -45,8 +45,12 @@ pub struct Pretrained {
 
 /// All families.
 pub static FAMILIES: &[Family] = &[
+    convnext::SMALL,
+    convnext::TINY,
     densenet::DENSENET121,
     googlenet::FAMILY,
+    vit::DINOV2_BASE_14,
+    vit::DINOV2_SMALL_14,
     inception_v3::FAMILY,
     mobilenet_v2::FAMILY,
     resnet::RESNET18,
@@ -58,6 +62,7 @@ pub static FAMILIES: &[Family] = &[
     vgg::VGG16_BN,
     vgg::VGG19,
     vgg::VGG19_BN,
+    vit::VIT_SMALL_16,
     xception::FAMILY,
 ];
 

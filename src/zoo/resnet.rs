@@ -100,7 +100,7 @@ fn build(
         ("conv1_pad".into(), Op::Pad(Padding::same(3))),
         ("conv1_conv".into(), net.conv(64, window(7, 2, 0))),
         ("conv1_bn".into(), net.norm()),
-        ("conv1_relu".into(), Op::Relu),
+        ("conv1_relu".into(), Op::RELU),
         ("pool1_pad".into(), Op::Pad(Padding::same(1))),
         (
             "pool1_pool".into(),
@@ -170,7 +170,7 @@ impl Net<'_> {
             (input, x)
         };
         let sum = self.builder.add(&named("add"), Op::Add, &[past, x])?;
-        self.builder.add(&named("out"), Op::Relu, &[sum])
+        self.builder.add(&named("out"), Op::RELU, &[sum])
     }
 
     /// A convolution of a block, its norm and ReLU.
@@ -185,7 +185,7 @@ impl Net<'_> {
         let nodes = [
             (named("conv"), conv),
             (named("bn"), self.norm()),
-            (named("relu"), Op::Relu),
+            (named("relu"), Op::RELU),
         ];
         chain(self.builder, input, nodes)
     }

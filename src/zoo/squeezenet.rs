@@ -78,5 +78,5 @@ fn conv(
         bias: true,
     };
     builder.add(name, op, &[input])?;
-    builder.join(&format!("{name}_relu"), Op::Relu)
+    builder.join(&format!("{name}_relu"), Op::RELU)
 }

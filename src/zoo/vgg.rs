@@ -95,10 +95,10 @@ fn build(
                 Some(flavour) => {
                     let norm = parts::norm(flavour);
                     builder.add(&format!("{name}_bn"), norm, &[builder.last()])?;
-                    builder.add(&relu, Op::Relu, &[builder.last()])?;
+                    builder.add(&relu, Op::RELU, &[builder.last()])?;
                 }
                 None => {
-                    builder.join(&relu, Op::Relu)?;
+                    builder.join(&relu, Op::RELU)?;
                 }
             }
         }
@@ -116,7 +116,7 @@ fn classify(builder: &mut GraphBuilder, classes: usize, _: Flavour) -> Result<()
     builder.add("flatten", Op::Flatten, &[builder.last()])?;
     for name in ["fc1", "fc2"] {
         builder.add(name, Op::Dense { units: HIDDEN }, &[builder.last()])?;
-        builder.join(&format!("{name}_relu"), Op::Relu)?;
+        builder.join(&format!("{name}_relu"), Op::RELU)?;
     }
     builder.add(
         "predictions",

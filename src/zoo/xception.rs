@@ -41,10 +41,10 @@ fn build(builder: &mut GraphBuilder, flavour: Flavour) -> Result<(), GraphError>
     let stem = [
         ("block1_conv1".into(), conv(32, window(3, 2, 0))),
         ("block1_conv1_bn".into(), norm),
-        ("block1_conv1_act".into(), Op::Relu),
+        ("block1_conv1_act".into(), Op::RELU),
         ("block1_conv2".into(), conv(64, window(3, 1, 0))),
         ("block1_conv2_bn".into(), norm),
-        ("block1_conv2_act".into(), Op::Relu),
+        ("block1_conv2_act".into(), Op::RELU),
     ];
     let mut x = chain(net.builder, 0, stem)?;
     for (block, channels) in (2..).zip(ENTRY) {
@@ -62,7 +62,7 @@ fn build(builder: &mut GraphBuilder, flavour: Flavour) -> Result<(), GraphError>
     for (layer, channels) in (1..).zip(EXIT[1]) {
         let name = format!("block14_sepconv{layer}");
         x = net.separable(&name, channels, x)?;
-        x = net.builder.add(&format!("{name}_act"), Op::Relu, &[x])?;
+        x = net.builder.add(&format!("{name}_act"), Op::RELU, &[x])?;
     }
     Ok(())
 }
@@ -109,7 +109,7 @@ impl Net<'_> {
     ) -> Result<NodeId, GraphError> {
         let x = self
             .builder
-            .add(&format!("{name}_act"), Op::Relu, &[input])?;
+            .add(&format!("{name}_act"), Op::RELU, &[input])?;
         self.separable(name, channels, x)
     }
 

@@ -3,12 +3,13 @@
 
 use candle_core::{Result, bail};
 
+use crate::activation::Activation;
 use crate::engine::forward;
 use crate::engine::memory::values;
 use crate::engine::params::Params;
+use crate::engine::tokens::TokenLayer;
 use crate::geometry::{Padding, Window};
 use crate::graph::{Graph, NodeId, Op, ParamKind, Shape};
-use crate::ops::activation::Activation;
 use crate::ops::kernel::{MapDims, PackedConv, PackedDepthwise};
 
 /// What one pass over memory computes.
@@ -61,6 +62,11 @@ pub(super) enum Kernel {
         channels: usize,
         first: usize,
         all: usize,
+    },
+    /// A layer of tokens, with what it reads of its parameters.
+    Token {
+        layer: TokenLayer,
+        values: Vec<f32>,
     },
     GlobalAvg(MapDims),
     GlobalMax(MapDims),
@@ -196,7 +202,7 @@ impl<'a> Fuser<'a> {
                 } = window.padding.plus(padding);
                 let [height, width] = window.kernel;
                 let below = self.canonical(nodes[id].inputs[0]);
-                matches!(nodes[below].op, Op::Relu | Op::Relu6)
+                matches!(nodes[below].op, Op::RELU | Op::RELU6)
                     && top.max(bottom) < height
                     && left.max(right) < width
             }
@@ -226,15 +232,15 @@ impl<'a> Fuser<'a> {
                 | Op::AvgPool { .. }
                 | Op::GlobalAvgPool
                 | Op::GlobalMaxPool
-        );
+        ) && TokenLayer::of(self.graph, root).is_none();
         let mut affine = None;
         let mut residual = None;
         let mut activation = Activation::Linear;
         match node.op {
             Op::BatchNorm { epsilon, .. } => affine = Some(self.batch_norm(root, epsilon)?),
+            Op::LayerScale { .. } => affine = Some(self.batch_norm(root, 0.0)?),
             Op::Add => residual = Some(self.canonical(node.inputs[1])),
-            Op::Relu => activation = Activation::Relu,
-            Op::Relu6 => activation = Activation::Relu6,
+            Op::Activation(own) => activation = own,
             _ => {}
         }
         let mut output = root;
@@ -245,9 +251,13 @@ impl<'a> Fuser<'a> {
                 break;
             }
             match reader.op {
-                Op::BatchNorm { epsilon, .. }
+                Op::BatchNorm { .. } | Op::LayerScale { .. }
                     if residual.is_none() && reader.shape.channels() == channels =>
                 {
+                    let epsilon = match reader.op {
+                        Op::BatchNorm { epsilon, .. } => epsilon,
+                        _ => 0.0,
+                    };
                     let norm = self.batch_norm(next, epsilon)?;
                     affine = Some(match affine {
                         Some(inner) => norm.after(&inner),
@@ -258,8 +268,7 @@ impl<'a> Fuser<'a> {
                     let mut others = reader.inputs.iter().map(|&id| self.canonical(id));
                     residual = others.find(|&id| id != output);
                 }
-                Op::Relu => activation = Activation::Relu,
-                Op::Relu6 => activation = Activation::Relu6,
+                Op::Activation(next) => activation = next,
                 _ => break,
             }
             done[next] = true;
@@ -307,6 +316,16 @@ impl<'a> Fuser<'a> {
                     bias,
                 }
             }
+            Op::PointwiseDense { .. } => {
+                let (values, dims, scale, bias) = self.weights(root, affine)?;
+                let [units, channels]: [usize; 2] = fixed(&dims)?;
+                Kernel::Conv {
+                    kernel: PackedConv::new(&values, [units, channels, 1, 1], scale.as_deref()),
+                    window: Window::POINT,
+                    dims: self.map(input)?,
+                    bias,
+                }
+            }
             Op::Dense { .. } => {
                 let (values, dims, scale, bias) = self.weights(root, affine)?;
                 let [units, features]: [usize; 2] = fixed(&dims)?;
@@ -342,7 +361,7 @@ impl<'a> Fuser<'a> {
             },
             Op::GlobalAvgPool => Kernel::GlobalAvg(self.map(input)?),
             Op::GlobalMaxPool => Kernel::GlobalMax(self.map(input)?),
-            Op::BatchNorm { .. } | Op::Relu | Op::Relu6 | Op::Add => {
+            Op::BatchNorm { .. } | Op::LayerScale { .. } | Op::Activation(_) | Op::Add => {
                 let channels = node.shape.channels();
                 let affine = affine.unwrap_or_else(|| Affine::identity(channels));
                 Kernel::Affine {
@@ -350,9 +369,22 @@ impl<'a> Fuser<'a> {
                     offset: single(&affine.offset),
                 }
             }
-            Op::Input | Op::Concat | Op::Dropout { .. } | Op::Flatten => {
-                bail!("layer `{}` computes nothing", node.name)
-            }
+            Op::Attention { .. }
+            | Op::ClassToken
+            | Op::DropClassToken
+            | Op::LayerNorm { .. }
+            | Op::PositionEmbedding
+            | Op::TakeClassToken
+            | Op::Input
+            | Op::Concat
+            | Op::Dropout { .. }
+            | Op::Flatten => match TokenLayer::of(self.graph, root) {
+                Some(layer) => Kernel::Token {
+                    layer,
+                    values: layer.values(self.graph, self.params, root)?,
+                },
+                None => bail!("layer `{}` computes nothing", node.name),
+            },
         };
         Ok((kernel, input))
     }

@@ -292,6 +292,7 @@ fn run_step(
             first,
             all,
         } => kernel::place(x, *channels, y, *first, *all),
+        Kernel::Token { layer, values } => layer.forward(values, x, y, scratch),
         Kernel::GlobalAvg(dims) => kernel::global_avg(x, count, *dims, y),
         Kernel::GlobalMax(dims) => kernel::global_max(x, count, *dims, y),
     }
@@ -305,6 +306,7 @@ fn scratch(step: &Step) -> usize {
             dims,
             ..
         } => kernel::conv_scratch(*dims, kernel, window),
+        Kernel::Token { layer, .. } => layer.scratch(),
         _ => 0,
     }
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::activation::Activation;
 use crate::engine::memory::values;
 use crate::engine::params::same_bytes;
 use crate::engine::test_support::{
@@ -50,12 +51,13 @@ fn odd_graph() -> Graph {
     let pad = add("pad", uneven, &[0]);
     let stem = add("stem", conv(8, true, window(3, 1, 1)), &[pad]);
     let stem_bn = add("stem_bn", norm, &[stem]);
-    let stem_relu = add("stem_relu", Op::Relu6, &[stem_bn]);
+    let stem_relu = add("stem_relu", Op::RELU6, &[stem_bn]);
+    let curved = |activation| Op::Activation(activation);
     // Read twice: by a norm that must not fold into it, and by an addition.
     let shared = add("shared", conv(8, false, window(1, 1, 0)), &[stem_relu]);
     let shared_bn = add("shared_bn", norm, &[shared]);
     let sum = add("sum", Op::Add, &[shared_bn, shared]);
-    let sum_relu = add("sum_relu", Op::Relu, &[sum]);
+    let sum_relu = add("sum_relu", curved(Activation::HardSigmoid), &[sum]);
     // A norm behind an activation folds into nothing.
     let late_bn = add("late_bn", norm, &[sum_relu]);
     let twice_bn = add("twice_bn", norm, &[late_bn]);
@@ -63,11 +65,11 @@ fn odd_graph() -> Graph {
     let both = add("both", Op::Pad(Padding::same(1)), &[twice_bn]);
     let reduce = add("reduce", depthwise(1), &[both]);
     let reduce_bn = add("reduce_bn", norm, &[reduce]);
-    let reduce_relu = add("reduce_relu", Op::Relu6, &[reduce_bn]);
+    let reduce_relu = add("reduce_relu", curved(Activation::Gelu), &[reduce_bn]);
     let project = add("project", conv(8, false, window(1, 1, 0)), &[reduce_relu]);
     let project_bn = add("project_bn", norm, &[project]);
     let residual = add("residual", Op::Add, &[twice_bn, project_bn]);
-    let both_relu = add("both_relu", Op::Relu, &[both]);
+    let both_relu = add("both_relu", curved(Activation::Silu), &[both]);
     let down = add("down", depthwise(2), &[both_relu]);
     let side = add("side", conv(8, true, window(3, 2, 1)), &[residual]);
     let side_bn = add("side_bn", norm, &[side]);
@@ -76,7 +78,7 @@ fn odd_graph() -> Graph {
     // Branches that end in what can be fused and what cannot; one is read elsewhere, too.
     let point = add("point", conv(5, true, window(1, 1, 0)), &[join]);
     let point_bn = add("point_bn", scaleless, &[point]);
-    let point_relu = add("point_relu", Op::Relu, &[point_bn]);
+    let point_relu = add("point_relu", curved(Activation::HardSwish), &[point_bn]);
     let column = add("column", conv(3, false, window(1, 1, 0)), &[point_relu]);
     let row = add("row", conv(2, false, window(1, 1, 0)), &[point_relu]);
     let fork = add("fork", Op::Concat, &[column, row]);
@@ -88,7 +90,7 @@ fn odd_graph() -> Graph {
     let outer = add("outer", mean(true), &[join]);
     let branches = [point_relu, fork, inner, join, outer, join];
     let mixed = add("mixed", Op::Concat, &branches);
-    let mixed_relu = add("mixed_relu", Op::Relu, &[mixed]);
+    let mixed_relu = add("mixed_relu", Op::RELU, &[mixed]);
     // A pad that a pool can take in, and one that it cannot.
     let zeros = Op::Pad(Padding::same(1));
     let max = Op::MaxPool {
@@ -107,7 +109,7 @@ fn odd_graph() -> Graph {
     let flat = add("flat", Op::Flatten, &[join]);
     let hidden = add("hidden", Op::Dense { units: 6 }, &[flat]);
     let hidden_bn = add("hidden_bn", norm, &[hidden]);
-    let hidden_relu = add("hidden_relu", Op::Relu, &[hidden_bn]);
+    let hidden_relu = add("hidden_relu", curved(Activation::Sigmoid), &[hidden_bn]);
     let other = add("other", Op::Dense { units: 6 }, &[dropout]);
     let last = add("last", Op::Add, &[hidden_relu, other]);
     add("logits", Op::Dense { units: 3 }, &[last]);

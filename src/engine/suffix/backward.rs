@@ -2,17 +2,19 @@
 
 use candle_core::{Result, Tensor, bail};
 
+use super::Gradients;
 use super::plan::Plan;
 use super::portable::Tape;
-use super::{Gradients, activation};
 use crate::engine::forward;
 use crate::engine::params::Params;
+use crate::geometry::Window;
 use crate::graph::{Graph, NodeId, Op, ParamKind, Shape};
 use crate::ops::{KernelGrads, Needs};
 use crate::ops::{
     activation as activations, concat, conv, dense, depthwise, dropout, elementwise, norm, pool,
     window_pool,
 };
+use crate::ops::{attention, layer_norm, tokens};
 
 /// Gradients to every trained parameter.
 pub(super) fn run(
@@ -83,11 +85,46 @@ impl Pass<'_> {
                 self.keep_kernel(id, input, grads)
             }
             Op::BatchNorm { epsilon, .. } => self.batch_norm(id, input, dy, epsilon),
+            Op::LayerScale { .. } => self.batch_norm(id, input, dy, 0.0),
+            Op::LayerNorm { epsilon } => {
+                let gamma = self.params.expect(self.graph, id, ParamKind::Gamma)?;
+                let (x, trains) = (self.value(input)?, self.plan.trains[id]);
+                let grads = layer_norm::backward(x, dy, gamma, epsilon, needed, trains)?;
+                self.keep(id, ParamKind::Gamma, grads.gamma);
+                self.keep(id, ParamKind::Beta, grads.beta);
+                self.accumulate_if_any(input, grads.input)
+            }
+            Op::PointwiseDense { .. } => {
+                let (x, kernel, needs) = self.kernel(id, input)?;
+                let point = forward::pointwise(kernel)?;
+                let mut grads = conv::backward(x, &point, dy, &Window::POINT, needs)?;
+                let dims = kernel.dims().to_vec();
+                let flat = |kernel: Tensor| kernel.reshape(dims.as_slice());
+                grads.kernel = grads.kernel.map(flat).transpose()?;
+                self.keep_kernel(id, input, grads)
+            }
+            Op::PositionEmbedding => {
+                if self.plan.trains[id] {
+                    self.keep(id, ParamKind::Position, Some(tokens::position_grad(dy)?));
+                }
+                self.accumulate_if_any(input, needed.then(|| dy.clone()))
+            }
+            Op::ClassToken => {
+                let dims = self.graph.nodes()[input].shape.batched(dy.dim(0)?);
+                let [dx, token] = tokens::prepend_grad(dy, &dims)?;
+                if self.plan.trains[id] {
+                    self.keep(id, ParamKind::Token, Some(token.clone()));
+                    self.keep(id, ParamKind::Position, Some(token));
+                }
+                self.accumulate_if_any(input, needed.then_some(dx))
+            }
             _ if !needed && !matches!(node.op, Op::Add | Op::Concat) => Ok(()),
-            Op::Relu | Op::Relu6 => {
-                let y = self.value(id)?;
-                let activation = activation(&node.op).unwrap_or_default();
-                let dx = activations::backward(y, dy, activation)?;
+            Op::Activation(activation) => {
+                let of = self.value(match activation.bounds() {
+                    Some(_) => id,
+                    None => input,
+                })?;
+                let dx = activations::backward(of, dy, activation)?;
                 self.accumulate(input, dx)
             }
             Op::Add => {
@@ -108,6 +145,17 @@ impl Pass<'_> {
                     first += channels;
                 }
                 Ok(())
+            }
+            Op::Attention { heads } => {
+                let dx = attention::backward(self.value(input)?, dy, heads)?;
+                self.accumulate(input, dx)
+            }
+            Op::DropClassToken | Op::TakeClassToken => {
+                let dims = self.graph.nodes()[input].shape.batched(dy.dim(0)?);
+                let (batch, tokens, channels) = (dims[0], dims[2], dims[3]);
+                let dy = dy.reshape((batch, 1, (), channels))?;
+                let first = usize::from(matches!(node.op, Op::DropClassToken));
+                self.accumulate(input, tokens::take_grad(&dy, first, tokens)?)
             }
             Op::MaxPool { ref window } => {
                 let dx = window_pool::max_backward(self.value(input)?, dy, window)?;

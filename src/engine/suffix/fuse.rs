@@ -2,11 +2,10 @@
 //! them, batch norms with stored statistics into the one before them, residual additions and
 //! activations to its end.
 
-use super::activation;
 use super::plan::Plan;
+use crate::activation::Activation;
 use crate::geometry::Window;
 use crate::graph::{Graph, NodeId, Op};
-use crate::ops::activation::Activation;
 
 /// Some nodes as one layer.
 #[derive(Debug)]
@@ -102,12 +101,16 @@ impl<'a> Fuser<'a> {
             input = self.canonical(nodes[input].inputs[0]);
         }
         let has_kernel = window.is_some() || matches!(node.op, Op::Dense { .. });
+        let scales = matches!(node.op, Op::BatchNorm { .. } | Op::LayerScale { .. });
         let mut layer = Layer {
             root,
             window,
             norm: None,
             residual: None,
-            activation: activation(&node.op).unwrap_or_default(),
+            activation: match node.op {
+                Op::Activation(activation) => activation,
+                _ => Activation::Linear,
+            },
             input,
             inputs: node.inputs.iter().map(|&id| self.canonical(id)).collect(),
             output: root,
@@ -116,7 +119,7 @@ impl<'a> Fuser<'a> {
             layer.residual = Some(self.canonical(node.inputs[1]));
         }
         done[root] = true;
-        if !has_kernel && !matches!(node.op, Op::BatchNorm { .. } | Op::Add) {
+        if !has_kernel && !scales && !matches!(node.op, Op::Add) {
             return layer;
         }
         while let &[reader] = self.readers[layer.output].as_slice() {
@@ -124,7 +127,7 @@ impl<'a> Fuser<'a> {
                 break;
             }
             match nodes[reader].op {
-                Op::BatchNorm { .. }
+                Op::BatchNorm { .. } | Op::LayerScale { .. }
                     if has_kernel
                         && layer.norm.is_none()
                         && layer.residual.is_none()
@@ -140,8 +143,9 @@ impl<'a> Fuser<'a> {
                         break;
                     }
                 }
-                Op::Relu | Op::Relu6 => {
-                    layer.activation = activation(&nodes[reader].op).unwrap_or_default();
+                // The gradient of a curve needs its input, which fused would not be kept.
+                Op::Activation(activation) if activation.bounds().is_some() => {
+                    layer.activation = activation;
                 }
                 _ => break,
             }
@@ -156,6 +160,7 @@ impl<'a> Fuser<'a> {
 fn window(op: &Op) -> Option<Window> {
     match op {
         Op::Conv2d { window, .. } | Op::DepthwiseConv2d { window, .. } => Some(*window),
+        Op::PointwiseDense { .. } => Some(Window::POINT),
         _ => None,
     }
 }

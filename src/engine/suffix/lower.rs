@@ -4,11 +4,13 @@ use super::fuse::{Fuser, Layer};
 use super::kernels::KernelSpec;
 use super::plan::Plan;
 use super::program::{
-    Buffer, Channels, Join, NormSpec, Pass, Place, Pool, Room, Slot, Stage, place, stages,
+    Buffer, Channels, Join, NormSpec, Pass, Place, Pool, Room, Slot, Stage, TokenSpec, place,
+    stages,
 };
+use crate::activation::Activation;
+use crate::engine::tokens::TokenLayer;
 use crate::graph::{Graph, NodeId, Op, ParamKind, Shape};
 use crate::ops::Needs;
-use crate::ops::activation::Activation;
 use crate::ops::kernel::MapDims;
 
 /// A training step, ready to run but for the values of its parameters.
@@ -21,6 +23,7 @@ pub(super) struct Program {
     pub(super) slots: Vec<Slot>,
     pub(super) kernels: Vec<KernelSpec>,
     pub(super) norms: Vec<NormSpec>,
+    pub(super) tokens: Vec<TokenSpec>,
     /// Dropout nodes.
     pub(super) masks: Vec<NodeId>,
     /// Values of all that a chunk sums over its pictures.
@@ -43,6 +46,7 @@ impl Program {
             gradients: vec![None; graph.nodes().len()],
             kernels: Vec::new(),
             norms: Vec::new(),
+            tokens: Vec::new(),
             masks: Vec::new(),
             sums: 0,
         };
@@ -72,6 +76,7 @@ impl Program {
             slots,
             kernels: lowering.kernels,
             norms: lowering.norms,
+            tokens: lowering.tokens,
             masks: lowering.masks,
             sums: lowering.sums,
         })
@@ -84,6 +89,7 @@ enum Part {
     Kernel(usize),
     Norm(usize),
     Dropout(usize),
+    Token(usize),
     Other,
 }
 
@@ -100,6 +106,7 @@ struct Lowering<'a> {
     gradients: Vec<Option<Buffer>>,
     kernels: Vec<KernelSpec>,
     norms: Vec<NormSpec>,
+    tokens: Vec<TokenSpec>,
     masks: Vec<NodeId>,
     sums: usize,
 }
@@ -136,8 +143,14 @@ impl Lowering<'_> {
         self.values[layer.output] = Some(y);
         let dims = map(self.graph.nodes()[layer.input].shape);
         let node = &self.graph.nodes()[layer.root];
+        if let Some(part) = self.token_layer(layer.root, x, y) {
+            return part;
+        }
         match node.op {
-            Op::Conv2d { .. } | Op::DepthwiseConv2d { .. } | Op::Dense { .. } => {
+            Op::Conv2d { .. }
+            | Op::DepthwiseConv2d { .. }
+            | Op::Dense { .. }
+            | Op::PointwiseDense { .. } => {
                 let kernel = self.kernel(layer);
                 self.passes.push(Pass::Kernel {
                     kernel,
@@ -148,9 +161,13 @@ impl Lowering<'_> {
                 });
                 Part::Kernel(kernel)
             }
-            Op::BatchNorm {
-                epsilon, momentum, ..
-            } => {
+            Op::BatchNorm { .. } | Op::LayerScale { .. } => {
+                let (epsilon, momentum) = match node.op {
+                    Op::BatchNorm {
+                        epsilon, momentum, ..
+                    } => (epsilon, momentum),
+                    _ => (0.0, 0.0),
+                };
                 let norm = self.norm(layer.root, epsilon, momentum);
                 if self.norms[norm].by_batch {
                     self.passes.push(Pass::Moments { norm, x });
@@ -201,7 +218,13 @@ impl Lowering<'_> {
                 self.passes.push(Pass::GlobalMax { dims, x, y });
                 Part::Other
             }
-            Op::Add | Op::Relu | Op::Relu6 | Op::Flatten | Op::Input => {
+            Op::Attention { .. }
+            | Op::ClassToken
+            | Op::DropClassToken
+            | Op::LayerNorm { .. }
+            | Op::PositionEmbedding
+            | Op::TakeClassToken => Part::Other,
+            Op::Add | Op::Activation(_) | Op::Flatten | Op::Input => {
                 self.passes.push(Pass::Activate {
                     x,
                     residual,
@@ -211,6 +234,39 @@ impl Lowering<'_> {
                 Part::Other
             }
         }
+    }
+
+    /// The pass of a layer of tokens; `None` if the node is of another kind.
+    fn token_layer(&mut self, node: NodeId, x: Buffer, y: Buffer) -> Option<Part> {
+        let layer = TokenLayer::of(self.graph, node)?;
+        let spec = TokenSpec {
+            node,
+            layer,
+            trains: self.plan.trains[node],
+            sums: self.sums(layer.sums()),
+        };
+        self.tokens.push(spec);
+        let token = self.tokens.len() - 1;
+        self.passes.push(Pass::Token { token, x, y });
+        Some(Part::Token(token))
+    }
+
+    fn token_grad(&mut self, token: usize, input: NodeId, dy: Buffer) {
+        let (layer, trains) = (self.tokens[token].layer, self.tokens[token].trains);
+        let x = self.value(input);
+        if trains {
+            self.passes.push(Pass::TokenSums { token, x, dy });
+        }
+        if !self.plan.gradient[input] {
+            return;
+        }
+        if layer.passes_gradients_on() {
+            return self.give(input, dy);
+        }
+        let dx = self.buffer(input);
+        let x = layer.reads_input().then_some(x);
+        self.passes.push(Pass::TokenGrad { token, x, dy, dx });
+        self.give(input, dx);
     }
 
     /// The maps that a concatenation joins, and where.
@@ -276,7 +332,10 @@ impl Lowering<'_> {
         };
         if layer.activation != Activation::Linear {
             self.passes.push(Pass::ActivateGrad {
-                y: self.value(layer.output),
+                of: self.value(match layer.activation.bounds() {
+                    Some(_) => layer.output,
+                    None => layer.input,
+                }),
                 activation: layer.activation,
                 dy,
             });
@@ -320,6 +379,7 @@ impl Lowering<'_> {
                     self.give(input, dx);
                 }
             }
+            (Part::Token(token), _) => self.token_grad(token, input, dy),
             (Part::Dropout(mask), _) if needed => {
                 let dx = self.buffer(input);
                 self.passes.push(Pass::Dropout { mask, x: dy, y: dx });
@@ -361,7 +421,7 @@ impl Lowering<'_> {
                 self.passes.push(Pass::GlobalMaxGrad { dims, x, dy, dx });
                 self.give(input, dx);
             }
-            (_, Op::Add | Op::Relu | Op::Relu6) if needed => {
+            (_, Op::Add | Op::Activation(_)) if needed => {
                 let shared = layer.residual.is_some_and(|id| self.plan.gradient[id]);
                 match self.gradients[input] {
                     None if shared => {

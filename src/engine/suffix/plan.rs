@@ -81,13 +81,24 @@ impl Plan {
         }
         for &id in order.iter().filter(|&&id| plan.gradient[id]) {
             match nodes[id].op {
-                Op::Conv2d { .. }
+                Op::Attention { .. }
+                | Op::LayerNorm { .. }
+                | Op::LayerScale { .. }
+                | Op::PointwiseDense { .. }
+                | Op::Conv2d { .. }
                 | Op::DepthwiseConv2d { .. }
                 | Op::Dense { .. }
                 | Op::BatchNorm { .. }
                 | Op::MaxPool { .. }
                 | Op::GlobalMaxPool => plan.keep[nodes[id].inputs[0]] = true,
-                Op::Relu | Op::Relu6 => plan.keep[id] = true,
+                Op::ClassToken
+                | Op::DropClassToken
+                | Op::PositionEmbedding
+                | Op::TakeClassToken => {}
+                Op::Activation(activation) => match activation.bounds() {
+                    Some(_) => plan.keep[id] = true,
+                    None => plan.keep[nodes[id].inputs[0]] = true,
+                },
                 Op::Input
                 | Op::Pad(_)
                 | Op::Add

@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
+use crate::activation::Activation;
+use crate::engine::tokens::TokenLayer;
 use crate::geometry::{Padding, Window};
 use crate::graph::NodeId;
-use crate::ops::activation::Activation;
 use crate::ops::kernel::MapDims;
 
 /// Position of a buffer in [`Program::places`].
@@ -64,8 +65,9 @@ pub(super) enum Pass {
         activation: Activation,
         y: Buffer,
     },
+    /// `of` is the output of a clamp, the input of a curve.
     ActivateGrad {
-        y: Buffer,
+        of: Buffer,
         activation: Activation,
         dy: Buffer,
     },
@@ -131,6 +133,24 @@ pub(super) enum Pass {
         dy: Buffer,
         dx: Buffer,
     },
+    /// A layer of tokens, by its position in the program's list.
+    Token {
+        token: usize,
+        x: Buffer,
+        y: Buffer,
+    },
+    TokenSums {
+        token: usize,
+        x: Buffer,
+        dy: Buffer,
+    },
+    TokenGrad {
+        token: usize,
+        /// Where the gradient depends on it.
+        x: Option<Buffer>,
+        dy: Buffer,
+        dx: Buffer,
+    },
     Loss {
         logits: Buffer,
         dlogits: Buffer,
@@ -177,7 +197,7 @@ impl Pass {
             Self::NormGrad { x, dy, dx, .. }
             | Self::PoolGrad { x, dy, dx, .. }
             | Self::GlobalMaxGrad { x, dy, dx, .. } => (Some(dx), [Some(x), Some(dy)]),
-            Self::ActivateGrad { y, dy, .. } => (Some(dy), [Some(y), None]),
+            Self::ActivateGrad { of, dy, .. } => (Some(dy), [Some(of), None]),
             Self::Dropout { x, y, .. }
             | Self::Pad { x, y, .. }
             | Self::Place { x, y, .. }
@@ -188,6 +208,9 @@ impl Pass {
             | Self::PadGrad { dy, dx, .. }
             | Self::PlaceGrad { dy, dx, .. }
             | Self::GlobalAvgGrad { dy, dx, .. } => (Some(dx), [Some(dy), None]),
+            Self::Token { x, y, .. } => (Some(y), [Some(x), None]),
+            Self::TokenSums { x, dy, .. } => (None, [Some(x), Some(dy)]),
+            Self::TokenGrad { x, dy, dx, .. } => (Some(dx), [x, Some(dy)]),
             Self::Loss { logits, dlogits } => (Some(dlogits), [Some(logits), None]),
             Self::Copy { from, to } | Self::AddInto { from, to } => (Some(to), [Some(from), None]),
         }
@@ -240,6 +263,16 @@ pub(super) struct NormSpec {
     /// Where a chunk's moments, and its sums for the gradients, lie among its sums: `2 * channels`
     /// each.
     pub(super) moments: usize,
+    pub(super) sums: usize,
+}
+
+/// A layer of tokens.
+#[derive(Debug)]
+pub(super) struct TokenSpec {
+    pub(super) node: NodeId,
+    pub(super) layer: TokenLayer,
+    pub(super) trains: bool,
+    /// Where a chunk's sums for its gradients lie among the chunk's sums.
     pub(super) sums: usize,
 }
 

@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use super::kernels::{KernelValues, bias_grad, kernel_grad, total};
 use super::lower::Program;
 use super::plan::Plan;
-use super::program::{Buffer, Channels, Join, NormSpec, Pass, Place, Pool, Stage};
+use super::program::{Buffer, Channels, Join, NormSpec, Pass, Place, Pool, Stage, TokenSpec};
 use super::{Gradients, LossGradient, Stepped};
 use crate::engine::forward;
 use crate::engine::memory::{self, Slice, values};
@@ -99,6 +99,7 @@ struct Values<'a> {
     batch: usize,
     kernels: Vec<KernelValues>,
     norms: Vec<NormValues>,
+    tokens: Vec<Vec<f32>>,
     masks: Vec<Vec<f32>>,
     scratch: usize,
     loss: &'a LossGradient<'a>,
@@ -193,6 +194,7 @@ impl Compiled {
         let Program {
             kernels: specs,
             norms,
+            tokens,
             masks,
             ..
         } = &self.program;
@@ -202,7 +204,10 @@ impl Compiled {
             .map(|spec| KernelValues::new(graph, params, spec))
             .collect::<Result<_>>()?;
         let scratch = kernels.iter().zip(specs);
-        let scratch = scratch.map(|(kernel, spec)| kernel.scratch(spec)).max();
+        let scratch = scratch.map(|(kernel, spec)| kernel.scratch(spec));
+        let scratch = scratch
+            .chain(tokens.iter().map(|spec| spec.layer.scratch()))
+            .max();
         let mask = |&id: &usize| {
             let node = &graph.nodes()[id];
             let rate = match node.op {
@@ -219,6 +224,10 @@ impl Compiled {
             norms: norms
                 .iter()
                 .map(|spec| NormValues::stored(graph, params, spec))
+                .collect::<Result<_>>()?,
+            tokens: tokens
+                .iter()
+                .map(|spec| spec.layer.values(graph, params, spec.node))
                 .collect::<Result<_>>()?,
             masks: masks.iter().map(mask).collect::<Result<_>>()?,
             scratch: scratch.unwrap_or(0),
@@ -275,7 +284,12 @@ impl Compiled {
         group: &Range<usize>,
         arena: &mut Arena,
     ) -> Result<()> {
-        let Program { kernels, norms, .. } = &self.program;
+        let Program {
+            kernels,
+            norms,
+            tokens,
+            ..
+        } = &self.program;
         let pictures = group.len();
         let before = group.start - chunk.pictures.start;
         let add_up = before > 0;
@@ -367,8 +381,8 @@ impl Compiled {
                 let residual = residual.map(|residual| memory.read(residual));
                 kernel::activate(memory.read(x), residual, activation, y);
             }),
-            Pass::ActivateGrad { y, activation, dy } => memory.write(dy, |memory, dy| {
-                kernel::mask_gradient(memory.read(y), activation, dy);
+            Pass::ActivateGrad { of, activation, dy } => memory.write(dy, |memory, dy| {
+                kernel::activate_grad(memory.read(of), activation, dy);
             }),
             Pass::Dropout { mask, x, y } => memory.write(y, |memory, y| {
                 let first = group.start * (y.len() / pictures);
@@ -432,6 +446,22 @@ impl Compiled {
             }),
             Pass::GlobalMaxGrad { dims, x, dy, dx } => memory.write(dx, |memory, dx| {
                 kernel::global_max_grad(memory.read(x), memory.read(dy), dims, dx);
+            }),
+            Pass::Token { token, x, y } => memory.write(y, |memory, y| {
+                let (layer, values) = (tokens[token].layer, &step.tokens[token]);
+                layer.forward(values, memory.read(x), y, scratch);
+            }),
+            Pass::TokenSums { token, x, dy } => {
+                let TokenSpec {
+                    layer, sums: first, ..
+                } = tokens[token];
+                let sums = &mut sums[first..][..layer.sums()];
+                layer.param_sums(memory.read(x), memory.read(dy), add_up, sums);
+            }
+            Pass::TokenGrad { token, x, dy, dx } => memory.write(dx, |memory, dx| {
+                let (layer, values) = (tokens[token].layer, &step.tokens[token]);
+                let x = x.map_or(&[][..], |x| memory.read(x));
+                layer.input_grad(values, x, memory.read(dy), dx, growing);
             }),
             Pass::Loss { logits, dlogits } => {
                 let values = memory.read(logits);
@@ -531,6 +561,10 @@ impl Compiled {
                     found.insert(param.name, gradient);
                 }
             }
+        }
+        for spec in self.program.tokens.iter().filter(|spec| spec.trains) {
+            let sums = total(sums, spec.sums, spec.layer.sums());
+            found.extend(spec.layer.gradients(graph, spec.node, &sums)?);
         }
         let names = plan.trained.iter();
         Ok(names

@@ -1,6 +1,7 @@
 use candle_core::{D, DType, Device, Var};
 
 use super::*;
+use crate::activation::Activation;
 use crate::config::Flavour;
 use crate::engine::memory::values;
 use crate::engine::params::same_bytes;
@@ -9,7 +10,7 @@ use crate::engine::test_support::{
     assert_close, formula, freezing, mobilenet, node_by_node, noise, with_threads,
 };
 use crate::geometry::{Padding, Window};
-use crate::graph::{GraphBuilder, NodeId, ParamKind, Shape};
+use crate::graph::{GraphBuilder, NodeId, Op, ParamKind, Shape};
 use crate::ops::dropout;
 use crate::ops::window_pool;
 use crate::rng;
@@ -43,7 +44,7 @@ fn graph() -> Graph {
     };
     let x = add("stem", conv(6, 3, true), &[0]);
     let x = add("stem_bn", norm, &[x]);
-    let x = add("stem_relu", Op::Relu6, &[x]);
+    let x = add("stem_relu", Op::RELU6, &[x]);
     let padding = Padding {
         top: 0,
         bottom: 1,
@@ -53,15 +54,15 @@ fn graph() -> Graph {
     let x = add("down_pad", Op::Pad(padding), &[x]);
     let x = add("down", depthwise(2, 0, false), &[x]);
     let x = add("down_bn", norm, &[x]);
-    let x = add("down_relu", Op::Relu, &[x]);
+    let x = add("down_relu", Op::RELU, &[x]);
     let x = add("project", conv(4, 1, false), &[x]);
     let past = add("project_bn", norm, &[x]);
     let x = add("expand", conv(8, 1, false), &[past]);
     let x = add("expand_bn", norm, &[x]);
-    let x = add("expand_relu", Op::Relu6, &[x]);
+    let x = add("expand_relu", Op::RELU6, &[x]);
     let x = add("filter", depthwise(1, 1, true), &[x]);
     let x = add("filter_bn", norm, &[x]);
-    let x = add("filter_relu", Op::Relu6, &[x]);
+    let x = add("filter_relu", Op::RELU6, &[x]);
     let x = add("narrow", conv(4, 1, false), &[x]);
     let x = add("narrow_bn", norm, &[x]);
     let x = add("sum", Op::Add, &[past, x]);
@@ -86,12 +87,19 @@ fn graph() -> Graph {
         momentum: 0.1,
     };
     let x = add("mix_bn", scaleless, &[x]);
+    let x = add("mix_silu", Op::Activation(Activation::Silu), &[x]);
+    let hard = add("hard", Op::Activation(Activation::HardSwish), &[x]);
+    let soft = add("soft", Op::Activation(Activation::Gelu), &[x]);
+    let x = add("bent", Op::Add, &[hard, soft]);
     let average = add("average", Op::GlobalAvgPool, &[x]);
     let maximum = add("maximum", Op::GlobalMaxPool, &[x]);
     let x = add("pooled", Op::Add, &[average, maximum]);
     let x = add("dropout", Op::Dropout { rate: 0.4 }, &[x]);
     let x = add("hidden", Op::Dense { units: 7 }, &[x]);
-    let x = add("hidden_relu", Op::Relu, &[x]);
+    let x = add("hidden_relu", Op::RELU, &[x]);
+    let x = add("gate", Op::Dense { units: 6 }, &[x]);
+    let x = add("gate_sigmoid", Op::Activation(Activation::Sigmoid), &[x]);
+    let x = add("gate_hard", Op::Activation(Activation::HardSigmoid), &[x]);
     add("logits", Op::Dense { units: 3 }, &[x]);
     builder.finish()
 }
@@ -144,9 +152,17 @@ fn reference(
                 };
                 x.broadcast_add(&channels(param(ParamKind::Beta))?)?
             }
-            Op::Relu => x.relu()?,
-            // Candle's `clamp` passes gradients through beyond its bounds.
-            Op::Relu6 => (x.relu()? - (x - 6.0)?.relu()?)?,
+            Op::Activation(activation) => match activation {
+                Activation::Linear => x.clone(),
+                Activation::Relu => x.relu()?,
+                // Candle's `clamp` passes gradients through beyond its bounds.
+                Activation::Relu6 => (x.relu()? - (x - 6.0)?.relu()?)?,
+                Activation::Sigmoid => candle_nn::ops::sigmoid(x)?,
+                Activation::Silu => (x * candle_nn::ops::sigmoid(x)?)?,
+                Activation::HardSigmoid => (hard(x)? / 6.0)?,
+                Activation::HardSwish => (x * (hard(x)? / 6.0)?)?,
+                Activation::Gelu => x.gelu_erf()?,
+            },
             Op::Add => (x + &outputs[node.inputs[1]])?,
             Op::GlobalAvgPool => x.mean((2, 3))?,
             Op::GlobalMaxPool => x.flatten_from(2)?.max(D::Minus1)?,
@@ -167,10 +183,16 @@ fn reference(
                 count_include_pad,
             } => in_double(x, |x| window_pool::avg(x, window, *count_include_pad))?,
             Op::Input | Op::Flatten => x.clone(),
+            op => panic!("{op:?} is tested elsewhere"),
         };
         outputs.push(y);
     }
     Ok(outputs.swap_remove(graph.output()))
+}
+
+/// relu6(x + 3).
+fn hard(x: &Tensor) -> candle_core::Result<Tensor> {
+    (x + 3.0)?.relu()? - (x - 3.0)?.relu()?
 }
 
 /// A pool of maps that lie channels-first; in double precision pools consist of stock operations.

@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use super::curve::{clamp, curve};
 use super::simd::{Isa, Job, PerChannels, Vector, dispatch, over_channels};
 use super::{Epilogue, MapDims};
 use crate::geometry::Window;
@@ -120,15 +121,20 @@ impl Job for Maps<'_> {
         let channels = self.input.channels;
         let row = self.input.width * channels * self.window.stride[0];
         let rows = (BAND_FLOATS / row.max(1)).max(4);
+        let out_row = self.output[1] * channels;
         for image in 0..self.batch {
             for first in (0..self.output[0]).step_by(rows) {
+                let rows = first..(first + rows).min(self.output[0]);
                 let mut band = Band {
                     image,
-                    rows: first..(first + rows).min(self.output[0]),
+                    rows: rows.clone(),
                     maps: &mut self,
                 };
                 // SAFETY: handed on to the caller.
                 unsafe { over_channels::<I>(channels, &mut band) };
+                let at = (image * self.output[0] + rows.start) * out_row;
+                let done = &mut self.y[at..][..rows.len() * out_row];
+                curve(self.epilogue.activation, done);
             }
         }
     }
@@ -169,7 +175,7 @@ impl PerChannels for Band<'_, '_> {
                 interior,
                 bias: maps.epilogue.bias.map_or(null, |b| b[channel..].as_ptr()),
                 residual,
-                bounds: maps.epilogue.activation.bounds(),
+                bounds: clamp(maps.epilogue.activation),
                 y,
             };
             // SAFETY: `depthwise` compared the lengths; the caller vouches for the channels.

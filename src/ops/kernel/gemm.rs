@@ -2,8 +2,9 @@
 //! bits depend neither on the tile it falls into nor on how rows are shared out to threads.
 
 use super::Epilogue;
+use super::curve::{clamp, curve};
 use super::simd::{Baseline, Isa, Job, Vector, dispatch};
-use crate::ops::activation::Activation;
+use crate::activation::Activation;
 
 /// Column widths of tiles, widest first; a matrix is cut greedily into panels of these.
 const WIDTHS: [usize; 4] = [32, 16, 8, 1];
@@ -274,13 +275,18 @@ struct Product<'a> {
     b: &'a [f32],
     epilogue: Epilogue<'a>,
     y: &'a mut [f32],
+    /// Values from one row of `y` to the next; more than `columns` go with no activation but a
+    /// clamp, and with no residual.
+    y_row: usize,
 }
 
 impl Product<'_> {
     /// Panics where a pointer of a tile would leave its slice.
     fn check(&self) {
         let last = |rows: usize| rows.saturating_sub(1);
-        assert!(self.y.len() >= self.rows * self.columns, "room for y");
+        assert!(self.y_row >= self.columns, "length of a row of y");
+        let room = last(self.rows) * self.y_row + self.columns;
+        assert!(self.rows == 0 || self.y.len() >= room, "room for y");
         if self.rows > 0 && self.depth > 0 {
             let end = last(self.rows) * self.a.row + last(self.depth) * self.a.depth + 1;
             assert!(self.a.values.len() >= end, "length of a");
@@ -326,7 +332,7 @@ impl Job for Product<'_> {
                 let mut row = start;
                 for index in 0..tiles {
                     let height = height + usize::from(index < taller);
-                    let at = row * self.columns + column;
+                    let at = row * self.y_row + column;
                     let tile = Tile {
                         a: self.a.values.as_ptr().wrapping_add(row * self.a.row),
                         a_row: self.a.row,
@@ -335,17 +341,22 @@ impl Job for Product<'_> {
                         b_depth: WIDTHS[width],
                         depth: self.depth,
                         y: y.wrapping_add(at),
-                        y_row: self.columns,
+                        y_row: self.y_row,
                         bias: offset(bias, column),
                         residual: offset(residual, at),
                         accumulate: self.epilogue.accumulate,
-                        bounds: self.epilogue.activation.bounds(),
+                        bounds: clamp(self.epilogue.activation),
                     };
                     // SAFETY: `check` compared all extents, and rows and columns stay inside them.
                     unsafe { I::tile(width, height, &tile) };
                     row += height;
                 }
             }
+            // SAFETY: `check` compared the length of y; its tiles are done.
+            let done = unsafe {
+                std::slice::from_raw_parts_mut(y.add(start * self.columns), rows * self.columns)
+            };
+            curve(self.epilogue.activation, done);
         }
     }
 }
@@ -365,9 +376,77 @@ pub(crate) fn product(a: &[f32], b: &PackedMatrix, epilogue: Epilogue<'_>, y: &m
         b: &b.values,
         epilogue,
         y,
+        y_row: b.columns,
     };
     product.check();
     dispatch(product);
+}
+
+/// `y [rows, columns] = a [rows, depth] x b`, with so many values from row to row of `a` and `y`;
+/// `b` lies in panels, by [`pack_columns`] or [`pack_rows`].
+#[allow(clippy::too_many_arguments)]
+pub(super) fn strided_product(
+    a: &[f32],
+    a_row: usize,
+    rows: usize,
+    depth: usize,
+    b: &[f32],
+    columns: usize,
+    y: &mut [f32],
+    y_row: usize,
+) {
+    let product = Product {
+        rows,
+        depth,
+        columns,
+        a: Left {
+            values: a,
+            row: a_row,
+            depth: 1,
+        },
+        b,
+        epilogue: Epilogue::default(),
+        y,
+        y_row,
+    };
+    product.check();
+    dispatch(product);
+}
+
+/// Packs the transpose of `count` rows of `depth` values, `row` values apart, followed by columns
+/// of zeros up to `columns`.
+pub(super) fn pack_columns(
+    values: &[f32],
+    row: usize,
+    count: usize,
+    depth: usize,
+    columns: usize,
+    to: &mut [f32],
+) {
+    for (first, width) in panels(columns) {
+        let width = WIDTHS[width];
+        let panel = &mut to[first * depth..][..width * depth];
+        for column in 0..width {
+            let places = panel[column..].iter_mut().step_by(width);
+            if first + column < count {
+                let line = &values[(first + column) * row..][..depth];
+                places.zip(line).for_each(|(to, from)| *to = *from);
+            } else {
+                places.for_each(|to| *to = 0.0);
+            }
+        }
+    }
+}
+
+/// Packs `depth` rows of `columns` values, `row` values apart.
+pub(super) fn pack_rows(values: &[f32], row: usize, depth: usize, columns: usize, to: &mut [f32]) {
+    for (first, width) in panels(columns) {
+        let width = WIDTHS[width];
+        let panel = &mut to[first * depth..][..width * depth];
+        for (k, line) in panel.chunks_exact_mut(width).enumerate() {
+            line.copy_from_slice(&values[k * row + first..][..width]);
+        }
+    }
 }
 
 /// `y [rows, columns] = a^T x b`, or added to `y`, for rows `first..first + rows` of `a^T`, with
@@ -476,7 +555,7 @@ impl Job for TransposedProduct<'_> {
                             bias: std::ptr::null(),
                             residual: std::ptr::null(),
                             accumulate: self.accumulate || start > 0,
-                            bounds: Activation::Linear.bounds(),
+                            bounds: clamp(Activation::Linear),
                         };
                         // SAFETY: the lengths were compared before, and the panels hold `depth`
                         // lines.

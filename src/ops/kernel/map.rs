@@ -1,9 +1,10 @@
 //! Passes over maps channel by channel: affine, global pools and the sums of batch norm.
 
 use super::MapDims;
+use super::curve::{clamp, curve, curve_grad};
 use super::simd::{Isa, Job, PerChannels, Vector, dispatch, over_channels};
+use crate::activation::Activation;
 use crate::geometry::Padding;
-use crate::ops::activation::Activation;
 
 /// A [`PerChannels`] to run over all channels of all instruction sets.
 struct Whole<W> {
@@ -103,15 +104,16 @@ pub(crate) fn normalise(
             scale,
             offset,
             residual: residual.map(|r| &r[i * step..][..x.len()]),
-            bounds: activation.bounds(),
-            y,
+            bounds: clamp(activation),
+            y: &mut *y,
         };
         run(channels, work);
+        curve(activation, y);
     }
 }
 
 /// A pass over values that lie side by side, compiled for every instruction set.
-struct Flat<F>(F);
+pub(super) struct Flat<F>(pub(super) F);
 
 impl<F: FnOnce()> Job for Flat<F> {
     #[inline(always)]
@@ -120,14 +122,17 @@ impl<F: FnOnce()> Job for Flat<F> {
     }
 }
 
-/// Sets gradients `dy` to 0 where the output `y` of an activation lies at or beyond its bounds
-/// (PyTorch's convention at both kinks).
-pub(crate) fn mask_gradient(y: &[f32], activation: Activation, dy: &mut [f32]) {
-    let [low, high] = activation.bounds();
+/// Turns gradients `dy` to the output of an activation into those to its input. `of` is the output
+/// of a clamp, whose gradient is 0 at and beyond its bounds (PyTorch's convention at both kinks);
+/// the input of a curve.
+pub(crate) fn activate_grad(of: &[f32], activation: Activation, dy: &mut [f32]) {
+    let Some([low, high]) = activation.bounds() else {
+        return curve_grad(of, activation, dy);
+    };
     dispatch(Flat(
         #[inline(always)]
         || {
-            for (dy, y) in dy.iter_mut().zip(y) {
+            for (dy, y) in dy.iter_mut().zip(of) {
                 *dy = if *y > low && *y < high { *dy } else { 0.0 };
             }
         },
@@ -194,9 +199,9 @@ pub(crate) fn pad_grad(
 
 /// `y = activation(x (+ residual))`.
 pub(crate) fn activate(x: &[f32], residual: Option<&[f32]>, activation: Activation, y: &mut [f32]) {
-    let [low, high] = activation.bounds();
+    let [low, high] = clamp(activation);
     // Written out, as `clamp` would turn NaN into a bound on some instruction sets.
-    let clamp = |x: f32| {
+    let clamped = |x: f32| {
         let x = if x < low { low } else { x };
         if x > high { high } else { x }
     };
@@ -205,16 +210,17 @@ pub(crate) fn activate(x: &[f32], residual: Option<&[f32]>, activation: Activati
         || match residual {
             Some(residual) => {
                 for ((y, x), residual) in y.iter_mut().zip(x).zip(residual) {
-                    *y = clamp(x + residual);
+                    *y = clamped(x + residual);
                 }
             }
             None => {
                 for (y, x) in y.iter_mut().zip(x) {
-                    *y = clamp(*x);
+                    *y = clamped(*x);
                 }
             }
         },
     ));
+    curve(activation, y);
 }
 
 /// Gradient of [`global_avg`]: each pixel's share.

@@ -2,32 +2,40 @@
 //! ops beside this folder run them over chunks in parallel; the frozen prefix runs them
 //! depth-first.
 
+mod attention;
 mod conv;
 mod conv_grad;
+mod curve;
 mod depthwise;
 mod depthwise_grad;
 mod gemm;
+mod layer_norm;
 mod map;
 mod pool;
+mod reduce;
 mod simd;
 mod winograd;
 
+pub use attention::AttentionDims;
+pub(crate) use attention::{attention, attention_grad, attention_scratch};
 pub use conv::{PackedConv, conv, conv_scratch};
 pub(crate) use conv_grad::{PackedConvGrad, conv_input_grad, conv_kernel_grad};
+pub(crate) use curve::curve;
 pub use depthwise::{PackedDepthwise, depthwise};
 pub(crate) use depthwise_grad::{PackedDepthwiseGrad, depthwise_input_grad, depthwise_kernel_grad};
 pub(crate) use gemm::transposed_product;
 pub(super) use gemm::{PackedMatrix, product};
+pub(crate) use layer_norm::{layer_norm, layer_norm_input_grad, layer_norm_sums};
 pub(super) use map::{NormGradSums, add_rows, moments, norm_grad_sums};
 pub(crate) use map::{
-    activate, add_into, global_avg_grad, global_max_grad, mask_gradient, norm_input_grad,
+    activate, activate_grad, add_into, global_avg_grad, global_max_grad, norm_input_grad,
     normalise, pad, pad_grad,
 };
 pub use map::{affine, global_avg, global_max};
 pub use pool::{avg_pool, max_pool, place};
 pub(crate) use pool::{avg_pool_grad, max_pool_grad, take};
 
-use super::activation::Activation;
+use crate::activation::Activation;
 
 /// Height, width and channels of one map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -29,6 +29,21 @@ pub(super) trait Vector: Copy {
     /// # Safety
     /// As for [`Vector::splat`].
     unsafe fn sub(self, other: Self) -> Self;
+    /// `self * other`.
+    ///
+    /// # Safety
+    /// As for [`Vector::splat`].
+    unsafe fn mul(self, other: Self) -> Self;
+    /// `self / other`.
+    ///
+    /// # Safety
+    /// As for [`Vector::splat`].
+    unsafe fn div(self, other: Self) -> Self;
+    /// The float whose exponent field is made of the last bits of the values' patterns.
+    ///
+    /// # Safety
+    /// As for [`Vector::splat`].
+    unsafe fn as_exponent(self) -> Self;
     /// `self * factor + other`.
     ///
     /// # Safety
@@ -92,6 +107,21 @@ impl<const N: usize, const FMA: bool> Vector for Lanes<N, FMA> {
     #[inline(always)]
     unsafe fn sub(self, other: Self) -> Self {
         self.zip(other, |a, b| a - b)
+    }
+
+    #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        self.zip(other, |a, b| a * b)
+    }
+
+    #[inline(always)]
+    unsafe fn div(self, other: Self) -> Self {
+        self.zip(other, |a, b| a / b)
+    }
+
+    #[inline(always)]
+    unsafe fn as_exponent(self) -> Self {
+        self.zip(self, |a, _| f32::from_bits(a.to_bits() << 23))
     }
 
     #[inline(always)]
@@ -272,7 +302,8 @@ pub(super) mod x86 {
 
     macro_rules! vector {
         ($vector:ty, $lanes:literal, $splat:ident, $load:ident, $store:ident, $add:ident,
-         $sub:ident, $fma:ident, $max:ident, $min:ident) => {
+         $sub:ident, $mul:ident, $div:ident, $fma:ident, $max:ident, $min:ident,
+         $bits:ident, $shift:ident, $floats:ident) => {
             impl Vector for $vector {
                 const LANES: usize = $lanes;
 
@@ -307,6 +338,24 @@ pub(super) mod x86 {
                 }
 
                 #[inline(always)]
+                unsafe fn mul(self, other: Self) -> Self {
+                    // SAFETY: the caller vouches for the instruction set.
+                    unsafe { $mul(self, other) }
+                }
+
+                #[inline(always)]
+                unsafe fn div(self, other: Self) -> Self {
+                    // SAFETY: the caller vouches for the instruction set.
+                    unsafe { $div(self, other) }
+                }
+
+                #[inline(always)]
+                unsafe fn as_exponent(self) -> Self {
+                    // SAFETY: the caller vouches for the instruction set.
+                    unsafe { $floats($shift::<23>($bits(self))) }
+                }
+
+                #[inline(always)]
                 unsafe fn mul_add(self, factor: Self, other: Self) -> Self {
                     // SAFETY: the caller vouches for the instruction set.
                     unsafe { $fma(self, factor, other) }
@@ -336,9 +385,14 @@ pub(super) mod x86 {
         _mm512_storeu_ps,
         _mm512_add_ps,
         _mm512_sub_ps,
+        _mm512_mul_ps,
+        _mm512_div_ps,
         _mm512_fmadd_ps,
         _mm512_max_ps,
-        _mm512_min_ps
+        _mm512_min_ps,
+        _mm512_castps_si512,
+        _mm512_slli_epi32,
+        _mm512_castsi512_ps
     );
     vector!(
         __m256,
@@ -348,9 +402,14 @@ pub(super) mod x86 {
         _mm256_storeu_ps,
         _mm256_add_ps,
         _mm256_sub_ps,
+        _mm256_mul_ps,
+        _mm256_div_ps,
         _mm256_fmadd_ps,
         _mm256_max_ps,
-        _mm256_min_ps
+        _mm256_min_ps,
+        _mm256_castps_si256,
+        _mm256_slli_epi32,
+        _mm256_castsi256_ps
     );
 }
 

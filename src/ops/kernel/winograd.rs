@@ -3,6 +3,7 @@
 //! than 36. Tiles of 4 x 4 inputs are transformed, multiplied as 16 matrix products, and
 //! transformed back.
 
+use super::curve::{clamp, curve};
 use super::gemm::{PackedMatrix, product};
 use super::simd::{Isa, Job, PerChannels, Vector, dispatch, over_channels};
 use super::{Epilogue, MapDims};
@@ -141,6 +142,7 @@ pub(super) fn conv(
             y,
         });
     }
+    curve(epilogue.activation, &mut y[..outputs]);
 }
 
 /// Where tiles lie on the maps.
@@ -320,7 +322,7 @@ impl Job for FromTiles<'_> {
                 bias: self.epilogue.bias.map_or(null(), <[f32]>::as_ptr),
                 at,
                 residual,
-                bounds: self.epilogue.activation.bounds(),
+                bounds: clamp(self.epilogue.activation),
                 y,
             };
             // SAFETY: handed on to the caller.
