@@ -9,7 +9,8 @@ use crate::graph::cutoff::nodes_between;
 use crate::graph::{Graph, NodeId, Op, ParamKind};
 use crate::ops::norm::BatchNorm;
 use crate::ops::{
-    activation as activations, concat, conv, dense, depthwise, elementwise, norm, pool, window_pool,
+    activation as activations, concat, conv, dense, depthwise, elementwise, gate, norm, pool,
+    window_pool,
 };
 use crate::ops::{attention, layer_norm, tokens};
 
@@ -28,7 +29,7 @@ pub(super) fn infer(
     let bias = params.of(graph, id, ParamKind::Bias);
     let kernel = || params.expect(graph, id, ParamKind::Kernel);
     match node.op {
-        Op::Input | Op::Dropout { .. } => Ok(x.clone()),
+        Op::Input | Op::Dropout { .. } | Op::Identity(_) => Ok(x.clone()),
         Op::Pad(padding) => elementwise::pad(x, padding),
         Op::Conv2d { ref window, .. } => conv::forward(x, kernel()?, bias, window),
         Op::DepthwiseConv2d { ref window, .. } => depthwise::forward(x, kernel()?, bias, window),
@@ -66,6 +67,8 @@ pub(super) fn infer(
         Op::GlobalAvgPool => pool::global_avg(x),
         Op::GlobalMaxPool => pool::global_max(x),
         Op::Flatten => x.flatten_from(1),
+        Op::Multiply => gate::forward(x, last),
+        Op::Reshape => x.reshape(node.shape.batched(x.dim(0)?)),
         Op::Dense { .. } => dense::forward(x, kernel()?, bias),
     }
 }

@@ -39,7 +39,9 @@ impl Params {
     /// 0.02, cut off at 2). Norms start as the identity.
     pub fn initialise(graph: &Graph, seed: u64, device: &Device) -> Result<Self> {
         let modern = graph.nodes().iter().any(|node| normalises_layers(&node.op));
-        Self::filled(graph, device, |spec, node| initial(spec, node, modern, seed))
+        Self::filled(graph, device, |spec, node| {
+            initial(spec, node, modern, seed)
+        })
     }
 
     /// Parameters with the given values.

@@ -17,7 +17,9 @@ pub fn is_seam(graph: &Graph, node: NodeId) -> bool {
                 .iter()
                 .any(|&other| other != node && feeds(graph, node, other)),
             // Other names of the same values.
-            Op::Dropout { .. } | Op::Flatten => is_seam(graph, reader),
+            Op::Dropout { .. } | Op::Flatten | Op::Identity(_) | Op::Reshape => {
+                is_seam(graph, reader)
+            }
             _ => true,
         })
 }

@@ -85,6 +85,17 @@ impl Graph {
         Ok(builder.finish())
     }
 
+    /// The same without dropout.
+    #[cfg(test)]
+    pub(crate) fn without_dropout(mut self) -> Self {
+        for node in &mut self.nodes {
+            if let Op::Dropout { rate } = &mut node.op {
+                *rate = 0.0;
+            }
+        }
+        self
+    }
+
     /// All nodes; a node's position is its id.
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
@@ -137,11 +148,12 @@ impl Graph {
         match node.op {
             Op::Conv2d {
                 filters,
+                groups,
                 window,
                 bias,
             } => {
                 let [height, width] = window.kernel;
-                with_bias(vec![filters, fan_in, height, width], bias)
+                with_bias(vec![filters, fan_in / groups.max(1), height, width], bias)
             }
             Op::DepthwiseConv2d { window, bias } => {
                 let [height, width] = window.kernel;
@@ -185,6 +197,9 @@ impl Graph {
             | Op::GlobalAvgPool
             | Op::GlobalMaxPool
             | Op::Flatten
+            | Op::Identity(_)
+            | Op::Multiply
+            | Op::Reshape
             | Op::Dropout { .. } => Vec::new(),
         }
     }
@@ -413,6 +428,18 @@ fn infer(op: &Op, inputs: &[Shape]) -> Result<Shape, Misfit> {
         | Op::AvgPool { window, .. } => {
             let (in_channels, height, width) = map()?;
             let channels = match *op {
+                Op::Conv2d {
+                    filters, groups, ..
+                } if groups == 0
+                    || !in_channels.is_multiple_of(groups)
+                    || !filters.is_multiple_of(groups) =>
+                {
+                    let message = format!(
+                        "{groups} groups do not share out {in_channels} channels and {filters} \
+                         filters evenly"
+                    );
+                    return Err((message, Some("choose a common divisor of both".into())));
+                }
                 Op::Conv2d { filters, .. } => filters,
                 _ => in_channels,
             };
@@ -465,7 +492,22 @@ fn infer(op: &Op, inputs: &[Shape]) -> Result<Shape, Misfit> {
             _ => Err((format!("{kind} needs tokens"), None)),
         },
         Op::TakeClassToken => map().map(|(channels, ..)| Shape::Vector(channels)),
-        Op::BatchNorm { .. } | Op::Activation(_) | Op::Dropout { .. } => first(),
+        Op::BatchNorm { .. } | Op::Activation(_) | Op::Dropout { .. } | Op::Identity(_) => first(),
+        Op::Multiply => {
+            let (channels, ..) = map()?;
+            match inputs {
+                [map, factors] if factors.elements() == channels => Ok(*map),
+                _ => Err(("Multiply needs one factor a channel".to_string(), None)),
+            }
+        }
+        Op::Reshape => match first()? {
+            Shape::Vector(channels) => Ok(Shape::Map {
+                channels,
+                height: 1,
+                width: 1,
+            }),
+            Shape::Map { .. } => Err(("Reshape needs a vector".to_string(), None)),
+        },
         Op::Add => match inputs {
             [a, b] if a == b => Ok(*a),
             _ => Err(("Add needs two inputs of the same shape".to_string(), None)),

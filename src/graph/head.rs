@@ -84,6 +84,7 @@ fn append_layer(builder: &mut GraphBuilder, layer: &HeadLayer) -> Result<(), Gra
             };
             let op = Op::Conv2d {
                 filters: conv2d,
+                groups: 1,
                 window,
                 bias,
             };

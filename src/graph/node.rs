@@ -78,10 +78,12 @@ pub enum Op {
     Input,
     /// Zeros around a map.
     Pad(Padding),
-    /// Convolution; kernel `[filters, in_channels, kernel_height, kernel_width]`.
+    /// Convolution; kernel `[filters, in_channels / groups, kernel_height, kernel_width]`.
     Conv2d {
         /// Output channels.
         filters: usize,
+        /// Runs of neighbouring input channels, each convolved by its own share of the filters.
+        groups: usize,
         /// Geometry.
         window: Window,
         /// Whether a bias is added.
@@ -151,12 +153,19 @@ pub enum Op {
         /// Whether padding counts as zeros in the mean (PyTorch's default) or not at all (Keras).
         count_include_pad: bool,
     },
+    /// A map times one value a picture and channel, the second input: a vector or a map of one
+    /// pixel (Hu et al., 2018).
+    Multiply,
+    /// The same values: a layer of this Keras class whose work is done on the way in.
+    Identity(&'static str),
     /// Mean over height and width.
     GlobalAvgPool,
     /// Maximum over height and width.
     GlobalMaxPool,
     /// Map to vector, in the order height, width, channel.
     Flatten,
+    /// Vector, not a flattened map, to a map of one pixel.
+    Reshape,
     /// Fully connected; kernel `[units, features]`.
     Dense {
         /// Number of outputs.
@@ -200,6 +209,9 @@ impl Op {
             Self::GlobalMaxPool => "GlobalMaxPooling2D",
             Self::Flatten => "Flatten",
             Self::Dense { .. } | Self::PointwiseDense { .. } => "Dense",
+            Self::Identity(kind) => kind,
+            Self::Multiply => "Multiply",
+            Self::Reshape => "Reshape",
             Self::Dropout { .. } => "Dropout",
         }
     }

@@ -27,10 +27,19 @@ pub(super) fn portable(
 ) -> Result<Tensor> {
     let maps = Maps::of(x, kernel, window, false)?;
     let output = maps.output_dims();
+    let groups = maps.groups();
+    let (channels, filters) = (maps.input.channels / groups, maps.output.channels / groups);
     let y = portable::sum_over_taps(x, window, [output[1], output[2]], |x, [row, column]| {
         let tap = kernel.narrow(2, row, 1)?.narrow(3, column, 1)?;
-        let tap = tap.flatten_from(1)?.t()?.contiguous()?;
-        x.flatten_to(2)?.matmul(&tap)?.reshape(&output)
+        let tap = tap.flatten_from(1)?;
+        let x = x.flatten_to(2)?;
+        let mut products = Vec::with_capacity(groups);
+        for group in 0..groups {
+            let tap = tap.narrow(0, group * filters, filters)?.t()?.contiguous()?;
+            let x = x.narrow(1, group * channels, channels)?.contiguous()?;
+            products.push(x.matmul(&tap)?);
+        }
+        Tensor::cat(&products, 1)?.reshape(&output)
     })?;
     match bias {
         Some(bias) => y.broadcast_add(bias),
@@ -38,7 +47,8 @@ pub(super) fn portable(
     }
 }
 
-/// `x [batch, height, width, in]`, `kernel [out, in, kernel_height, kernel_width]`, `bias [out]`.
+/// `x [batch, height, width, in]`, `kernel [out, in / groups, kernel_height, kernel_width]`,
+/// `bias [out]`; the kernel says how many groups there are.
 ///
 /// # Errors
 /// If the shapes or the window do not fit together.
@@ -65,11 +75,11 @@ pub fn forward(
         ..Epilogue::default()
     };
     let mut y = vec![0.0; maps.output_dims().iter().product()];
-    if window.is_point() {
+    if window.is_point() && maps.groups() == 1 {
         let matrix = PackedMatrix::of_columns(&kernel, maps.input.channels, None);
         pointwise(x, &matrix, epilogue, &mut y);
     } else {
-        let packed = PackedConv::new(&kernel, kernel_dims(&maps, window), None);
+        let packed = PackedConv::grouped(&kernel, kernel_dims(&maps, window), None, maps.groups());
         let scratch = kernel::conv_scratch(maps.input, &packed, window);
         y.par_chunks_mut(maps.output.elements().max(1))
             .zip(x.par_chunks(maps.input.elements().max(1)))
@@ -139,7 +149,8 @@ pub(super) fn portable_backward(
 
 fn kernel_dims(maps: &Maps, window: &Window) -> [usize; 4] {
     let [height, width] = window.kernel;
-    [maps.output.channels, maps.input.channels, height, width]
+    let channels = maps.input.channels / maps.groups();
+    [maps.output.channels, channels, height, width]
 }
 
 /// `y = epilogue(x * matrix)` over chunks of rows in parallel.
@@ -156,7 +167,7 @@ pub(super) fn pointwise(x: &[f32], matrix: &PackedMatrix, epilogue: Epilogue<'_>
 }
 
 fn input_gradient(dy: &[f32], kernel: &[f32], maps: &Maps, window: &Window) -> Vec<f32> {
-    let packed = PackedConvGrad::new(kernel, maps.output.channels, None, maps.input, window);
+    let packed = PackedConvGrad::new(kernel, kernel_dims(maps, window), None, maps.input, window);
     let scratch = packed.scratch(maps.input, window);
     let mut dx = vec![0.0; maps.input_dims().iter().product()];
     dx.par_chunks_mut(maps.input.elements().max(1))
@@ -170,10 +181,11 @@ fn input_gradient(dy: &[f32], kernel: &[f32], maps: &Maps, window: &Window) -> V
     dx
 }
 
-/// `[out, in, kernel_height, kernel_width]`.
+/// `[out, in / groups, kernel_height, kernel_width]`.
 fn kernel_gradient(x: &[f32], dy: &[f32], maps: &Maps, window: &Window) -> Vec<f32> {
-    let (channels, filters) = (maps.input.channels, maps.output.channels);
-    if window.is_point() {
+    let groups = maps.groups();
+    let (channels, filters) = (maps.input.channels / groups, maps.output.channels);
+    if window.is_point() && groups == 1 {
         return transposed_product(dy, filters, x, channels);
     }
     let area = window.kernel[0] * window.kernel[1];
@@ -185,7 +197,8 @@ fn kernel_gradient(x: &[f32], dy: &[f32], maps: &Maps, window: &Window) -> Vec<f
         .zip(x.par_chunks((images * maps.input.elements()).max(1)))
         .zip(dy.par_chunks((images * maps.output.elements()).max(1)))
         .for_each_init(Default::default, |scratch, ((share, x), dy)| {
-            kernel::conv_kernel_grad(x, dy, maps.input, window, filters, false, share, scratch);
+            let shares = [filters, groups];
+            kernel::conv_kernel_grad(x, dy, maps.input, window, shares, false, share, scratch);
         });
     by_channel(&cpu::sum_in_order(&shares, size), channels, area)
 }

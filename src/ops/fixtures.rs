@@ -84,6 +84,15 @@ fn run(case: &Case) -> Vec<Vec<f32>> {
             };
             of_kernel(y, found.unwrap())
         }
+        "gate" => {
+            let factors = wave(&[case.x[0], case.x[3]], 0.5);
+            let y = gate::forward(&x, &factors).unwrap();
+            let dy = wave(y.dims(), 0.9);
+            let found = gate::backward(&x, &factors, &dy, [true, true]).unwrap();
+            let mut results = vec![flat(&y)];
+            results.extend(found.map(|gradient| flat(&gradient.unwrap())));
+            results
+        }
         "norm_eval" | "norm_train" => batch_norm(case, &x),
         "max_pool" | "avg_pool" | "avg_pool_padded" => window_pool(case, &x),
         "layer_norm" => {

@@ -14,6 +14,7 @@ pub mod dense;
 pub mod depthwise;
 pub mod dropout;
 pub mod elementwise;
+pub mod gate;
 pub mod kernel;
 pub mod layer_norm;
 pub mod loss;

@@ -31,11 +31,14 @@ pub(super) struct Maps {
     pub(super) input: MapDims,
     /// One output map.
     pub(super) output: MapDims,
+    /// Input channels that a filter reads.
+    group: usize,
 }
 
 impl Maps {
     /// Dimensions for `x [batch, height, width, in]` and a kernel `[out, group, kernel_height,
-    /// kernel_width]`, where `group` is `in`, or 1 for a depthwise convolution.
+    /// kernel_width]`, where `group` is a share of `in`, or 1 for a depthwise convolution, whose
+    /// `out` is `in`.
     ///
     /// # Errors
     /// If they do not fit each other or the window.
@@ -58,19 +61,18 @@ impl Maps {
         let &[filters, group, kernel_height, kernel_width] = kernel.dims() else {
             return Err(misfit());
         };
-        let wanted = if depthwise {
-            [channels, 1]
-        } else {
-            [filters, channels]
+        let shared_out = || {
+            let even = channels.is_multiple_of(group);
+            even && filters.is_multiple_of(channels / group)
+        };
+        let fits = || match depthwise {
+            true => [filters, group] == [channels, 1],
+            false => shared_out(),
         };
         let sizes = [kernel_height, kernel_width];
         let steps = [window.stride, window.dilation, window.kernel].concat();
-        let extents = [height, width, channels, filters];
-        if [filters, group] != wanted
-            || sizes != window.kernel
-            || steps.contains(&0)
-            || extents.contains(&0)
-        {
+        let extents = [height, width, channels, filters, group];
+        if extents.contains(&0) || steps.contains(&0) || sizes != window.kernel || !fits() {
             return Err(misfit());
         }
         let [out_height, out_width] = window.output(height, width).ok_or_else(misfit)?;
@@ -86,7 +88,13 @@ impl Maps {
                 width: out_width,
                 channels: filters,
             },
+            group,
         })
+    }
+
+    /// Groups of channels.
+    pub(super) fn groups(&self) -> usize {
+        self.input.channels / self.group
     }
 
     /// `[batch, height, width, channels]` of the input.

@@ -111,6 +111,17 @@ proptest! {
     }
 
     #[test]
+    fn grouped_convolution_is_what_stock_operations_say(
+        (dims, window) in convolutions(), groups in 2..5usize, filters in 1..9usize,
+    ) {
+        let [batch, height, width, channels] = dims;
+        let share = channels.div_ceil(groups);
+        let dims = [batch, height, width, share * groups];
+        let kernel = [filters * groups, share, window.kernel[0], window.kernel[1]];
+        agrees(&dims, &kernel, &window, (conv::forward, conv::portable, conv::backward));
+    }
+
+    #[test]
     fn depthwise_is_what_stock_operations_say((dims, window) in convolutions()) {
         let kernel = [dims[3], 1, window.kernel[0], window.kernel[1]];
         let ops: (Forward, Forward, Backward) =
@@ -364,6 +375,28 @@ fn other_gradients_are_slopes() {
     differences(&x, &dx, 0.1, |x| {
         dot(&elementwise::pad(x, padding).unwrap(), &dy)
     });
+}
+
+#[test]
+fn gates_are_what_stock_operations_say() {
+    for (dims, by) in [
+        (vec![3, 40, 31, 21], vec![3, 21]),
+        (vec![2, 1, 1, 40], vec![2, 1, 1, 40]),
+    ] {
+        let (x, factors) = (wave(&dims, 0.1), wave(&by, 0.5));
+        let dy = wave(&dims, 0.9);
+        let y = gate::forward(&x, &factors).unwrap();
+        assert!(distance(&y, &gate::portable(&x, &factors).unwrap()) < 1e-6);
+        let found = gate::backward(&x, &factors, &dy, [true, true]).unwrap();
+        let wanted = portable::gradients([&x, &factors], &dy, |[x, factors]| {
+            gate::portable(x, factors)
+        });
+        for (found, wanted) in found.into_iter().zip(wanted.unwrap()) {
+            assert!(distance(&found.unwrap(), &wanted) < 1e-5);
+        }
+    }
+    let x = wave(&[2, 3, 3, 4], 0.1);
+    assert!(gate::forward(&x, &wave(&[2, 3], 0.1)).is_err());
 }
 
 #[test]

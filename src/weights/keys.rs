@@ -2,9 +2,11 @@
 
 mod convnext;
 mod densenet;
+mod efficientnet;
 mod googlenet;
 mod inception_v3;
 mod mobilenet_v2;
+mod mobilenet_v3;
 mod resnet;
 mod squeezenet;
 mod vgg;
@@ -39,6 +41,13 @@ impl fmt::Display for Naming {
     }
 }
 
+/// What to add to the running variances of a house whose batch norms of a family have a larger
+/// epsilon than ours of PyTorch's flavour: the sum of both is what a norm divides by.
+pub fn variance_gap(family: &str, naming: Naming) -> Option<f64> {
+    let torchvision = naming == Naming::Torchvision && family.starts_with("mobilenet_v3");
+    torchvision.then_some(1e-3 - 1e-5)
+}
+
 /// The checkpoint's name of our parameter `layer/variable`; `None` if that naming does not cover
 /// the family or the layer.
 pub fn checkpoint_key(family: &str, naming: Naming, parameter: &str) -> Option<String> {
@@ -63,8 +72,13 @@ pub fn checkpoint_key(family: &str, naming: Naming, parameter: &str) -> Option<S
     let module = match family {
         "densenet121" => densenet::module(layer)?,
         "googlenet" => googlenet::module(layer)?,
+        "efficientnet_b0" | "efficientnet_b1" | "efficientnet_b2" | "efficientnet_b3" => {
+            efficientnet::module(naming, layer)?
+        }
         "inception_v3" => inception_v3::module(layer)?,
         "mobilenet_v2" => mobilenet_v2::module(naming, layer)?,
+        "mobilenet_v3_large" => mobilenet_v3::module(naming, layer, &mobilenet_v3::LARGE)?,
+        "mobilenet_v3_small" => mobilenet_v3::module(naming, layer, &mobilenet_v3::SMALL)?,
         "resnet18" | "resnet34" | "resnet50" | "resnet101" => resnet::module(layer)?,
         "squeezenet1_1" => squeezenet::module(layer)?,
         "vgg16" => vgg::module(naming, layer, [2, 2, 3, 3, 3], false)?,

@@ -65,7 +65,12 @@ pub fn load_with_progress(
     let tensors = wanted
         .iter()
         .map(|(name, dims)| {
-            let tensor = checkpoint.tensor(family, naming, name, dims, device)?;
+            let mut tensor = checkpoint.tensor(family, naming, name, dims, device)?;
+            if let Some(gap) = keys::variance_gap(family, naming)
+                && name.ends_with("/moving_variance")
+            {
+                tensor = (tensor + gap)?;
+            }
             Ok((name.clone(), tensor))
         })
         .collect::<Result<_, WeightsError>>()?;

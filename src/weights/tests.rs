@@ -196,6 +196,47 @@ fn load_stem(path: &Path) -> Result<Loaded, WeightsError> {
 }
 
 #[test]
+fn mobile_families_have_the_keys_of_each_house() {
+    let text = include_str!("../../tests/fixtures/mobile_keys.json");
+    let tables: IndexMap<String, BTreeMap<String, Dims>> = serde_json::from_str(text).unwrap();
+    assert_eq!(tables.len(), 8);
+    for (table, published) in tables {
+        let (family, house) = table.split_once(' ').unwrap();
+        let naming = match house {
+            "timm" => Naming::Timm,
+            _ => Naming::Torchvision,
+        };
+        let graph = Graph::build_backbone(family, 1.0, [96, 96], Flavour::Torch).unwrap();
+        let key = |name: &str| checkpoint_key(family, naming, name).unwrap();
+        let ours: BTreeMap<String, Dims> = wanted(&graph)
+            .into_iter()
+            .map(|(name, dims)| (key(&name), dims))
+            .filter(|(key, _)| key.ends_with(".weight"))
+            .collect();
+        assert_eq!(ours, published, "{table}");
+    }
+}
+
+#[test]
+fn variances_make_up_for_another_epsilon() {
+    let folder = tempfile::tempdir().unwrap();
+    let wanted = [("conv_bn/moving_variance".to_string(), vec![2])];
+    for (key, value) in [
+        ("features.0.1.running_var", 1.0 + 99e-5),
+        ("bn1.running_var", 1.0),
+    ] {
+        let values: Vec<u8> = [1f32; 2].iter().flat_map(|v| v.to_le_bytes()).collect();
+        let view = TensorView::new(Dtype::F32, vec![2], &values).unwrap();
+        let bytes = serialize([(key, view)], None).unwrap();
+        let path = write(&folder, "w.safetensors", &bytes);
+        let source = path.to_string_lossy();
+        let loaded = load(&source, "mobilenet_v3_small", &wanted, &Device::Cpu).unwrap();
+        let variance: Vec<f32> = loaded.tensors[&wanted[0].0].to_vec1().unwrap();
+        assert_eq!(variance, [value; 2], "{key}");
+    }
+}
+
+#[test]
 fn keys_and_shapes_are_those_of_torchvision_and_timm() {
     let published = published();
     let wanted = wanted(&backbone(1.0));

@@ -1,7 +1,7 @@
 //! MobileNetV2 (Sandler et al., 2018): inverted residuals with linear bottlenecks,
 //! <https://arxiv.org/abs/1801.04381>. Layer names and order are those of keras.applications.
 
-use super::parts::{self, halving, window};
+use super::parts::{self, halving, scaled, window};
 use super::registry::{Family, Pretrained};
 use crate::config::{Flavour, Interpolation, NormalizeName};
 use crate::graph::{GraphBuilder, GraphError, NodeId, Op};
@@ -75,18 +75,6 @@ fn build(builder: &mut GraphBuilder, width: f64, flavour: Flavour) -> Result<(),
     let x = net.norm("Conv_1_bn", x)?;
     net.relu6("out_relu", x)?;
     Ok(())
-}
-
-/// Channels times width, to the nearest multiple of 8 that is at least 90 % of it.
-fn scaled(channels: usize, width: f64) -> usize {
-    const DIVISOR: usize = 8;
-    let exact = channels as f64 * width;
-    let rounded = ((exact + DIVISOR as f64 / 2.0) as usize / DIVISOR * DIVISOR).max(DIVISOR);
-    if (rounded as f64) < 0.9 * exact {
-        rounded + DIVISOR
-    } else {
-        rounded
-    }
 }
 
 struct Net<'a> {

@@ -1,5 +1,6 @@
 //! What families build their layers from.
 
+use crate::activation::Activation;
 use crate::config::Flavour;
 use crate::geometry::{Padding, Window};
 use crate::graph::{GraphBuilder, GraphError, NodeId, Op, Shape};
@@ -28,21 +29,27 @@ pub(super) fn same([height, width]: [usize; 2]) -> Window {
     }
 }
 
-/// Padding of a 3 x 3 window of stride 2. TensorFlow's SAME puts nothing above and to the left of
-/// an even side.
+/// Padding of a 3 x 3 window of stride 2.
 pub(super) fn halving(shape: Shape, flavour: Flavour) -> Padding {
+    halving_of(3, shape, flavour)
+}
+
+/// Padding of a square window of odd sides and stride 2. TensorFlow's SAME puts one row less above
+/// and one column less to the left of an even side.
+pub(super) fn halving_of(kernel: usize, shape: Shape, flavour: Flavour) -> Padding {
+    let half = kernel / 2;
     let before = |side: usize| match flavour {
-        Flavour::Torch => 1,
-        Flavour::Tf => side % 2,
+        Flavour::Torch => half,
+        Flavour::Tf => (half + side % 2).saturating_sub(1),
     };
     match shape {
         Shape::Map { height, width, .. } => Padding {
             top: before(height),
-            bottom: 1,
+            bottom: half,
             left: before(width),
-            right: 1,
+            right: half,
         },
-        Shape::Vector(_) => Padding::same(1),
+        Shape::Vector(_) => Padding::same(half),
     }
 }
 
@@ -111,6 +118,7 @@ pub(super) fn max_pool_rounded_up(shape: Shape, kernel: usize, stride: usize) ->
 pub(super) fn conv(filters: usize, window: Window) -> Op {
     Op::Conv2d {
         filters,
+        groups: 1,
         window,
         bias: false,
     }
@@ -142,6 +150,54 @@ pub(super) fn classify(
         &[builder.last()],
     )?;
     Ok(())
+}
+
+/// Channels times width, to the nearest multiple of 8 that is at least 90 % of it.
+pub(super) fn scaled(channels: usize, width: f64) -> usize {
+    const DIVISOR: usize = 8;
+    let exact = channels as f64 * width;
+    let rounded = ((exact + DIVISOR as f64 / 2.0) as usize / DIVISOR * DIVISOR).max(DIVISOR);
+    if (rounded as f64) < 0.9 * exact {
+        rounded + DIVISOR
+    } else {
+        rounded
+    }
+}
+
+/// Squeeze and excitation (Hu et al., 2018): the map times a factor a channel, from its means by
+/// two convolutions of one pixel. Names of pool, convolutions and product; names and kinds of the
+/// activations, which belong to the layers of the convolutions where these name them so.
+pub(super) fn squeeze_excite(
+    builder: &mut GraphBuilder,
+    input: NodeId,
+    squeezed: usize,
+    [pool, reduce, expand, product]: [String; 4],
+    activations: [(String, Activation); 2],
+) -> Result<NodeId, GraphError> {
+    let channels = builder.shape(input).channels();
+    builder.add(&pool, Op::GlobalAvgPool, &[input])?;
+    let reshape = pool
+        .strip_suffix("_squeeze")
+        .map(|se| format!("{se}_reshape"));
+    match reshape {
+        Some(name) => builder.add(&name, Op::Reshape, &[builder.last()])?,
+        None => builder.join(&format!("{pool}_reshape"), Op::Reshape)?,
+    };
+    let layers = [(reduce, squeezed), (expand, channels)];
+    for ((name, filters), (activation, kind)) in layers.into_iter().zip(activations) {
+        let conv = Op::Conv2d {
+            filters,
+            groups: 1,
+            window: window(1, 1, 0),
+            bias: true,
+        };
+        builder.add(&name, conv, &[builder.last()])?;
+        match activation.starts_with(&name) {
+            true => builder.join(&activation, Op::Activation(kind))?,
+            false => builder.add(&activation, Op::Activation(kind), &[builder.last()])?,
+        };
+    }
+    builder.add(&product, Op::Multiply, &[input, builder.last()])
 }
 
 #[cfg(test)]

@@ -1,7 +1,10 @@
 //! The backbones that a configuration may name, and what goes with each.
 
 use super::auxiliary::{self, Auxiliary};
-use super::{convnext, densenet, googlenet, inception_v3, mobilenet_v2, resnet, squeezenet, vgg, vit, xception};
+use super::{
+    convnext, densenet, efficientnet, googlenet, inception_v3, mobilenet_v2, mobilenet_v3, resnet,
+    squeezenet, vgg, vit, xception,
+};
 use crate::config::{Flavour, Interpolation, NormalizeName, Problem};
 use crate::graph::nearest::did_you_mean;
 use crate::graph::{GraphBuilder, GraphError};
@@ -48,11 +51,17 @@ pub static FAMILIES: &[Family] = &[
     convnext::SMALL,
     convnext::TINY,
     densenet::DENSENET121,
-    googlenet::FAMILY,
     vit::DINOV2_BASE_14,
     vit::DINOV2_SMALL_14,
+    efficientnet::B0,
+    efficientnet::B1,
+    efficientnet::B2,
+    efficientnet::B3,
+    googlenet::FAMILY,
     inception_v3::FAMILY,
     mobilenet_v2::FAMILY,
+    mobilenet_v3::LARGE,
+    mobilenet_v3::SMALL,
     resnet::RESNET18,
     resnet::RESNET34,
     resnet::RESNET50,

@@ -193,6 +193,7 @@ impl Net<'_> {
     fn conv(&self, filters: usize, window: Window) -> Op {
         Op::Conv2d {
             filters,
+            groups: 1,
             window,
             bias: self.flavour == Flavour::Tf,
         }

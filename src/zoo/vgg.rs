@@ -86,6 +86,7 @@ fn build(
             let name = format!("block{block}_conv{conv}");
             let op = Op::Conv2d {
                 filters,
+                groups: 1,
                 window: window(3, 1, 1),
                 bias: true,
             };

@@ -82,7 +82,7 @@ impl Fixture {
         let size = [case.side, case.side];
         let built =
             Graph::build_classifier(&self.family, self.width, size, self.flavour, self.classes);
-        Arc::new(built.unwrap())
+        Arc::new(built.unwrap().without_dropout())
     }
 
     pub(crate) fn params(&self, graph: &Graph) -> Params {

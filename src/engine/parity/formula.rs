@@ -56,6 +56,7 @@ fn fill(spec: &ParamSpec, levels: &Levels, saturate: bool) -> Vec<f32> {
         ParamKind::Bias | ParamKind::Beta => {
             each(&mut values, &|channel, u| CENTRES[class(channel)] + 0.1 * u);
         }
+        ParamKind::Token | ParamKind::Position => each(&mut values, &|_, u| 0.5 * u),
         ParamKind::Gamma => each(&mut values, &|_, u| SPREAD * (1.0 + 0.3 * u)),
         ParamKind::MovingMean => {
             let deviation = level(3, 1.0).sqrt();

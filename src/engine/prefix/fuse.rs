@@ -18,7 +18,7 @@ pub(super) struct Step {
     pub(super) kernel: Kernel,
     /// The node whose output is read.
     pub(super) input: NodeId,
-    /// The node whose output is added before the activation.
+    /// The node whose output is added before the activation, or holds the factors of a gate.
     pub(super) residual: Option<NodeId>,
     pub(super) activation: Activation,
     /// The node whose output this is: the last one fused in.
@@ -68,6 +68,8 @@ pub(super) enum Kernel {
         layer: TokenLayer,
         values: Vec<f32>,
     },
+    /// Times one value a picture and channel.
+    Gate(MapDims),
     GlobalAvg(MapDims),
     GlobalMax(MapDims),
 }
@@ -78,7 +80,7 @@ struct Affine {
     offset: Vec<f64>,
 }
 
-/// Nodes with what reads them. Dropout and flatten are other names of their input.
+/// Nodes with what reads them. Some, such as dropout and flatten, are other names of their input.
 pub(super) struct Fuser<'a> {
     graph: &'a Graph,
     params: &'a Params,
@@ -121,7 +123,9 @@ impl<'a> Fuser<'a> {
     pub(super) fn canonical(&self, id: NodeId) -> NodeId {
         let node = &self.graph.nodes()[id];
         match node.op {
-            Op::Dropout { .. } | Op::Flatten if !self.given.contains(&id) => {
+            Op::Dropout { .. } | Op::Flatten | Op::Identity(_) | Op::Reshape
+                if !self.given.contains(&id) =>
+            {
                 self.canonical(node.inputs[0])
             }
             _ => id,
@@ -232,6 +236,7 @@ impl<'a> Fuser<'a> {
                 | Op::AvgPool { .. }
                 | Op::GlobalAvgPool
                 | Op::GlobalMaxPool
+                | Op::Multiply
         ) && TokenLayer::of(self.graph, root).is_none();
         let mut affine = None;
         let mut residual = None;
@@ -239,7 +244,7 @@ impl<'a> Fuser<'a> {
         match node.op {
             Op::BatchNorm { epsilon, .. } => affine = Some(self.batch_norm(root, epsilon)?),
             Op::LayerScale { .. } => affine = Some(self.batch_norm(root, 0.0)?),
-            Op::Add => residual = Some(self.canonical(node.inputs[1])),
+            Op::Add | Op::Multiply => residual = Some(self.canonical(node.inputs[1])),
             Op::Activation(own) => activation = own,
             _ => {}
         }
@@ -297,11 +302,11 @@ impl<'a> Fuser<'a> {
                         &values,
                         dims,
                         scale.as_deref(),
-                        self.map(input)?,
+                        self.map(input),
                         &window,
                     ),
                     window,
-                    dims: self.map(input)?,
+                    dims: self.map(input),
                     bias,
                 }
             }
@@ -312,7 +317,7 @@ impl<'a> Fuser<'a> {
                 Kernel::Depthwise {
                     kernel: PackedDepthwise::new(&values, dims, scale.as_deref()),
                     window,
-                    dims: self.map(input)?,
+                    dims: self.map(input),
                     bias,
                 }
             }
@@ -341,13 +346,13 @@ impl<'a> Fuser<'a> {
                 }
             }
             Op::Pad(padding) => Kernel::Pad {
-                dims: self.map(input)?,
+                dims: self.map(input),
                 padding,
             },
             Op::MaxPool { mut window } => {
                 input = self.through_pad(input, &mut window);
                 Kernel::MaxPool {
-                    dims: self.map(input)?,
+                    dims: self.map(input),
                     window,
                 }
             }
@@ -355,10 +360,11 @@ impl<'a> Fuser<'a> {
                 window,
                 count_include_pad,
             } => Kernel::AvgPool {
-                dims: self.map(input)?,
+                dims: self.map(input),
                 window,
                 count_include_pad,
             },
+            Op::Multiply => Kernel::Gate(self.map(input)?),
             Op::GlobalAvgPool => Kernel::GlobalAvg(self.map(input)?),
             Op::GlobalMaxPool => Kernel::GlobalMax(self.map(input)?),
             Op::BatchNorm { .. } | Op::LayerScale { .. } | Op::Activation(_) | Op::Add => {
@@ -378,7 +384,9 @@ impl<'a> Fuser<'a> {
             | Op::Input
             | Op::Concat
             | Op::Dropout { .. }
-            | Op::Flatten => match TokenLayer::of(self.graph, root) {
+            | Op::Flatten
+            | Op::Identity(_)
+            | Op::Reshape => match TokenLayer::of(self.graph, root) {
                 Some(layer) => Kernel::Token {
                     layer,
                     values: layer.values(self.graph, self.params, root)?,
@@ -426,21 +434,17 @@ impl<'a> Fuser<'a> {
         }
     }
 
-    fn map(&self, id: NodeId) -> Result<MapDims> {
-        match self.graph.nodes()[id].shape {
-            Shape::Map {
-                channels,
-                height,
-                width,
-            } => Ok(MapDims {
-                height,
-                width,
-                channels,
-            }),
-            Shape::Vector(_) => bail!(
-                "layer `{}` gives a vector where a map is needed",
-                self.graph.nodes()[id].name
-            ),
+    /// The output of a node as a map; a vector is one pixel.
+    fn map(&self, id: NodeId) -> MapDims {
+        let shape = self.graph.nodes()[id].shape;
+        let [height, width] = match shape {
+            Shape::Map { height, width, .. } => [height, width],
+            Shape::Vector(_) => [1, 1],
+        };
+        MapDims {
+            height,
+            width,
+            channels: shape.channels(),
         }
     }
 

@@ -293,6 +293,7 @@ fn run_step(
             all,
         } => kernel::place(x, *channels, y, *first, *all),
         Kernel::Token { layer, values } => layer.forward(values, x, y, scratch),
+        Kernel::Gate(dims) => kernel::gate(x, residual.unwrap_or_default(), *dims, y),
         Kernel::GlobalAvg(dims) => kernel::global_avg(x, count, *dims, y),
         Kernel::GlobalMax(dims) => kernel::global_max(x, count, *dims, y),
     }

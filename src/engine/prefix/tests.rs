@@ -33,6 +33,7 @@ fn odd_graph() -> Graph {
     };
     let conv = |filters, bias, window| Op::Conv2d {
         filters,
+        groups: 1,
         bias,
         window,
     };
@@ -102,6 +103,24 @@ fn odd_graph() -> Graph {
     let largest = add("largest", max, &[hem]);
     let peaks = add("peaks", Op::Concat, &[most, largest]);
     let join = add("tail", conv(8, true, window(1, 1, 0)), &[peaks]);
+    let means = add("means", Op::GlobalAvgPool, &[join]);
+    let pixel = add("pixel", Op::Reshape, &[means]);
+    let squeeze = add("squeeze", conv(3, true, window(1, 1, 0)), &[pixel]);
+    let squeeze = add("squeeze_silu", curved(Activation::Silu), &[squeeze]);
+    let expand = add("expand", conv(8, true, window(1, 1, 0)), &[squeeze]);
+    let expand = add("expand_sigmoid", curved(Activation::Sigmoid), &[expand]);
+    let gated = add("gated", Op::Multiply, &[join, expand]);
+    let same = add("same", Op::Identity("Rescaling"), &[gated]);
+    let grouped = Op::Conv2d {
+        filters: 8,
+        groups: 4,
+        bias: true,
+        window: window(3, 1, 1),
+    };
+    let grouped = add("grouped", grouped, &[same]);
+    let grouped_bn = add("grouped_bn", norm, &[grouped]);
+    let grouped_sum = add("grouped_sum", Op::Add, &[grouped_bn, join]);
+    let join = add("grouped_silu", curved(Activation::Silu), &[grouped_sum]);
     let average = add("average", Op::GlobalAvgPool, &[join]);
     let maximum = add("maximum", Op::GlobalMaxPool, &[join]);
     let pooled = add("pooled", Op::Add, &[average, maximum]);
@@ -144,7 +163,7 @@ fn continues_from_several_stored_tensors() {
     let find = |name| graph.find(name).unwrap();
     for stored in [
         vec![find("pooled"), find("hidden")],
-        vec![find("average"), find("tail")],
+        vec![find("average"), find("grouped_silu")],
         vec![find("fork"), find("point_relu"), find("join")],
         vec![find("mixed")],
         vec![find("dropout"), find("flat")],
@@ -178,11 +197,16 @@ fn mobilenet_equals_its_nodes_one_by_one() {
 
 #[test]
 fn bits_depend_on_the_picture_alone() {
-    let graph = mobilenet(0.35, 64, "[{ dense = 5 }]");
-    let params = formula(&graph);
-    let batch = noise("batch", &[19, 64, 64, 3]);
-    let features = graph.find("global_average_pooling2d").unwrap();
-    let prefix = Prefix::compile(&graph, &params, &[0], &[features, graph.output()]).unwrap();
+    let mobilenet = mobilenet(0.35, 64, "[{ dense = 5 }]");
+    same_bits_in_any_batch(&mobilenet, [64, 64], "global_average_pooling2d");
+    same_bits_in_any_batch(&odd_graph(), [12, 10], "gated");
+}
+
+fn same_bits_in_any_batch(graph: &Graph, [height, width]: [usize; 2], inner: &str) {
+    let params = formula(graph);
+    let batch = noise("batch", &[19, height, width, 3]);
+    let inner = graph.find(inner).unwrap();
+    let prefix = Prefix::compile(graph, &params, &[0], &[inner, graph.output()]).unwrap();
     let run = |batch: &Tensor| prefix.run(std::slice::from_ref(batch)).unwrap();
     let reference = with_threads(1, || run(&batch));
     for threads in [2, 7] {

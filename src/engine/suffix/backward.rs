@@ -11,8 +11,8 @@ use crate::geometry::Window;
 use crate::graph::{Graph, NodeId, Op, ParamKind, Shape};
 use crate::ops::{KernelGrads, Needs};
 use crate::ops::{
-    activation as activations, concat, conv, dense, depthwise, dropout, elementwise, norm, pool,
-    window_pool,
+    activation as activations, concat, conv, dense, depthwise, dropout, elementwise, gate, norm,
+    pool, window_pool,
 };
 use crate::ops::{attention, layer_norm, tokens};
 
@@ -118,7 +118,7 @@ impl Pass<'_> {
                 }
                 self.accumulate_if_any(input, needed.then_some(dx))
             }
-            _ if !needed && !matches!(node.op, Op::Add | Op::Concat) => Ok(()),
+            _ if !needed && !matches!(node.op, Op::Add | Op::Concat | Op::Multiply) => Ok(()),
             Op::Activation(activation) => {
                 let of = self.value(match activation.bounds() {
                     Some(_) => id,
@@ -181,7 +181,15 @@ impl Pass<'_> {
                 let dx = pool::global_max_backward(self.value(input)?, dy)?;
                 self.accumulate(input, dx)
             }
-            Op::Flatten => {
+            Op::Multiply => {
+                let by = node.inputs[1];
+                let wanted = [needed, self.plan.gradient[by]];
+                let [dx, to] = gate::backward(self.value(input)?, self.value(by)?, dy, wanted)?;
+                self.accumulate_if_any(input, dx)?;
+                self.accumulate_if_any(by, to)
+            }
+            Op::Identity(_) => self.accumulate(input, dy.clone()),
+            Op::Flatten | Op::Reshape => {
                 let dims = self.graph.nodes()[input].shape.batched(dy.dim(0)?);
                 self.accumulate(input, dy.reshape(dims)?)
             }

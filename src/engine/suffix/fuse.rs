@@ -56,7 +56,7 @@ impl<'a> Fuser<'a> {
     pub(super) fn canonical(&self, id: NodeId) -> NodeId {
         let node = &self.graph.nodes()[id];
         let renames = match node.op {
-            Op::Flatten => true,
+            Op::Flatten | Op::Identity(_) | Op::Reshape => true,
             Op::Dropout { rate } => rate == 0.0,
             _ => false,
         };

@@ -29,6 +29,7 @@ pub(super) struct KernelSpec {
     node: NodeId,
     norm: Option<(NodeId, f64)>,
     depthwise: bool,
+    groups: usize,
     window: Window,
     input: MapDims,
     pub(super) filters: usize,
@@ -51,6 +52,10 @@ impl KernelSpec {
             node: layer.root,
             norm: layer.norm.map(|id| (id, epsilon(id))),
             depthwise: matches!(nodes[layer.root].op, Op::DepthwiseConv2d { .. }),
+            groups: match nodes[layer.root].op {
+                Op::Conv2d { groups, .. } => groups.max(1),
+                _ => 1,
+            },
             window: layer.window.unwrap_or(Window::POINT),
             input: map(nodes[layer.input].shape),
             filters: nodes[layer.root].shape.channels(),
@@ -83,7 +88,7 @@ impl KernelSpec {
         if self.depthwise {
             1
         } else {
-            self.input.channels
+            self.input.channels / self.groups
         }
     }
 
@@ -150,10 +155,11 @@ impl KernelValues {
                 needed.then(|| PackedDepthwiseGrad::new(&kernel, scale, input, window)),
             )
         } else {
-            let dims = [spec.filters, input.channels, height, width];
+            let dims = [spec.filters, spec.channels(), height, width];
+            let back = || PackedConvGrad::new(&kernel, dims, scale, input, window);
             Packed::Conv(
-                PackedConv::new(&kernel, dims, scale),
-                needed.then(|| PackedConvGrad::new(&kernel, spec.filters, scale, input, window)),
+                PackedConv::grouped(&kernel, dims, scale, spec.groups),
+                needed.then(back),
             )
         };
         Ok(Self { packed, bias, fold })
@@ -296,7 +302,8 @@ pub(super) fn kernel_grad(
             kernel::depthwise_kernel_grad(x, dy, input, window, dw);
         }
     } else {
-        kernel::conv_kernel_grad(x, dy, input, window, spec.filters, add, dw, scratch);
+        let shares = [spec.filters, spec.groups];
+        kernel::conv_kernel_grad(x, dy, input, window, shares, add, dw, scratch);
     }
 }
 

@@ -224,7 +224,22 @@ impl Lowering<'_> {
             | Op::LayerNorm { .. }
             | Op::PositionEmbedding
             | Op::TakeClassToken => Part::Other,
-            Op::Add | Op::Activation(_) | Op::Flatten | Op::Input => {
+            Op::Multiply => {
+                let factors = self.value(layer.inputs[1]);
+                self.passes.push(Pass::Gate {
+                    dims,
+                    x,
+                    factors,
+                    y,
+                });
+                Part::Other
+            }
+            Op::Add
+            | Op::Activation(_)
+            | Op::Flatten
+            | Op::Identity(_)
+            | Op::Reshape
+            | Op::Input => {
                 self.passes.push(Pass::Activate {
                     x,
                     residual,
@@ -402,6 +417,24 @@ impl Lowering<'_> {
                         self.passes.push(Pass::PlaceGrad { channels, dy, dx });
                         self.give(id, dx);
                     }
+                }
+            }
+            (_, Op::Multiply) => {
+                let by = layer.inputs[1];
+                if needed {
+                    let (factors, dx) = (self.value(by), self.buffer(input));
+                    self.passes.push(Pass::Gate {
+                        dims,
+                        x: dy,
+                        factors,
+                        y: dx,
+                    });
+                    self.give(input, dx);
+                }
+                if self.plan.gradient[by] {
+                    let to = self.buffer(by);
+                    self.passes.push(Pass::GateGrad { dims, x, dy, to });
+                    self.give(by, to);
                 }
             }
             (_, ref op @ (Op::MaxPool { .. } | Op::AvgPool { .. })) if needed => {

@@ -99,6 +99,11 @@ impl Plan {
                     Some(_) => plan.keep[id] = true,
                     None => plan.keep[nodes[id].inputs[0]] = true,
                 },
+                Op::Multiply => {
+                    for &input in &nodes[id].inputs {
+                        plan.keep[input] = true;
+                    }
+                }
                 Op::Input
                 | Op::Pad(_)
                 | Op::Add
@@ -106,6 +111,8 @@ impl Plan {
                 | Op::AvgPool { .. }
                 | Op::GlobalAvgPool
                 | Op::Flatten
+                | Op::Identity(_)
+                | Op::Reshape
                 | Op::Dropout { .. } => {}
             }
         }

@@ -112,6 +112,20 @@ pub(super) enum Pass {
         dy: Buffer,
         dx: Buffer,
     },
+    /// Times one value a picture and channel; its own gradient to `x`, too.
+    Gate {
+        dims: MapDims,
+        x: Buffer,
+        factors: Buffer,
+        y: Buffer,
+    },
+    /// Gradient to the factors.
+    GateGrad {
+        dims: MapDims,
+        x: Buffer,
+        dy: Buffer,
+        to: Buffer,
+    },
     GlobalAvg {
         dims: MapDims,
         x: Buffer,
@@ -197,6 +211,8 @@ impl Pass {
             Self::NormGrad { x, dy, dx, .. }
             | Self::PoolGrad { x, dy, dx, .. }
             | Self::GlobalMaxGrad { x, dy, dx, .. } => (Some(dx), [Some(x), Some(dy)]),
+            Self::Gate { x, factors, y, .. } => (Some(y), [Some(x), Some(factors)]),
+            Self::GateGrad { x, dy, to, .. } => (Some(to), [Some(x), Some(dy)]),
             Self::ActivateGrad { of, dy, .. } => (Some(dy), [Some(of), None]),
             Self::Dropout { x, y, .. }
             | Self::Pad { x, y, .. }

@@ -435,6 +435,17 @@ impl Compiled {
                     }
                 }
             }),
+            Pass::Gate {
+                dims,
+                x,
+                factors,
+                y,
+            } => memory.write(y, |memory, y| {
+                kernel::gate(memory.read(x), memory.read(factors), dims, y);
+            }),
+            Pass::GateGrad { dims, x, dy, to } => memory.write(to, |memory, to| {
+                kernel::gate_grad(memory.read(x), memory.read(dy), dims, to);
+            }),
             Pass::GlobalAvg { dims, x, y } => memory.write(y, |memory, y| {
                 kernel::global_avg(memory.read(x), pictures, dims, y);
             }),

@@ -35,6 +35,7 @@ fn graph() -> Graph {
     let mut add = |name: &str, op, inputs: &[NodeId]| builder.add(name, op, inputs).unwrap();
     let conv = |filters, kernel, bias| Op::Conv2d {
         filters,
+        groups: 1,
         bias,
         window: window(kernel, 1, kernel / 2),
     };
@@ -88,6 +89,20 @@ fn graph() -> Graph {
     };
     let x = add("mix_bn", scaleless, &[x]);
     let x = add("mix_silu", Op::Activation(Activation::Silu), &[x]);
+    let means = add("means", Op::GlobalAvgPool, &[x]);
+    let pixel = add("pixel", Op::Reshape, &[means]);
+    let gate = add("gate", conv(4, 1, true), &[pixel]);
+    let gate = add("gate_soft", Op::Activation(Activation::Sigmoid), &[gate]);
+    let x = add("gated", Op::Multiply, &[x, gate]);
+    let grouped = Op::Conv2d {
+        filters: 4,
+        groups: 2,
+        bias: true,
+        window: window(3, 1, 1),
+    };
+    let x = add("grouped", grouped, &[x]);
+    let x = add("grouped_bn", norm, &[x]);
+    let x = add("same", Op::Identity("Rescaling"), &[x]);
     let hard = add("hard", Op::Activation(Activation::HardSwish), &[x]);
     let soft = add("soft", Op::Activation(Activation::Gelu), &[x]);
     let x = add("bent", Op::Add, &[hard, soft]);
@@ -97,9 +112,9 @@ fn graph() -> Graph {
     let x = add("dropout", Op::Dropout { rate: 0.4 }, &[x]);
     let x = add("hidden", Op::Dense { units: 7 }, &[x]);
     let x = add("hidden_relu", Op::RELU, &[x]);
-    let x = add("gate", Op::Dense { units: 6 }, &[x]);
-    let x = add("gate_sigmoid", Op::Activation(Activation::Sigmoid), &[x]);
-    let x = add("gate_hard", Op::Activation(Activation::HardSigmoid), &[x]);
+    let x = add("bend", Op::Dense { units: 6 }, &[x]);
+    let x = add("bend_sigmoid", Op::Activation(Activation::Sigmoid), &[x]);
+    let x = add("bend_hard", Op::Activation(Activation::HardSigmoid), &[x]);
     add("logits", Op::Dense { units: 3 }, &[x]);
     builder.finish()
 }
@@ -127,7 +142,12 @@ fn reference(
             }
         };
         let y = match &node.op {
-            Op::Conv2d { window, bias, .. } => convolution(window, *bias, 1)?,
+            Op::Conv2d {
+                window,
+                bias,
+                groups,
+                ..
+            } => convolution(window, *bias, *groups)?,
             Op::DepthwiseConv2d { window, bias } => convolution(window, *bias, x.dim(1)?)?,
             Op::Pad(padding) => x
                 .pad_with_zeros(2, padding.top, padding.bottom)?
@@ -182,7 +202,13 @@ fn reference(
                 window,
                 count_include_pad,
             } => in_double(x, |x| window_pool::avg(x, window, *count_include_pad))?,
-            Op::Input | Op::Flatten => x.clone(),
+            Op::Multiply => {
+                let (batch, channels, ..) = x.dims4()?;
+                let factors = outputs[node.inputs[1]].reshape((batch, channels, 1, 1))?;
+                x.broadcast_mul(&factors)?
+            }
+            Op::Reshape => x.unsqueeze(2)?.unsqueeze(3)?,
+            Op::Input | Op::Flatten | Op::Identity(_) => x.clone(),
             op => panic!("{op:?} is tested elsewhere"),
         };
         outputs.push(y);

@@ -3,7 +3,7 @@
 
 use super::gemm::{PackedMatrix, product};
 use super::winograd::{self, PackedTiles};
-use super::{Epilogue, MapDims};
+use super::{Epilogue, MapDims, grouped};
 use crate::geometry::{Padding, Window};
 
 /// Floats of gathered patches to stay under, so that they remain in the L2 cache.
@@ -22,6 +22,8 @@ enum Algorithm {
     Patches(PackedMatrix),
     /// Products of transformed tiles.
     Tiles(PackedTiles),
+    /// One convolution a group of channels.
+    Groups(Vec<PackedConv>),
 }
 
 impl PackedConv {
@@ -41,6 +43,19 @@ impl PackedConv {
         Self::of_matrix(matrix)
     }
 
+    /// Packs a kernel `[out, in / groups, kernel_height, kernel_width]` whose filters and input
+    /// channels are shared out to so many groups.
+    pub fn grouped(kernel: &[f32], dims: [usize; 4], scale: Option<&[f32]>, groups: usize) -> Self {
+        if groups <= 1 {
+            return Self::new(kernel, dims, scale);
+        }
+        let parts = grouped::parts(kernel, dims, scale, groups);
+        let pack = |(kernel, dims, scale): grouped::Part<'_>| Self::new(kernel, dims, scale);
+        Self {
+            algorithm: Algorithm::Groups(parts.map(pack).collect()),
+        }
+    }
+
     /// Packs a kernel for the fastest way through this window over maps of this size. Packing takes longer than for
     /// [`Self::new`]: it is for kernels that stay.
     pub fn for_window(
@@ -51,6 +66,9 @@ impl PackedConv {
         window: &Window,
     ) -> Self {
         let [filters, channels, ..] = dims;
+        if channels < input.channels {
+            return Self::grouped(kernel, dims, scale, input.channels / channels.max(1));
+        }
         if !winograd::fits(window, input, filters) {
             return Self::new(kernel, dims, scale);
         }
@@ -72,6 +90,7 @@ impl PackedConv {
         match &self.algorithm {
             Algorithm::Patches(matrix) => matrix.depth() / (window.kernel[0] * window.kernel[1]),
             Algorithm::Tiles(tiles) => tiles.channels(),
+            Algorithm::Groups(groups) => groups.iter().map(|it| it.channels(window)).sum(),
         }
     }
 
@@ -80,6 +99,7 @@ impl PackedConv {
         match &self.algorithm {
             Algorithm::Patches(matrix) => matrix.columns(),
             Algorithm::Tiles(tiles) => tiles.filters(),
+            Algorithm::Groups(groups) => groups.iter().map(Self::filters).sum(),
         }
     }
 }
@@ -95,6 +115,7 @@ pub fn conv_scratch(input: MapDims, kernel: &PackedConv, window: &Window) -> usi
     let depth = match &kernel.algorithm {
         Algorithm::Patches(matrix) => matrix.depth(),
         Algorithm::Tiles(tiles) => return tiles.scratch(),
+        Algorithm::Groups(groups) => return grouped::conv_scratch(input, groups, window),
     };
     match window.output(input.height, input.width) {
         Some([height, width]) if !window.is_point() => patch_pixels(height * width, depth) * depth,
@@ -125,6 +146,9 @@ pub fn conv(
         Algorithm::Tiles(tiles) => {
             let output = [height, width];
             return winograd::conv(x, batch, input, tiles, window, output, epilogue, y, scratch);
+        }
+        Algorithm::Groups(groups) => {
+            return grouped::conv(x, batch, input, groups, window, epilogue, y, scratch);
         }
     };
     let filters = matrix.columns();

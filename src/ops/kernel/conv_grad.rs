@@ -2,7 +2,7 @@
 
 use super::conv::{PackedConv, Walk, conv, conv_scratch, patch_pixels, patches};
 use super::gemm::{PackedMatrix, product, transposed_product};
-use super::{Epilogue, MapDims};
+use super::{Epilogue, MapDims, grouped};
 use crate::geometry::Window;
 
 /// A convolution kernel packed for [`conv_input_grad`].
@@ -12,19 +12,30 @@ pub(crate) enum PackedConvGrad {
     Turned(PackedConv, Window),
     /// Gradients to patches `[filters, area * channels]`, added to where the patches came from.
     Scattered(PackedMatrix),
+    /// One convolution a group of channels.
+    Groups(Vec<PackedConvGrad>),
 }
 
 impl PackedConvGrad {
-    /// Packs a kernel `[filters, in_channels, kernel_height, kernel_width]` for maps of this size.
-    /// `scale` multiplies each filter.
+    /// Packs a kernel `[filters, in_channels / groups, kernel_height, kernel_width]` for maps of
+    /// this size. `scale` multiplies each filter.
     pub(crate) fn new(
         kernel: &[f32],
-        filters: usize,
+        dims: [usize; 4],
         scale: Option<&[f32]>,
         input: MapDims,
         window: &Window,
     ) -> Self {
-        let channels = input.channels;
+        let [filters, channels, ..] = dims;
+        if channels < input.channels {
+            let groups = input.channels / channels.max(1);
+            let parts = grouped::parts(kernel, dims, scale, groups);
+            let input = MapDims { channels, ..input };
+            let pack = |(kernel, dims, scale): grouped::Part<'_>| {
+                Self::new(kernel, dims, scale, input, window)
+            };
+            return Self::Groups(parts.map(pack).collect());
+        }
         let area = window.kernel[0] * window.kernel[1];
         let value = |filter: usize, channel: usize, tap: usize| {
             let value = kernel[(filter * channels + channel) * area + tap];
@@ -47,6 +58,15 @@ impl PackedConvGrad {
         }
     }
 
+    /// Filters.
+    pub(super) fn filters(&self) -> usize {
+        match self {
+            Self::Turned(packed, back) => packed.channels(back),
+            Self::Scattered(matrix) => matrix.depth(),
+            Self::Groups(groups) => groups.iter().map(Self::filters).sum(),
+        }
+    }
+
     /// Floats of scratch that [`conv_input_grad`] wants.
     pub(crate) fn scratch(&self, input: MapDims, window: &Window) -> usize {
         match self {
@@ -56,6 +76,7 @@ impl PackedConvGrad {
             Self::Scattered(matrix) => {
                 patch_pixels(usize::MAX, matrix.columns()) * matrix.columns()
             }
+            Self::Groups(groups) => grouped::input_grad_scratch(input, groups, window),
         }
     }
 }
@@ -91,6 +112,9 @@ pub(crate) fn conv_input_grad(
             return conv(dy, batch, output, packed, back, epilogue, dx, scratch);
         }
         PackedConvGrad::Scattered(matrix) => matrix,
+        PackedConvGrad::Groups(groups) => {
+            return grouped::input_grad(dy, batch, input, groups, window, accumulate, dx, scratch);
+        }
     };
     let (filters, depth) = (matrix.depth(), matrix.columns());
     let output = output(input, filters, window);
@@ -124,7 +148,7 @@ fn add_patches(gathered: &[f32], input: MapDims, window: &Window, first: usize, 
     }
 }
 
-/// Gradient to the kernel, `dw [filters, kernel_height * kernel_width * in_channels]`: from `x` and
+/// Gradient to the kernel, `dw [filters, kernel_height * kernel_width * in_channels / groups]`: from `x` and
 /// `dy`, or added to `dw`. `scratch` grows as needed.
 #[allow(clippy::too_many_arguments)]
 pub(crate) fn conv_kernel_grad(
@@ -132,11 +156,23 @@ pub(crate) fn conv_kernel_grad(
     dy: &[f32],
     input: MapDims,
     window: &Window,
-    filters: usize,
+    [filters, groups]: [usize; 2],
     mut accumulate: bool,
     dw: &mut [f32],
     scratch: &mut [Vec<f32>; 2],
 ) {
+    if groups > 1 {
+        return grouped::kernel_grad(
+            x,
+            dy,
+            input,
+            window,
+            [filters, groups],
+            accumulate,
+            dw,
+            scratch,
+        );
+    }
     let [panels, gathered] = scratch;
     if window.is_point() {
         let channels = input.channels;

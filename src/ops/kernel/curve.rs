@@ -199,9 +199,20 @@ impl Curve for Sigmoid {
     unsafe fn slope<V: Vector>(x: V) -> V {
         // SAFETY: handed on to the caller.
         unsafe {
-            let y = Self::value(x);
-            y.mul(V::splat(1.0).sub(y))
+            let [y, rest] = sigmoid_and_rest(x);
+            y.mul(rest)
         }
+    }
+}
+
+/// sigmoid(x), and what is missing to 1 in all its digits.
+#[inline(always)]
+unsafe fn sigmoid_and_rest<V: Vector>(x: V) -> [V; 2] {
+    // SAFETY: handed on to the caller.
+    unsafe {
+        let (one, e) = (V::splat(1.0), exp(negative(x)));
+        let y = one.div(e.add(one));
+        [y, y.mul(e)]
     }
 }
 
@@ -218,8 +229,8 @@ impl Curve for Silu {
     unsafe fn slope<V: Vector>(x: V) -> V {
         // SAFETY: handed on to the caller.
         unsafe {
-            let (one, y) = (V::splat(1.0), Sigmoid::value(x));
-            one.sub(y).mul_add(x, one).mul(y)
+            let [y, rest] = sigmoid_and_rest(x);
+            rest.mul_add(x, V::splat(1.0)).mul(y)
         }
     }
 }
