@@ -64,6 +64,7 @@ fn build(
     let stem = Op::Conv2d {
         filters: channels[0],
         window: window(4, 4, 0),
+        groups: 1,
         bias: true,
     };
     builder.add(&format!("{name}_stem"), stem, &[builder.last()])?;
@@ -75,6 +76,7 @@ fn build(
             let halve = Op::Conv2d {
                 filters: channels,
                 window: window(2, 2, 0),
+                groups: 1,
                 bias: true,
             };
             x = builder.join(&format!("{name}_downsampling_conv_{index}"), halve)?;

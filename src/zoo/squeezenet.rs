@@ -75,6 +75,7 @@ fn conv(
     let op = Op::Conv2d {
         filters,
         window,
+        groups: 1,
         bias: true,
     };
     builder.add(name, op, &[input])?;

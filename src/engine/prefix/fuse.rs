@@ -327,7 +327,7 @@ impl<'a> Fuser<'a> {
                 Kernel::Conv {
                     kernel: PackedConv::new(&values, [units, channels, 1, 1], scale.as_deref()),
                     window: Window::POINT,
-                    dims: self.map(input)?,
+                    dims: self.map(input),
                     bias,
                 }
             }
@@ -364,9 +364,9 @@ impl<'a> Fuser<'a> {
                 window,
                 count_include_pad,
             },
-            Op::Multiply => Kernel::Gate(self.map(input)?),
-            Op::GlobalAvgPool => Kernel::GlobalAvg(self.map(input)?),
-            Op::GlobalMaxPool => Kernel::GlobalMax(self.map(input)?),
+            Op::Multiply => Kernel::Gate(self.map(input)),
+            Op::GlobalAvgPool => Kernel::GlobalAvg(self.map(input)),
+            Op::GlobalMaxPool => Kernel::GlobalMax(self.map(input)),
             Op::BatchNorm { .. } | Op::LayerScale { .. } | Op::Activation(_) | Op::Add => {
                 let channels = node.shape.channels();
                 let affine = affine.unwrap_or_else(|| Affine::identity(channels));
