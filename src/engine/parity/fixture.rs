@@ -24,6 +24,8 @@ pub(crate) struct Fixture {
     pub(crate) flavour: Flavour,
     classes: usize,
     saturate: bool,
+    #[serde(default)]
+    smooth: bool,
     levels: Levels,
     /// Stored statistics.
     pub(crate) eval: Case,
@@ -86,7 +88,7 @@ impl Fixture {
     }
 
     pub(crate) fn params(&self, graph: &Graph) -> Params {
-        formula::params(graph, &self.levels, self.saturate)
+        formula::params(graph, &self.levels, self.saturate, self.smooth)
     }
 }
 

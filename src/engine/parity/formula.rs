@@ -36,11 +36,14 @@ const CENTRES: [f64; 3] = [1.5, -1.5, 8.0];
 const SPREAD: f64 = 0.4;
 
 /// Every parameter and statistic of a graph.
-pub(super) fn params(graph: &Graph, levels: &Levels, saturate: bool) -> Params {
-    Params::filled(graph, &Device::Cpu, |spec, _| fill(spec, levels, saturate)).unwrap()
+pub(super) fn params(graph: &Graph, levels: &Levels, saturate: bool, smooth: bool) -> Params {
+    Params::filled(graph, &Device::Cpu, |spec, _| {
+        fill(spec, levels, saturate, smooth)
+    })
+    .unwrap()
 }
 
-fn fill(spec: &ParamSpec, levels: &Levels, saturate: bool) -> Vec<f32> {
+fn fill(spec: &ParamSpec, levels: &Levels, saturate: bool, smooth: bool) -> Vec<f32> {
     let (layer, _) = spec.name.split_once('/').unwrap();
     let level = |at: usize, otherwise: f64| levels.get(layer).map_or(otherwise, |found| found[at]);
     let mut values = uniform(&spec.name, spec.elements());
@@ -54,9 +57,12 @@ fn fill(spec: &ParamSpec, levels: &Levels, saturate: bool) -> Vec<f32> {
     match spec.kind {
         ParamKind::Kernel => kernel(&mut values, &spec.dims, saturate, level(0, 1.0)),
         ParamKind::Bias | ParamKind::Beta => {
-            each(&mut values, &|channel, u| CENTRES[class(channel)] + 0.1 * u);
+            let share = if smooth { 0.0 } else { 1.0 };
+            each(&mut values, &|channel, u| {
+                share * CENTRES[class(channel)] + 0.1 * u
+            });
         }
-        ParamKind::Token | ParamKind::Position => each(&mut values, &|_, u| 0.5 * u),
+        ParamKind::Token | ParamKind::Position => each(&mut values, &|_, u| 0.1 * u),
         ParamKind::Gamma => each(&mut values, &|_, u| SPREAD * (1.0 + 0.3 * u)),
         ParamKind::MovingMean => {
             let deviation = level(3, 1.0).sqrt();
