@@ -62,10 +62,10 @@ peers:
     [ -x "$PEERS_TORCH" ] || { python3 -m venv target/peers/torch && target/peers/torch/bin/pip install -r benches/peers/requirements-torch.txt; }
     [ -x "$PEERS_TF" ] || { python3 -m venv target/peers/tf && target/peers/tf/bin/pip install -r benches/peers/requirements-tf.txt; }
 
-# Compare with PyTorch on real pictures (needs ../shared and a Python with torch in PARITY_PYTHON)
+# Every architecture against its reference in both implementations, every parameter disturbed, every cutoff trained; on real pictures with ../shared and a Python with torch in PARITY_PYTHON
 [group('measure')]
 parity:
-    cargo test --release --locked parity -- --nocapture
+    cargo test --release --locked --lib -- --include-ignored --nocapture --test-threads=1 parity cutoffs
 
 # Accuracy on real pictures, three seeds (needs ../shared)
 [group('measure')]
@@ -76,3 +76,10 @@ accuracy: release
 [group('maintain')]
 snapshots:
     INSTA_UPDATE=always cargo test --locked
+
+# Make the fixtures of the architectures again: all, or some by name (needs the peers' environments)
+[group('maintain')]
+fixtures *names:
+    PARITY_KEYS="$PWD/target/parity_keys.json" cargo test --lib -- --include-ignored lists_nodes_and_parameters
+    "$PEERS_TORCH" tests/fixtures/make_parity.py target/parity_keys.json {{ names }}
+    "$PEERS_TF" tests/fixtures/make_parity.py target/parity_keys.json {{ names }}

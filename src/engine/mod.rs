@@ -13,6 +13,6 @@ mod tokens;
 #[cfg(test)]
 mod keras_parity;
 #[cfg(test)]
-mod parity;
+pub(crate) mod parity;
 #[cfg(test)]
-mod test_support;
+pub(crate) mod test_support;

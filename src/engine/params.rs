@@ -38,12 +38,23 @@ impl Params {
     /// kernels by fan-out) or, where layers are normalised, as timm does (normal kernels of deviation
     /// 0.02, cut off at 2). Norms start as the identity.
     pub fn initialise(graph: &Graph, seed: u64, device: &Device) -> Result<Self> {
+        let modern = graph.nodes().iter().any(|node| normalises_layers(&node.op));
+        Self::filled(graph, device, |spec, node| {
+            initial(spec, node, modern, seed)
+        })
+    }
+
+    /// Parameters with the given values.
+    pub(super) fn filled(
+        graph: &Graph,
+        device: &Device,
+        values: impl Fn(&ParamSpec, &Node) -> Vec<f32>,
+    ) -> Result<Self> {
         let mut by_name = IndexMap::new();
         let (mut ones, mut zeros) = (BTreeMap::new(), BTreeMap::new());
-        let modern = graph.nodes().iter().any(|node| normalises_layers(&node.op));
         for (id, node) in graph.nodes().iter().enumerate() {
             for spec in graph.params(id) {
-                let values = initial(&spec, node, modern, seed);
+                let values = values(&spec, node);
                 let value = Tensor::from_vec(values, spec.dims.as_slice(), device)?;
                 let kind = spec.kind;
                 by_name.insert(spec.name, Param { kind, value });

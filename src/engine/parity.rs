@@ -1,117 +1,152 @@
-//! Networks against torchvision's: see `tests/fixtures/make_mobilenet_fixture.py` and
-//! `make_torchvision_reference.py`.
+//! Every architecture against its reference in timm, torchvision or Keras, from fixtures that
+//! `tests/fixtures/make_parity.py` makes.
 
-use std::collections::HashMap;
-use std::ops::Range;
-use std::path::{Path, PathBuf};
+pub(crate) mod fixture;
+mod formula;
+mod keys;
+mod sensitivity;
+
+use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
 
 use candle_core::{Device, Tensor, safetensors};
 
+use self::fixture::{Case, Fixture, named, worst};
 use super::params::Params;
 use super::prefix::Prefix;
 use super::suffix::Suffix;
-use super::test_support::{assert_close, difference, formula, freezing, mobilenet, uniform};
-use crate::config::{BatchNormMode, Flavour};
+use super::test_support::{assert_close, difference, freezing, mobilenet, node_by_node};
+use crate::config::BatchNormMode;
 use crate::graph::Graph;
-use crate::weights::{self, Naming};
 
-const FEATURES: f64 = 1e-4;
+const VALUES: f64 = 1e-4;
 const GRADIENTS: f64 = 1e-3;
 
-fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
-}
-
-fn load(path: &Path) -> HashMap<String, Tensor> {
-    safetensors::load(path, &Device::Cpu).unwrap()
-}
-
-/// The script's `PICTURES`: side and number by mode of batch norm.
-const EVAL: (usize, usize) = (32, 457);
-const TRAIN: (usize, usize) = (64, 398);
-
-/// The script's `pictures`.
-fn pictures((side, number): (usize, usize)) -> Tensor {
-    let (batch, blocks) = (4, 4);
-    let coarse = uniform(&format!("squares {number}"), batch * blocks * blocks * 3);
-    let fine = uniform(&format!("noise {number}"), batch * side * side * 3);
-    let size = side / blocks;
-    let value = |index: usize| {
-        let (channel, x) = (index % 3, index / 3 % side);
-        let (y, picture) = (index / 3 / side % side, index / 3 / side / side);
-        let block = (picture * blocks + y / size) * blocks + x / size;
-        (0.7 * coarse[block * 3 + channel] + 0.3 * fine[index]) as f32
-    };
-    let values: Vec<f32> = (0..fine.len()).map(value).collect();
-    Tensor::from_vec(values, (batch, side, side, 3), &Device::Cpu).unwrap()
-}
-
-fn network((side, _): (usize, usize)) -> Graph {
-    mobilenet(0.35, u32::try_from(side).unwrap(), "[{ dense = 5 }]")
+/// Which of the two implementations runs.
+#[derive(Debug, Clone, Copy)]
+enum By {
+    /// Compiled prefix and suffix.
+    Program,
+    /// Tensor operations node by node.
+    Operations,
 }
 
 #[test]
-fn features_and_logits_equal_torchvision() {
-    let expected = load(&fixtures().join("mobilenet_v2_torch.safetensors"));
-    let graph = network(EVAL);
-    let features = graph.find("global_average_pooling2d").unwrap();
-    let outputs = [features, graph.output()];
-    let prefix = Prefix::compile(&graph, &formula(&graph), &[0], &outputs).unwrap();
-    let outputs = prefix.run(&[pictures(EVAL)]).unwrap();
-    assert_close(
-        "features",
-        &outputs[0],
-        &expected["eval/features"],
-        FEATURES,
-    );
-    assert_close("logits", &outputs[1], &expected["eval/logits"], FEATURES);
+fn compiled_networks_equal_their_references() {
+    report(By::Program);
 }
 
+/// Slow without optimisation: `just parity`.
 #[test]
-fn gradients_equal_torchvision_in_both_modes() {
-    let expected = load(&fixtures().join("mobilenet_v2_torch.safetensors"));
-    for (mode, bn, set) in [
-        ("eval", BatchNormMode::Eval, EVAL),
-        ("train", BatchNormMode::Train, TRAIN),
-    ] {
-        let graph = Arc::new(network(set));
-        let params = formula(&graph);
-        let (trainable, frontier) = freezing(&graph, "freeze = \"none\"");
-        let suffix = Suffix::new(graph.clone(), &trainable, &frontier, bn);
-        let dlogits = &expected[&format!("{mode}/dlogits")];
-        let loss = |_: &Tensor, part: Range<usize>| dlogits.narrow(0, part.start, part.len());
-        let stepped = suffix.step(&params, &[pictures(set)], 0, &loss).unwrap();
-        let logits = &expected[&format!("{mode}/logits")];
-        assert_close(&format!("{mode} logits"), &stepped.logits, logits, FEATURES);
-        let statistics: HashMap<String, Tensor> = stepped.statistics.iter().cloned().collect();
-        assert_eq!(statistics.len(), if mode == "train" { 104 } else { 0 });
-        let gradients = stepped.gradients;
-        assert!(gradients.keys().eq(suffix.trained()));
-        let prefix = format!("{mode}/");
-        let mut compared = 0;
-        for (name, expected) in &expected {
-            let Some(name) = name.strip_prefix(&prefix) else {
-                continue;
-            };
-            if let Some(gradient) = gradients.get(name) {
-                assert_close(&format!("{mode} {name}"), gradient, expected, GRADIENTS);
-                compared += 1;
-            } else if let Some(statistic) = statistics.get(name) {
-                assert_close(&format!("{mode} {name}"), statistic, expected, FEATURES);
+#[ignore = "slow without optimisation"]
+fn networks_node_by_node_equal_their_references() {
+    report(By::Operations);
+}
+
+fn report(by: By) {
+    let mut failures = Vec::new();
+    for (name, fixture) in fixture::all() {
+        let start = std::time::Instant::now();
+        // The same at every size of picture.
+        let params = fixture.params(&fixture.graph(&fixture.eval));
+        let mut found = vec![eval(&fixture, &params, by)];
+        for (mode, case) in [
+            (BatchNormMode::Eval, Some(&fixture.eval)),
+            (BatchNormMode::Train, fixture.train.as_ref()),
+        ] {
+            if let Some(case) = case {
+                found.extend(step(&fixture, &params, case, mode, by));
             }
         }
-        assert_eq!(compared, 9);
+        let lines: Vec<String> = found.iter().map(|(_, line)| line.clone()).collect();
+        let seconds = start.elapsed().as_secs_f64();
+        say(&format!("{name} ({seconds:.1} s): {}", lines.join("; ")));
+        let wrong = found.into_iter().filter(|(ok, _)| !ok);
+        failures.extend(wrong.map(|(_, line)| format!("{name}: {line}")));
     }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+/// Whether a comparison holds, and what it found.
+type Finding = (bool, String);
+
+fn finding(what: &str, (difference, name): (f64, String), tolerance: f64) -> Finding {
+    let ok = difference <= tolerance;
+    (ok, format!("{what} {difference:.1e} (`{name}`)"))
+}
+
+/// Maps, pooled features and logits in inference.
+fn eval(fixture: &Fixture, params: &Params, by: By) -> Finding {
+    let case = &fixture.eval;
+    let graph = fixture.graph(case);
+    let outputs = infer(&graph, params, case, by);
+    let outputs = named(case.values.keys(), outputs);
+    finding("values", worst(&case.values, |name| &outputs[name]), VALUES)
+}
+
+/// Outputs of the nodes that a case keeps.
+fn infer(graph: &Graph, params: &Params, case: &Case, by: By) -> Vec<Tensor> {
+    let nodes = case.nodes(graph);
+    match by {
+        By::Program => Prefix::compile(graph, params, &[0], &nodes)
+            .unwrap()
+            .run(&[case.pictures()])
+            .unwrap(),
+        By::Operations => {
+            let all = node_by_node(graph, params, &case.pictures());
+            nodes.iter().map(|&id| all[id].clone()).collect()
+        }
+    }
+}
+
+/// Logits, gradients and new statistics of a training step.
+fn step(
+    fixture: &Fixture,
+    params: &Params,
+    case: &Case,
+    mode: BatchNormMode,
+    by: By,
+) -> Vec<Finding> {
+    let graph = fixture.graph(case);
+    let (trainable, frontier) = freezing(&graph, "freeze = \"none\"");
+    let mut suffix = Suffix::new(graph.clone(), &trainable, &frontier, mode);
+    if matches!(by, By::Operations) {
+        suffix = suffix.portable();
+    }
+    let stepped = suffix
+        .step(params, &[case.pictures()], 0, &case.loss())
+        .unwrap();
+    let logits = &graph.nodes()[graph.output()].name;
+    let difference = case.values[logits].difference(logits, &stepped.logits);
+    let gradient = |name: &str| {
+        let found = stepped.gradients.get(name);
+        found.unwrap_or_else(|| panic!("no gradient to `{name}`"))
+    };
+    let statistics = named(
+        stepped.statistics.iter().map(|(name, _)| name),
+        stepped.statistics.iter().map(|(_, t)| t.clone()).collect(),
+    );
+    let mut found = vec![
+        finding(
+            &format!("{mode:?} logits"),
+            (difference, logits.clone()),
+            VALUES,
+        ),
+        finding("gradients", worst(&case.gradients, gradient), GRADIENTS),
+    ];
+    if mode == BatchNormMode::Train {
+        let moved = worst(&case.statistics, |name| &statistics[name]);
+        found.push(finding("statistics", moved, VALUES));
+    }
+    found
 }
 
 /// ImageNet weights on ten photographs. Needs `../shared` (or `PARITY_SHARED`) and a Python with
 /// torchvision, named by `PARITY_PYTHON`.
 #[test]
 fn real_features_equal_torchvision() {
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
-    let shared = std::env::var_os("PARITY_SHARED").map_or(beside, PathBuf::from);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let shared = std::env::var_os("PARITY_SHARED").map_or(root.join("../shared"), Into::into);
     let (true, Some(python)) = (shared.is_dir(), std::env::var_os("PARITY_PYTHON")) else {
         say("skipped: needs `../shared` and `PARITY_PYTHON`, a Python with torchvision");
         return;
@@ -119,21 +154,25 @@ fn real_features_equal_torchvision() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("features.safetensors");
     let status = Command::new(python)
-        .arg(fixtures().join("make_mobilenet_fixture.py"))
-        .arg("real")
+        .arg(root.join("tests/fixtures/make_real_features.py"))
         .arg(shared.join("weights/mobilenet_v2_imagenet.safetensors"))
         .arg(shared.join("data/flowers_1k"))
         .arg(&out)
         .status()
         .unwrap();
     assert!(status.success());
-    let expected = load(&out);
+    let expected = safetensors::load(out, &Device::Cpu).unwrap();
     let graph = mobilenet(1.0, 160, "[{ dense = 5 }]");
     let mut params = Params::initialise(&graph, 0, &Device::Cpu).unwrap();
-    for (name, value) in &expected {
-        if name.contains('/') {
-            params.set(name, value.clone()).unwrap();
-        }
+    let wanted: Vec<(String, Vec<usize>)> = (0..graph.backbone_len())
+        .flat_map(|id| graph.params(id))
+        .map(|spec| (spec.name, spec.dims))
+        .collect();
+    let weights = shared.join("weights/mobilenet_v2_imagenet.safetensors");
+    let source = weights.to_string_lossy();
+    let loaded = crate::weights::load(&source, "mobilenet_v2", &wanted, &Device::Cpu).unwrap();
+    for (name, value) in loaded.tensors {
+        params.set(&name, value).unwrap();
     }
     let features = graph.find("global_average_pooling2d").unwrap();
     let prefix = Prefix::compile(&graph, &params, &[0], &[features]).unwrap();
@@ -142,105 +181,11 @@ fn real_features_equal_torchvision() {
         "features of ten photographs differ by {:.2e} of the largest",
         difference(&actual[0], &expected["features"])
     ));
-    assert_close("features", &actual[0], &expected["features"], FEATURES);
-}
-
-/// Random networks of the other families, forward and backward, loaded by their published names.
-/// Needs `PARITY_PYTHON`, a Python with torchvision.
-#[test]
-fn other_families_equal_torchvision() {
-    let Some(python) = std::env::var_os("PARITY_PYTHON") else {
-        say("skipped: needs `PARITY_PYTHON`, a Python with torchvision");
-        return;
-    };
-    // A rounding error switches some of a deep network's ReLUs: PyTorch's own gradients of these
-    // ResNets differ by up to 0.03 between single and double precision.
-    const SWITCHED: f64 = 0.1;
-    for (family, side, tolerance) in [
-        ("densenet121", 65, SWITCHED),
-        ("googlenet", 107, SWITCHED),
-        ("inception_v3", 107, SWITCHED),
-        ("resnet18", 65, SWITCHED),
-        ("resnet34", 65, SWITCHED),
-        ("resnet50", 65, SWITCHED),
-        ("resnet101", 65, SWITCHED),
-        ("squeezenet1_1", 98, GRADIENTS),
-        ("vgg16", 40, GRADIENTS),
-        ("vgg19_bn", 224, SWITCHED),
-        ("xception", 107, SWITCHED),
-    ] {
-        let folder = tempfile::tempdir().unwrap();
-        let out = folder.path().join("network.safetensors");
-        let status = Command::new(&python)
-            .arg(fixtures().join("make_torchvision_reference.py"))
-            .args([family, &side.to_string()])
-            .arg(&out)
-            .status()
-            .unwrap();
-        assert!(status.success());
-        let expected = load(&out);
-        let model = format!("backbone = \"{family}\"\nhead = [{{ dense = 3 }}]");
-        let model = toml::from_str(&model).unwrap();
-        let graph = Arc::new(Graph::build(&model, [side, side], Flavour::Torch).unwrap());
-        let (mut params, naming) = published(&graph, family, &out);
-        for name in ["dense/kernel", "dense/bias"] {
-            params.set(name, expected[name].clone()).unwrap();
-        }
-        let pictures = [expected["pictures"].clone()];
-        let prefix = Prefix::compile(&graph, &params, &[0], &[graph.output()]).unwrap();
-        let logits = prefix.run(&pictures).unwrap();
-        assert_close(family, &logits[0], &expected["logits"], FEATURES);
-
-        // VGG's classifier takes maps of 7 x 7 alone.
-        if !family.starts_with("vgg") || side == 224 {
-            let size = [side, side];
-            let whole = Graph::build_classifier(family, 1.0, size, Flavour::Torch, 1000).unwrap();
-            let (params, _) = published(&whole, family, &out);
-            let prefix = Prefix::compile(&whole, &params, &[0], &[whole.output()]).unwrap();
-            let own = prefix.run(&pictures).unwrap();
-            assert_close(family, &own[0], &expected["own/logits"], FEATURES);
-        }
-
-        let (trainable, frontier) = freezing(&graph, "freeze = \"none\"");
-        let suffix = Suffix::new(graph.clone(), &trainable, &frontier, BatchNormMode::Eval);
-        let dlogits = &expected["dlogits"];
-        let loss = |_: &Tensor, part: Range<usize>| dlogits.narrow(0, part.start, part.len());
-        let gradients = suffix.step(&params, &pictures, 0, &loss).unwrap().gradients;
-        let (mut compared, mut worst) = (0, 0f64);
-        for (name, gradient) in &gradients {
-            let key = weights::keys::checkpoint_key(family, naming, name);
-            let Some(wanted) = key.and_then(|key| expected.get(&format!("gradients/{key}"))) else {
-                continue;
-            };
-            assert_close(&format!("{family} {name}"), gradient, wanted, tolerance);
-            worst = worst.max(difference(gradient, wanted));
-            compared += 1;
-        }
-        assert!(compared > 10);
-        let logits = difference(&logits[0], &expected["logits"]);
-        say(&format!(
-            "{family}: logits differ by {logits:.1e}, {compared} gradients by at most {worst:.1e}"
-        ));
-    }
-}
-
-/// Parameters of the graph's backbone from a file of another house.
-fn published(graph: &Graph, family: &str, path: &Path) -> (Params, Naming) {
-    let mut params = Params::initialise(graph, 0, &Device::Cpu).unwrap();
-    let wanted: Vec<(String, Vec<usize>)> = (0..graph.backbone_len())
-        .flat_map(|id| graph.params(id))
-        .map(|spec| (spec.name, spec.dims))
-        .collect();
-    let source = path.to_string_lossy();
-    let loaded = weights::load(&source, family, &wanted, &Device::Cpu).unwrap();
-    for (name, value) in loaded.tensors {
-        params.set(&name, value).unwrap();
-    }
-    (params, loaded.naming)
+    assert_close("features", &actual[0], &expected["features"], VALUES);
 }
 
 /// Says something in a test's output.
 #[expect(clippy::print_stderr, reason = "tests report there")]
-fn say(message: &str) {
+pub(crate) fn say(message: &str) {
     eprintln!("{message}");
 }

@@ -69,6 +69,13 @@ impl Suffix {
         }
     }
 
+    /// The same, node by node in tensor operations on any device.
+    #[cfg(test)]
+    pub(super) fn portable(mut self) -> Self {
+        self.compiled = None;
+        self
+    }
+
     /// Names of the parameters that train, in graph order.
     pub fn trained(&self) -> &[String] {
         &self.plan.trained

@@ -9,7 +9,7 @@ use crate::config::{Flavour, PhaseConfig};
 use crate::graph::cutoff::{Frontier, Trainable};
 use crate::graph::{Graph, NodeId, ParamKind};
 
-/// Numbers in [-1, 1) from a hash of a name and a position; `make_mobilenet_fixture.py` has the
+/// Numbers in [-1, 1) from a hash of a name and a position; `parity_formula.py` has the
 /// same.
 pub(super) fn uniform(name: &str, count: usize) -> Vec<f64> {
     let seed = name.bytes().fold(2_166_136_261u32, |seed, byte| {
@@ -35,7 +35,7 @@ pub(super) fn noise(name: &str, dims: &[usize]) -> Tensor {
     Tensor::from_vec(values, dims, &Device::Cpu).unwrap()
 }
 
-/// Weights by formula, as in `make_mobilenet_fixture.py`.
+/// Weights by formula.
 pub(super) fn formula(graph: &Graph) -> Params {
     let mut params = Params::initialise(graph, 0, &Device::Cpu).unwrap();
     for id in 0..graph.nodes().len() {
@@ -81,7 +81,7 @@ pub(super) fn freezing(graph: &Graph, freezing: &str) -> (Trainable, Frontier) {
 }
 
 /// Outputs of all nodes by the tensor operations, from a picture.
-pub(super) fn node_by_node(graph: &Graph, params: &Params, picture: &Tensor) -> Vec<Tensor> {
+pub(crate) fn node_by_node(graph: &Graph, params: &Params, picture: &Tensor) -> Vec<Tensor> {
     let mut outputs: Vec<Tensor> = vec![picture.clone()];
     for id in 1..graph.nodes().len() {
         let inputs: Vec<&Tensor> = graph.nodes()[id]

@@ -85,6 +85,17 @@ impl Graph {
         Ok(builder.finish())
     }
 
+    /// The same without dropout.
+    #[cfg(test)]
+    pub(crate) fn without_dropout(mut self) -> Self {
+        for node in &mut self.nodes {
+            if let Op::Dropout { rate } = &mut node.op {
+                *rate = 0.0;
+            }
+        }
+        self
+    }
+
     /// All nodes; a node's position is its id.
     pub fn nodes(&self) -> &[Node] {
         &self.nodes

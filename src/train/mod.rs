@@ -14,3 +14,6 @@ pub mod phase;
 mod rule;
 pub mod schedule;
 pub mod selfcheck;
+
+#[cfg(test)]
+mod cutoffs;

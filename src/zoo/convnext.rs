@@ -65,6 +65,7 @@ fn build(
         filters: channels[0],
         groups: 1,
         window: window(4, 4, 0),
+        groups: 1,
         bias: true,
     };
     builder.add(&format!("{name}_stem"), stem, &[builder.last()])?;
@@ -77,6 +78,7 @@ fn build(
                 filters: channels,
                 groups: 1,
                 window: window(2, 2, 0),
+                groups: 1,
                 bias: true,
             };
             x = builder.join(&format!("{name}_downsampling_conv_{index}"), halve)?;

@@ -76,6 +76,7 @@ fn conv(
         filters,
         groups: 1,
         window,
+        groups: 1,
         bias: true,
     };
     builder.add(name, op, &[input])?;

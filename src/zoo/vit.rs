@@ -113,6 +113,7 @@ fn build(builder: &mut GraphBuilder, size: Size) -> Result<(), GraphError> {
             dilation: [1; 2],
             padding: Padding::default(),
         },
+        groups: 1,
         bias: true,
     };
     let mut x = 0;
