@@ -63,7 +63,6 @@ fn build(
     builder.add(&format!("{name}_prestem_normalization"), nothing, &[0])?;
     let stem = Op::Conv2d {
         filters: channels[0],
-        groups: 1,
         window: window(4, 4, 0),
         groups: 1,
         bias: true,
@@ -76,7 +75,6 @@ fn build(
             builder.add(&format!("{name}_downsampling_block_{index}"), NORM, &[x])?;
             let halve = Op::Conv2d {
                 filters: channels,
-                groups: 1,
                 window: window(2, 2, 0),
                 groups: 1,
                 bias: true,

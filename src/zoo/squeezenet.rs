@@ -74,7 +74,6 @@ fn conv(
 ) -> Result<NodeId, GraphError> {
     let op = Op::Conv2d {
         filters,
-        groups: 1,
         window,
         groups: 1,
         bias: true,

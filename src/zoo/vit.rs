@@ -106,7 +106,6 @@ fn build(builder: &mut GraphBuilder, size: Size) -> Result<(), GraphError> {
     check_size(builder, size.patch)?;
     let embed = Op::Conv2d {
         filters: size.channels,
-        groups: 1,
         window: Window {
             kernel: [size.patch; 2],
             stride: [size.patch; 2],

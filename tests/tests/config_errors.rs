@@ -452,7 +452,7 @@ fn unknown_names() {
        |
     12 | pooling = "spatial"
        |           ^^^^^^^^^
-       = help: known values: `"avg"`, `"max"` or `"none"`
+       = help: known values: `"auto"`, `"avg"`, `"max"` or `"none"`
     "#);
     check!(replace("seed = 1", r#"device = "gpu""#), @r#"
     error: there is no device `gpu`
