@@ -145,9 +145,9 @@ fn what_cannot_answer_says_why() {
             Some(2)
         )
     );
-    let (stderr, code) = predict(&["predict", "xception", "photos"]);
+    let (stderr, code) = predict(&["predict", FAMILY, "photos", "--width", "0.75"]);
     assert!(
-        stderr.contains("`xception` of width 1 has no default weights"),
+        stderr.contains("`mobilenet_v2` of width 0.75 has no default weights"),
         "{stderr}"
     );
     assert!(stderr.contains("`--weights`"), "{stderr}");
