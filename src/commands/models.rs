@@ -86,8 +86,8 @@ fn table(models: &[Model]) -> String {
         "parameters",
         "GMACs",
         "size",
-        "default weights",
         "licence",
+        "default weights",
     ]
     .map(String::from);
     let rows = models.iter().map(|model| {
@@ -99,8 +99,8 @@ fn table(models: &[Model]) -> String {
             format!("{:.1} M", model.parameters as f64 / 1e6),
             format!("{:.2}", model.multiply_adds as f64 / 1e9),
             model.size.to_string(),
-            model.weights.unwrap_or("none").to_owned(),
             model.licence.unwrap_or_default().to_owned(),
+            model.weights.unwrap_or("none").to_owned(),
         ]
     });
     let rows: Vec<[String; 7]> = std::iter::once(header).chain(rows).collect();

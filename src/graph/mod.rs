@@ -10,6 +10,7 @@ pub mod nearest;
 pub mod node;
 mod pattern;
 pub mod rates;
+mod shapes;
 pub mod stages;
 pub mod summary;
 
