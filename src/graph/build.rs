@@ -387,6 +387,7 @@ impl GraphBuilder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::geometry::Padding;
 
     fn build(text: &str) -> Result<Graph, Problem> {
         let text = match text.contains("backbone") {
