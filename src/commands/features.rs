@@ -135,10 +135,14 @@ impl Source {
 /// The backbone's output, pooled where the model pools it.
 fn below_head(graph: &Graph) -> NodeId {
     let last = graph.backbone_len() - 1;
-    match graph.nodes().get(last + 1).map(|node| &node.op) {
-        Some(Op::GlobalAvgPool | Op::GlobalMaxPool) => last + 1,
-        _ => last,
-    }
+    let above = graph.nodes()[last + 1..].iter();
+    let pools = above.take_while(|node| {
+        matches!(
+            node.op,
+            Op::GlobalAvgPool | Op::GlobalMaxPool | Op::TakeClassToken | Op::DropClassToken
+        )
+    });
+    last + pools.count()
 }
 
 /// Name of the layer that a node ends.

@@ -6,6 +6,7 @@ use super::blueprint::Blueprint;
 use super::progress::DownloadProgress;
 use super::recorder;
 use super::{Exit, Failure, Printer};
+use crate::config::Flavour;
 use crate::engine::params::Params;
 use crate::graph::{Graph, Part};
 use crate::run::ModelFile;
@@ -51,12 +52,7 @@ pub fn initial(
     });
     shown.clear();
     let loaded = loaded.map_err(|error| misfit(error, source, blueprint))?;
-    if loaded.flavour != blueprint.flavour {
-        let message =
-            format!("the weights `{source}` are not of the flavour that they seemed to be");
-        return Err(Failure::new(Exit::Config, message)
-            .help("run it again: now that they are here, their file tells"));
-    }
+    check_flavour(source, blueprint.flavour, loaded.flavour)?;
     let note = format!("weights: {source} ({} tensors)", loaded.tensors.len());
     for (name, value) in loaded.tensors {
         params.set(&name, value)?;
@@ -68,21 +64,37 @@ pub fn initial(
     })
 }
 
-/// Weights that do not fit may be those of another backbone.
-fn misfit(error: WeightsError, source: &str, blueprint: &Blueprint) -> Failure {
+/// What was taken for the flavour of weights before they were here must be theirs.
+pub(super) fn check_flavour(source: &str, taken: Flavour, found: Flavour) -> Result<(), Failure> {
+    if taken == found {
+        return Ok(());
+    }
+    let message = format!("the weights `{source}` are not of the flavour that they seemed to be");
+    Err(Failure::new(Exit::Config, message)
+        .help("run it again: now that they are here, their file tells"))
+}
+
+/// The family whose weights these are, where they do not fit the one that was asked for.
+pub(super) fn owner(error: &WeightsError, source: &str, flavour: Flavour) -> Option<&'static str> {
     let unfit = matches!(
         error,
         WeightsError::Foreign { .. } | WeightsError::Missing { .. } | WeightsError::Shape { .. }
     );
-    let failure = Failure::from(error);
-    let side = blueprint.family.default_size;
     let candidates = FAMILIES.iter().filter_map(|family| {
-        let graph = Graph::build_backbone(family.name, 1.0, [side; 2], blueprint.flavour).ok()?;
+        let size = [family.default_size; 2];
+        let graph = Graph::build_backbone(family.name, 1.0, size, flavour).ok()?;
         let params = (0..graph.nodes().len()).flat_map(|id| graph.params(id));
         let wanted = params.map(|spec| (spec.name, spec.dims)).collect();
         Some((family.name, wanted))
     });
-    match unfit.then(|| weights::whose(source, candidates)).flatten() {
+    unfit.then(|| weights::whose(source, candidates)).flatten()
+}
+
+/// Weights that do not fit may be those of another backbone.
+fn misfit(error: WeightsError, source: &str, blueprint: &Blueprint) -> Failure {
+    let owner = owner(&error, source, blueprint.flavour);
+    let failure = Failure::from(error);
+    match owner {
         Some(family) if family == blueprint.family.name => {
             failure.help("these look like weights of width 1: leave `model.width` out")
         }

@@ -5,6 +5,7 @@ use std::path::Path;
 use candle_core::Device;
 use serde_json::json;
 
+use super::network;
 use super::progress::DownloadProgress;
 use super::{Exit, Failure, Printer};
 use crate::cli::BackboneArgs;
@@ -196,6 +197,7 @@ impl Opened {
         );
         shown.clear();
         let loaded = loaded.map_err(|error| self.explained(&graph, error))?;
+        network::check_flavour(&self.source, self.flavour, loaded.flavour)?;
         for (name, value) in loaded.tensors {
             params.set(&name, value)?;
         }
@@ -237,8 +239,15 @@ impl Opened {
             }
             WeightsError::Missing { .. }
             | WeightsError::Shape { .. }
-            | WeightsError::Foreign { .. } => Failure::new(Exit::Other, &error)
-                .help("check the backbone and `--width` against where the weights come from"),
+            | WeightsError::Foreign { .. } => {
+                let owner = network::owner(&error, &self.source, self.flavour);
+                let other = owner.filter(|name| *name != self.family.name);
+                Failure::new(Exit::Other, &error).help(match other {
+                    Some(name) => format!("these look like weights of `{name}`"),
+                    None => "check the backbone and `--width` against where the weights come from"
+                        .into(),
+                })
+            }
             _ => error.into(),
         }
     }

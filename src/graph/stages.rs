@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::build::Graph;
-use super::node::{NodeId, Op, ParamKind, Shape};
+use super::node::{NodeId, Op, ParamKind};
 
 /// A run of backbone layers, the first of them next to the picture.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +32,7 @@ impl Graph {
                 most = strides[id];
                 Some(net.beginning(id))
             } else {
-                let number = block_of(&node.name).filter(|_| net.tokens && !is_map(node.shape));
+                let number = block_of(&node.name).filter(|_| net.tokens);
                 let new = number.is_some() && number != block;
                 block = number.or(block);
                 (new && !node.joined).then_some(id)
@@ -64,7 +64,7 @@ struct Net<'a> {
     graph: &'a Graph,
     /// For every node of the backbone, whether all that lies above reads nothing below it.
     passed: Vec<bool>,
-    /// Whether the backbone's output is no map.
+    /// Whether the backbone is a net of tokens, whose map never shrinks.
     tokens: bool,
 }
 
@@ -87,7 +87,9 @@ impl<'a> Net<'a> {
         Self {
             graph,
             passed,
-            tokens: nodes.last().is_some_and(|node| !is_map(node.shape)),
+            tokens: nodes
+                .iter()
+                .any(|node| matches!(node.op, Op::Attention { .. })),
         }
     }
 
@@ -135,10 +137,6 @@ impl<'a> Net<'a> {
     }
 }
 
-fn is_map(shape: Shape) -> bool {
-    matches!(shape, Shape::Map { .. })
-}
-
 /// How much smaller a node makes a map.
 fn stride(op: &Op) -> usize {
     match op {
@@ -181,6 +179,13 @@ mod tests {
         assert_eq!(next, graph.backbone_len());
         let name = |stage: &Stage| graph.nodes()[stage.nodes.start].name.clone();
         stages.iter().map(name).collect()
+    }
+
+    #[test]
+    fn blocks_of_tokens_are_stages() {
+        let mut expected = vec!["input_1".to_string()];
+        expected.extend((0..12).map(|block| format!("block_{block}_norm1")));
+        assert_eq!(begins("vit_small_16", 224, Flavour::Torch), expected);
     }
 
     #[test]

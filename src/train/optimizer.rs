@@ -109,8 +109,9 @@ impl Optimizer {
         }
     }
 
-    /// One step with the learning rate `lr`, times each member's multiplier. Every parameter must have a gradient of its own
-    /// dimensions, f32, on its device; otherwise nothing is changed and an error names it.
+    /// One step with the learning rate `lr`, times each member's multiplier. Every parameter must
+    /// have a gradient of its own dimensions, f32, on its device; otherwise nothing is changed and
+    /// an error names it.
     pub fn step(
         &mut self,
         params: &mut impl ParamStore,

@@ -113,6 +113,18 @@ fn dense_kernels_on_flattened_maps_are_read_in_our_order() {
 }
 
 #[test]
+fn classifiers_of_token_nets_have_their_keys() {
+    for (family, naming, expected) in [
+        ("convnext_tiny", Naming::Timm, "head.fc.weight"),
+        ("convnext_small", Naming::Torchvision, "classifier.2.weight"),
+        ("vit_small_16", Naming::Timm, "head.weight"),
+    ] {
+        let key = checkpoint_key(family, naming, "predictions/kernel");
+        assert_eq!(key.as_deref(), Some(expected), "{family}");
+    }
+}
+
+#[test]
 fn every_parameter_of_token_nets_has_its_key() {
     let text = include_str!("../../tests/fixtures/token_keys.json");
     let published: IndexMap<String, BTreeMap<String, Dims>> = serde_json::from_str(text).unwrap();

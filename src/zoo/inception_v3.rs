@@ -1,6 +1,6 @@
-//! Inception-v3 (Szegedy et al., 2016), <https://arxiv.org/abs/1512.00567>; its auxiliary classifier
-//! is in `auxiliary.rs`. Layer names and order are those of keras.applications: unnamed layers are numbered as
-//! they are made, and listed by their depth below the end of their block.
+//! Inception-v3 (Szegedy et al., 2016), <https://arxiv.org/abs/1512.00567>; its auxiliary
+//! classifier is in `auxiliary.rs`. Layer names and order are those of keras.applications: unnamed
+//! layers are numbered as they are made, and listed by their depth below the end of their block.
 
 use super::parts::{self, conv, same, window};
 use super::registry::{Family, Pretrained};

@@ -56,8 +56,8 @@ impl PackedConv {
         }
     }
 
-    /// Packs a kernel for the fastest way through this window over maps of this size. Packing takes longer than for
-    /// [`Self::new`]: it is for kernels that stay.
+    /// Packs a kernel for the fastest way through this window over maps of this size. Packing takes
+    /// longer than for [`Self::new`]: it is for kernels that stay.
     pub fn for_window(
         kernel: &[f32],
         dims: [usize; 4],

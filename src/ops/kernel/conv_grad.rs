@@ -148,8 +148,8 @@ fn add_patches(gathered: &[f32], input: MapDims, window: &Window, first: usize, 
     }
 }
 
-/// Gradient to the kernel, `dw [filters, kernel_height * kernel_width * in_channels / groups]`: from `x` and
-/// `dy`, or added to `dw`. `scratch` grows as needed.
+/// Gradient to the kernel, `dw [filters, kernel_height * kernel_width * in_channels / groups]`:
+/// from `x` and `dy`, or added to `dw`. `scratch` grows as needed.
 #[allow(clippy::too_many_arguments)]
 pub(crate) fn conv_kernel_grad(
     x: &[f32],

@@ -14,6 +14,8 @@ pub(super) fn key(naming: Naming, layer: &str, variable: &str) -> Option<String>
     };
     let module = if layer == "layer_normalization" {
         (if timm { "head.norm" } else { "classifier.0" }).to_owned()
+    } else if layer == "predictions" {
+        (if timm { "head.fc" } else { "classifier.2" }).to_owned()
     } else {
         let layer = layer.strip_prefix("convnext_")?.split_once('_')?.1;
         match layer.split_once('_').unwrap_or((layer, "")) {

@@ -18,6 +18,7 @@ pub(super) fn key(naming: Naming, layer: &str, variable: &str) -> Option<String>
     let module = match layer {
         "patch_embedding" => "patch_embed.proj".to_owned(),
         "norm" => "norm".to_owned(),
+        "predictions" => "head".to_owned(),
         _ => {
             let (block, part) = layer.strip_prefix("block_")?.split_once('_')?;
             let block: usize = block.parse().ok()?;
