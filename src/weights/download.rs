@@ -1,27 +1,24 @@
 //! Files by their address: downloaded once, kept with their checksum, verified at every use.
 
-use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::error::WeightsError;
 use super::http;
-use super::hub::Download;
 use super::source::unreadable;
+use super::transfer::{Download, copy, is_sha256, sha256_of};
 use crate::fsx;
-
-/// Bytes that are read at a time.
-const BLOCK: usize = 1 << 18;
 
 /// The address of a file and, after `#sha256=`, what it must be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address {
     /// Without what follows `#`.
     pub url: String,
-    /// SHA-256 in lower-case hexadecimal.
+    /// SHA-256 in lower-case hexadecimal, as given; [`Downloads::fetch`] checks its length.
     pub sha256: Option<String>,
+    /// What follows `#` where that is something else, which `fetch` refuses.
+    unknown: Option<String>,
 }
 
 impl Address {
@@ -33,17 +30,46 @@ impl Address {
         {
             return None;
         }
-        let (url, fragment) = text.split_once('#').unwrap_or((text, ""));
-        let sum = fragment.strip_prefix("sha256=").map(str::to_lowercase);
+        let (url, fragment) = match text.split_once('#') {
+            Some((url, fragment)) => (url, Some(fragment)),
+            None => (text, None),
+        };
+        let sum = fragment
+            .and_then(|fragment| fragment.strip_prefix("sha256="))
+            .filter(|sum| !sum.is_empty());
         Some(Self {
             url: url.into(),
-            sha256: sum,
+            sha256: sum.map(str::to_lowercase),
+            unknown: fragment.filter(|_| sum.is_none()).map(Into::into),
         })
     }
 
-    /// Name of the file at the address.
-    fn file_name(&self) -> String {
-        let path = self.url.split(['?', '#']).next().unwrap_or_default();
+    /// Refuses what follows `#` if it is no checksum: the user has asked for a check that would not
+    /// take place.
+    fn check(&self) -> Result<(), WeightsError> {
+        let reason = match (&self.unknown, &self.sha256) {
+            (Some(fragment), _) => {
+                format!("has `#{fragment}` behind it, which is not `#sha256=` and a checksum")
+            }
+            (None, Some(sum)) if !is_sha256(sum) => {
+                format!("needs 64 hexadecimal digits after `#sha256=`, not {sum}")
+            }
+            _ => return Ok(()),
+        };
+        Err(WeightsError::Refused {
+            path: self.url.clone().into(),
+            reason,
+            help: "end the address in `#sha256=` and the 64 digits that `sha256sum` prints, or \
+                   leave out `#` and what follows it"
+                .into(),
+        })
+    }
+
+    /// Name of the file at the address; empty where there is only a host.
+    pub(super) fn file_name(&self) -> String {
+        let url = self.url.split('?').next().unwrap_or_default();
+        // Behind `https:`, nothing and the host.
+        let path = url.splitn(4, '/').nth(3).unwrap_or_default();
         let name = path.trim_end_matches('/').rsplit('/').next();
         let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
         let name: String = name
@@ -100,6 +126,7 @@ impl Downloads {
         address: &Address,
         progress: &mut dyn FnMut(Download),
     ) -> Result<PathBuf, WeightsError> {
+        address.check()?;
         match self.cached(address) {
             Some(path) => verify(address, &path)?,
             None => self.download(address, progress)?,
@@ -161,59 +188,94 @@ fn record_of(path: &Path) -> PathBuf {
     name.into()
 }
 
-/// Copies a body, and gives its SHA-256 and length.
-fn copy(
-    body: &mut dyn Read,
-    file: &mut dyn Write,
-    total: Option<u64>,
-    progress: &mut dyn FnMut(Download),
-) -> std::io::Result<(String, u64)> {
-    let mut sum = Sha256::new();
-    let mut done = 0;
-    let mut block = vec![0; BLOCK];
-    loop {
-        let read = body.read(&mut block)?;
-        if read == 0 {
-            return Ok((hexadecimal(&sum.finalize()), done));
-        }
-        sum.update(&block[..read]);
-        file.write_all(&block[..read])?;
-        done += read as u64;
-        progress(Download {
-            done,
-            total: total.unwrap_or(done),
-        });
-    }
-}
-
-/// Compares a file with its record; one that has changed is removed.
+/// Compares a file with its record, and one that has changed is removed; then with what the address
+/// says it must be, and there the file stays: the address may be what is wrong.
 fn verify(address: &Address, path: &Path) -> Result<(), WeightsError> {
-    let record = record_of(path);
-    let read = |path: &Path| std::fs::read(path).map_err(|error| unreadable(path, &error));
-    let expected = serde_json::from_slice(&read(&record)?)
-        .map_or_else(|error| error.to_string(), |record: Record| record.sha256);
-    let expected = address.sha256.clone().unwrap_or(expected);
     let found = sha256_of(path)?;
-    if found == expected {
+    if address.sha256.as_ref() == Some(&found) {
         return Ok(());
     }
-    for stale in [record.as_path(), path] {
-        std::fs::remove_file(stale).map_err(|error| unreadable(stale, &error))?;
+    let record = record_of(path);
+    let content = std::fs::read(&record).map_err(|error| unreadable(&record, &error))?;
+    let recorded = serde_json::from_slice(&content)
+        .map_or_else(|error| error.to_string(), |record: Record| record.sha256);
+    if found != recorded {
+        for stale in [record.as_path(), path] {
+            std::fs::remove_file(stale).map_err(|error| unreadable(stale, &error))?;
+        }
+        return Err(WeightsError::Checksum {
+            id: address.url.clone(),
+            expected: recorded,
+            found,
+        });
     }
-    Err(WeightsError::Checksum {
-        id: address.url.clone(),
-        expected,
-        found,
-    })
+    match &address.sha256 {
+        None => Ok(()),
+        Some(expected) => Err(WeightsError::Refused {
+            path: path.into(),
+            reason: format!("has the SHA-256 {found}, not {expected} as its address says"),
+            help: format!(
+                "correct what follows `#sha256=` after {}, or delete the file to download it again",
+                address.url
+            ),
+        }),
+    }
 }
 
-/// SHA-256 of a file in hexadecimal.
-pub(super) fn sha256_of(path: &Path) -> Result<String, WeightsError> {
-    let mut file = std::fs::File::open(path).map_err(|error| unreadable(path, &error))?;
-    let copied = copy(&mut file, &mut std::io::sink(), None, &mut |_| ());
-    Ok(copied.map_err(|error| unreadable(path, &error))?.0)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    const URL: &str = "http://127.0.0.1:1/w.pth";
+
+    #[test]
+    fn a_wrong_pin_leaves_a_sound_file_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let downloads = Downloads::new(folder.path().into());
+        let plain = Address::parse(URL).unwrap();
+        let path = downloads.path(&plain);
+        std::fs::write(&path, "sound").unwrap();
+        let sum = sha256_of(&path).unwrap();
+        let record = Record {
+            url: URL.into(),
+            sha256: sum.clone(),
+            bytes: 5,
+        };
+        std::fs::write(record_of(&path), serde_json::to_vec(&record).unwrap()).unwrap();
+        let fetch = |address: &Address| downloads.fetch(address, &mut |_| ());
+        let pinned = |sum: &str| Address::parse(&format!("{URL}#sha256={sum}")).unwrap();
+
+        let error = fetch(&pinned(&"0".repeat(64))).unwrap_err();
+        assert!(error.to_string().contains("as its address says"), "{error}");
+        assert!(error.help().unwrap().contains("#sha256="), "{error}");
+        assert_eq!(fetch(&plain).unwrap(), path);
+        assert_eq!(fetch(&pinned(&sum.to_uppercase())).unwrap(), path);
+
+        std::fs::write(&path, "other").unwrap();
+        let error = fetch(&pinned(&sum)).unwrap_err();
+        assert!(matches!(error, WeightsError::Checksum { .. }), "{error}");
+        assert_eq!(downloads.cached(&plain), None);
+    }
+
+    #[test]
+    fn what_follows_an_address_is_never_passed_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let downloads = Downloads::new(folder.path().into());
+        let digits = "0".repeat(64);
+        for (fragment, part) in [
+            ("".to_string(), "has `#` behind it"),
+            ("main".into(), "has `#main` behind it"),
+            ("sha256=".into(), "has `#sha256=` behind it"),
+            (format!("sha-256={digits}"), "has `#sha-256="),
+            (digits.clone(), "has `#0000"),
+            ("sha256=12".into(), "needs 64 hexadecimal digits"),
+            (format!("sha256={digits}0"), "needs 64 hexadecimal digits"),
+            (format!("sha256={}x", &digits[1..]), "needs 64 hexadecimal"),
+        ] {
+            let address = Address::parse(&format!("{URL}#{fragment}")).unwrap();
+            let error = downloads.fetch(&address, &mut |_| ()).unwrap_err();
+            assert!(error.to_string().contains(part), "{error}");
+            assert!(error.help().unwrap().contains("#sha256="), "{error}");
+        }
+    }
 }

@@ -6,25 +6,18 @@ use hf_hub::api::Progress;
 use hf_hub::api::sync::{ApiBuilder, ApiError};
 use hf_hub::{Cache, Repo, RepoType};
 
-use super::download::sha256_of;
 use super::error::WeightsError;
 use super::http;
 use super::source::unreadable;
+use super::transfer::{is_sha256, sha256_of};
+
+pub use super::transfer::Download;
 
 const ENDPOINT: &str = "https://huggingface.co";
 const FILE: &str = "model.safetensors";
 
 /// Times that a broken download goes on from where it was.
 const RETRIES: usize = 3;
-
-/// How far a download is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Download {
-    /// Bytes that are here, those of an earlier attempt included.
-    pub done: u64,
-    /// Size of the file in bytes.
-    pub total: u64,
-}
 
 /// A hub and the local cache of its files.
 #[derive(Debug)]
@@ -112,7 +105,7 @@ fn verify(id: &str, path: &Path) -> Result<(), WeightsError> {
         .canonicalize()
         .map_err(|error| unreadable(path, &error))?;
     let expected = match blob.file_name().and_then(|name| name.to_str()) {
-        Some(name) if name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit()) => name,
+        Some(name) if is_sha256(name) => name,
         _ => return Ok(()),
     };
     let found = sha256_of(&blob)?;

@@ -12,6 +12,7 @@ pub mod hub;
 pub mod keys;
 mod positions;
 mod source;
+mod transfer;
 
 pub use error::WeightsError;
 pub use hub::Download;

@@ -4,6 +4,9 @@
 
 use candle_core::{Device, Result, Tensor};
 
+/// Longest side of a grid. Pictures have fewer patches; a file may claim any number.
+const MOST_SIDE: usize = 1024;
+
 /// Whether positions `found` can become `dims`: `[1, 1 + side * side, channels]` (the class token's
 /// first) or `[height, width, channels]` to `[height, width, channels]`; or the class token's
 /// alone, `[1, 1, channels]`.
@@ -11,7 +14,8 @@ pub(super) fn fits(found: &[usize], dims: &[usize]) -> bool {
     let (&[_, _, channels], &[_, _, wanted]) = (found, dims) else {
         return false;
     };
-    channels == wanted && (is_class_token(dims) || grid(found).is_some())
+    // Only where the grid does not begin at once is there a class token.
+    channels == wanted && grid(found).is_some_and(|(first, _)| first == 1 || !is_class_token(dims))
 }
 
 fn is_class_token(dims: &[usize]) -> bool {
@@ -23,9 +27,14 @@ fn grid(dims: &[usize]) -> Option<(usize, [usize; 2])> {
     match *dims {
         [1, tokens, _] => {
             let side = tokens.saturating_sub(1).isqrt();
-            (side > 0 && side * side + 1 == tokens).then_some((1, [side; 2]))
+            let bounded = (1..=MOST_SIDE).contains(&side);
+            (bounded && side * side + 1 == tokens).then_some((1, [side; 2]))
         }
-        [height, width, _] if height * width > 0 => Some((0, [height, width])),
+        [height, width, _] => {
+            let sides = [height, width];
+            let bounded = sides.iter().all(|side| (1..=MOST_SIDE).contains(side));
+            bounded.then_some((0, sides))
+        }
         _ => None,
     }
 }
@@ -145,5 +154,25 @@ mod tests {
         }
         assert!(!fits(&[1, 6, 2], &[2, 2, 2]));
         assert!(!fits(&[1, 5, 3], &[2, 2, 2]));
+    }
+
+    #[test]
+    fn grids_of_any_size_do_not_fit() {
+        let side = 1usize << 31;
+        for found in [
+            [1, 1025 * 1025 + 1, 2],
+            [1, side * side + 1, 2],
+            [1, usize::MAX, 2],
+            [1025, 2, 2],
+            [usize::MAX, usize::MAX, 2],
+            [0, 2, 2],
+        ] {
+            assert!(!fits(&found, &[2, 2, 2]), "{found:?}");
+            assert!(!fits(&found, &[1, 1, 2]), "{found:?}");
+        }
+        assert!(fits(&[1, 1024 * 1024 + 1, 2], &[2, 2, 2]));
+        assert!(fits(&[1024, 2, 2], &[2, 2, 2]));
+        assert!(fits(&[1, 5, 2], &[1, 1, 2]));
+        assert!(!fits(&[2, 5, 2], &[1, 1, 2]));
     }
 }

@@ -6,12 +6,16 @@ use std::path::{Path, PathBuf};
 use super::bytes::Bytes;
 use super::download::{Address, Downloads};
 use super::error::WeightsError;
-use super::hub::{Download, Hub};
+use super::hub::Hub;
+use super::transfer::Download;
 use super::{FLAVOUR_KEY, embedded};
 use crate::config::{Flavour, WEIGHT_EXTENSIONS};
 
 /// Model file in a run directory.
 const RUN_MODEL: &str = "model.safetensors";
+
+/// How the names of Keras' files end.
+const OF_KERAS: [&str; 3] = [".h5", ".hdf5", ".keras"];
 
 /// What `model.weights` names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -131,16 +135,44 @@ impl Source {
             None => Ok(match (format, self) {
                 (Some(flavour), _) => flavour,
                 (None, Self::Hub { id, .. }) if id.contains("/tf_") => Flavour::Tf,
-                (None, Self::Url(address)) if address.url.contains(".h5") => Flavour::Tf,
+                (None, Self::Url(address)) if is_of_keras(address) => Flavour::Tf,
                 _ => Flavour::Torch,
             }),
         }
     }
 }
 
+/// By the name of the file alone: hosts and queries say nothing about it.
+fn is_of_keras(address: &Address) -> bool {
+    let name = address.file_name().to_ascii_lowercase();
+    OF_KERAS.iter().any(|suffix| name.ends_with(suffix))
+}
+
 pub(super) fn unreadable(path: &Path, error: &std::io::Error) -> WeightsError {
     WeightsError::Unreadable {
         path: path.into(),
         reason: error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_name_of_an_address_tells_the_flavour() {
+        for (url, expected) in [
+            ("https://example.org/notop.h5", Flavour::Tf),
+            ("https://example.org/x.weights.H5?download=1", Flavour::Tf),
+            ("https://example.org/a/x.hdf5", Flavour::Tf),
+            ("https://example.org/x.keras", Flavour::Tf),
+            ("https://my.h5.org/x.pth", Flavour::Torch),
+            ("https://example.h5", Flavour::Torch),
+            ("https://example.org/x.pth?not=y.h5", Flavour::Torch),
+            ("https://example.org/x.h5.pth", Flavour::Torch),
+        ] {
+            let source = Source::parse(url).unwrap();
+            assert_eq!(source.flavour(None, None).unwrap(), expected, "{url}");
+        }
     }
 }

@@ -95,6 +95,14 @@ enum Kind {
     Archive,
 }
 
+/// Whether a file begins as safetensors do: the header's length, which fits in the file, and `{`.
+fn is_safetensors(bytes: &[u8]) -> bool {
+    let Some((length, rest)) = bytes.split_first_chunk::<8>() else {
+        return false;
+    };
+    rest.first() == Some(&b'{') && u64::from_le_bytes(*length) <= rest.len() as u64
+}
+
 const HDF5: &[u8] = b"\x89HDF\r\n\x1a\n";
 
 impl Kind {
@@ -103,6 +111,10 @@ impl Kind {
         let again = "copy or download it again";
         if bytes.is_empty() {
             return Err(Fault::damaged("it is empty"));
+        }
+        // First, as the length may look like the beginning of a pickle or a web page.
+        if is_safetensors(bytes) {
+            return Ok(Self::Safetensors);
         }
         if bytes.starts_with(HDF5) {
             return Ok(Self::Keras);

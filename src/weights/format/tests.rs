@@ -153,6 +153,25 @@ fn hostile_groups_end() {
 }
 
 #[test]
+fn safetensors_are_told_whatever_their_length_looks_like() {
+    let four = wanted(&[("w", &[4])]);
+    // As a pickle begins, of protocols 1, 2 and 5; as a web page does.
+    for length in [0x0180, 0x0280, 0x0580, 0x3c20] {
+        let header = r#"{"w":{"dtype":"F32","shape":[4],"data_offsets":[0,16]}}"#;
+        let bytes = [
+            &(length as u64).to_le_bytes()[..],
+            format!("{header:length$}").as_bytes(),
+            &[0; 16],
+        ]
+        .concat();
+        for name in ["w.safetensors", "w.bin"] {
+            let found = load(name, bytes.clone(), &four).unwrap();
+            check(found, &four, &[vec![0.0; 4]]);
+        }
+    }
+}
+
+#[test]
 fn other_files_are_told_by_their_beginning() {
     for (name, bytes, part) in [
         ("w.safetensors", &b""[..], "it is empty"),
@@ -253,6 +272,7 @@ fn tensors_must_lie_in_their_storage() {
         (-1, &[4], &[1], "malformed"),
         (0, &[4], &[-1], "malformed"),
         (0, &[4], &[1, 1], "malformed"),
+        (0, &[1; 9], &[1; 9], "malformed"),
         (
             0,
             &[i64::MAX, i64::MAX],
@@ -269,6 +289,19 @@ fn tensors_must_lie_in_their_storage() {
     }
     let error = load(one_tensor("LongStorage", 0, &[2], &[1])).unwrap_err();
     assert!(error.to_string().contains("holds long"), "{error}");
+}
+
+#[test]
+fn values_are_repeated_within_reason() {
+    let of = |dims: &[i64]| {
+        let all: Vec<usize> = dims.iter().map(|&dim| dim as usize).collect();
+        let pickle = one_tensor("FloatStorage", 0, dims, &vec![0; dims.len()]);
+        load("w.pth", with_pickle(&pickle), &wanted(&[("w", &all)]))
+    };
+    assert!(of(&[100, 10]).is_ok());
+    let error = of(&[1 << 20, 1 << 20]).unwrap_err();
+    assert!(error.to_string().contains("repeats the 4 of"), "{error}");
+    assert!(error.help().unwrap().contains("contiguous()"), "{error}");
 }
 
 #[test]
@@ -308,11 +341,32 @@ fn pickles_cost_no_more_than_they_are_long() {
         b".",
     ]
     .concat();
+    let given = [
+        &b"\x80\x02ccollections\nOrderedDict\nq\x00("[..],
+        &b"K\x01".repeat(10_000),
+        b"l\x85q\x01",
+        &b"h\x00h\x01R".repeat(10_000),
+        b".",
+    ]
+    .concat();
+    let tensor = one_tensor("FloatStorage", 0, &[4], &[1]);
+    let named = [
+        &b"\x80\x02}"[..],
+        &text(&"w".repeat(10_000)),
+        b"q\x00",
+        &tensor[3 + text("w").len()..tensor.len() - 2],
+        b"q\x01s",
+        &b"h\x00h\x01s".repeat(10_000),
+        b".",
+    ]
+    .concat();
     let itself = b"\x80\x02}q\x00X\x01\0\0\0wh\x00s.".to_vec();
     for (pickle, part) in [
         (doubled, "holds no state dictionary"),
         (nested, "holds no state dictionary"),
         (lists, "holds no state dictionary"),
+        (given, "more pairs than it holds"),
+        (named, "repeats the names"),
         (itself, "without a state dictionary"),
         (b"\x80\x02X\xff\xff\xff\xffabc".to_vec(), "cut short"),
         (

@@ -13,6 +13,8 @@ pub(super) struct Machine<'a> {
     /// Heights of the stack at the open marks.
     marks: Vec<usize>,
     memo: HashMap<usize, Value>,
+    /// How many more pairs ordered dictionaries may be given; see [`Machine::given_pairs`].
+    pairs_left: usize,
 }
 
 fn cut() -> Fault {
@@ -31,6 +33,7 @@ impl<'a> Machine<'a> {
             stack: Vec::new(),
             marks: Vec::new(),
             memo: HashMap::new(),
+            pairs_left: input.len(),
         }
     }
 
@@ -317,7 +320,7 @@ impl<'a> Machine<'a> {
             _ => return Err(broken("a call of what is no function")),
         };
         let node = match (module, name) {
-            ("collections", "OrderedDict") => Node::Dict(self.given_pairs(arguments)),
+            ("collections", "OrderedDict") => Node::Dict(self.given_pairs(arguments)?),
             ("collections", "defaultdict") => Node::Dict(Vec::new()),
             ("torch._utils", "_rebuild_tensor_v2" | "_rebuild_parameter")
             | ("torch._tensor", "_rebuild_from_type_v2") => Node::Call(function, arguments),
@@ -338,23 +341,31 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// The pairs that an ordered dictionary is made of at once, as Python 2 writes it.
-    fn given_pairs(&self, arguments: Value) -> Vec<(Value, Value)> {
+    /// The pairs that an ordered dictionary is made of at once, as Python 2 writes it. It writes a
+    /// list for each dictionary; one list from the memo again and again would cost far more than
+    /// the pickle is long.
+    fn given_pairs(&mut self, arguments: Value) -> Result<Vec<(Value, Value)>, Fault> {
+        let nodes = &self.nodes;
         let items = |value: Value| match value {
-            Value::Node(at) => match &self.nodes[at] {
+            Value::Node(at) => match &nodes[at] {
                 Node::Items(items) => Some(items.as_slice()),
                 _ => None,
             },
             _ => None,
         };
         let list = items(arguments).and_then(|arguments| items(*arguments.first()?));
-        list.unwrap_or_default()
+        let list = list.unwrap_or_default();
+        let left = self.pairs_left.checked_sub(list.len());
+        self.pairs_left =
+            left.ok_or_else(|| broken("it gives its dictionaries more pairs than it holds"))?;
+        let pairs = list
             .iter()
             .filter_map(|&pair| match items(pair)? {
                 &[key, value] => Some((key, value)),
                 _ => None,
             })
-            .collect()
+            .collect();
+        Ok(pairs)
     }
 }
 

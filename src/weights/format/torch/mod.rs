@@ -17,6 +17,12 @@ const PICKLE: &str = "data.pkl";
 /// Where checkpoints keep the state dictionary, the plain one before others.
 const WRAPPERS: [&str; 3] = ["state_dict", "model", "model_state_dict"];
 
+/// Most dimensions of a tensor; weights have five at most.
+const MOST_DIMS: usize = 8;
+
+/// Most values of a tensor that has more than its storage, by repeating them.
+const MOST_REPEATED: usize = 1 << 24;
+
 /// A checked file.
 pub(super) struct File {
     entries: Vec<Entry>,
@@ -65,6 +71,8 @@ impl File {
             entries: Vec::new(),
             views: Vec::new(),
         };
+        // Names of a dictionary differ, so the pickle holds each of them.
+        let mut names_left = bytes.len();
         for &(name, value) in state_dict(&pickle)? {
             let Some(name) = pickle.text(name) else {
                 continue;
@@ -72,6 +80,9 @@ impl File {
             let Some(tensor) = rebuilt(&pickle, value) else {
                 continue;
             };
+            names_left = names_left
+                .checked_sub(name.len())
+                .ok_or_else(|| Fault::damaged("its pickle repeats the names of tensors"))?;
             let malformed = || Fault::damaged(format!("its tensor `{name}` is malformed"));
             let tensor = tensor.and_then(|arguments| describe(&pickle, arguments));
             let tensor = tensor.ok_or_else(malformed)?;
@@ -113,6 +124,17 @@ impl Format for File {
             let from = if count == 0 { 0 } else { view.offset * size };
             let data = view.storage.get(from..from + count * size);
             return decode(data.ok_or_else(beyond)?, dtype, &entry.dims);
+        }
+        // PyTorch repeats values by strides of 0, and a file may ask for any number of them.
+        let held = view.storage.len() / size;
+        if count > held.max(MOST_REPEATED) {
+            return Err(Fault::refused(
+                format!(
+                    "has a tensor `{}` of {count} values that repeats the {held} of its storage",
+                    entry.name
+                ),
+                "load it in PyTorch and save what `contiguous()` makes of the tensor",
+            ));
         }
         let mut data = Vec::with_capacity(count * size);
         for at in 0..count {
@@ -216,7 +238,8 @@ fn describe<'a>(pickle: &Pickle<'a>, arguments: &[Value]) -> Option<Described<'a
         _ => None,
     };
     let counts = |value: Value| {
-        let items = pickle.items(value)?;
+        // One long tuple in the memo may be that of any number of tensors.
+        let items = pickle.items(value).filter(|it| it.len() <= MOST_DIMS)?;
         items
             .iter()
             .map(|&item| count(item))
