@@ -78,6 +78,27 @@ pub(crate) fn all() -> Vec<(String, Fixture)> {
     found
 }
 
+/// Larger nets of the same blocks as another one's.
+const SIBLINGS: [&str; 10] = [
+    "convnext_small",
+    "dinov2_base_14",
+    "efficientnet_b1",
+    "efficientnet_b2",
+    "efficientnet_b3",
+    "mobilenet_v3_large",
+    "resnet101",
+    "resnet34",
+    "vgg19",
+    "vgg19_bn",
+];
+
+/// Fixtures of every kind of block, for what would take too long on all without optimisation.
+pub(crate) fn of_every_block() -> Vec<(String, Fixture)> {
+    let mut found = all();
+    found.retain(|(_, fixture)| !SIBLINGS.contains(&fixture.family.as_str()));
+    found
+}
+
 impl Fixture {
     /// The architecture with its own classifier, for the pictures of a case.
     pub(crate) fn graph(&self, case: &Case) -> Arc<Graph> {
