@@ -550,6 +550,21 @@ pub struct PhaseConfig {
     pub weight_decay_exempt: DecayExempt,
 }
 
+impl PhaseConfig {
+    /// Which keys say what is frozen, in this order; there may be one.
+    pub fn freezing_keys(&self) -> Vec<&'static str> {
+        [
+            ("freeze", self.freeze.is_some()),
+            ("freeze_before", self.freeze_before.is_some()),
+            ("freeze_stages", self.freeze_stages.is_some()),
+            ("train_only", self.train_only.is_some()),
+        ]
+        .into_iter()
+        .filter_map(|(key, given)| given.then_some(key))
+        .collect()
+    }
+}
+
 /// Which backbone layers do not train.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]

@@ -36,15 +36,8 @@ impl Findings {
     }
 
     fn freezing(&mut self, at: &str, phase: &PhaseConfig) {
-        let given = [
-            ("freeze", phase.freeze.is_some()),
-            ("freeze_before", phase.freeze_before.is_some()),
-            ("freeze_stages", phase.freeze_stages.is_some()),
-            ("train_only", phase.train_only.is_some()),
-        ];
-        let mut given = given.iter().filter(|(_, given)| *given);
-        if let Some((first, _)) = given.next() {
-            for (other, _) in given {
+        if let [first, others @ ..] = &phase.freezing_keys()[..] {
+            for other in others {
                 let message = format!("`{at}` has both `{first}` and `{other}`");
                 self.error(format!("{at}.{other}"), message, "keep one of them");
             }

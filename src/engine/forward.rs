@@ -9,10 +9,9 @@ use crate::graph::cutoff::nodes_between;
 use crate::graph::{Graph, NodeId, Op, ParamKind};
 use crate::ops::norm::BatchNorm;
 use crate::ops::{
-    activation as activations, concat, conv, dense, depthwise, elementwise, gate, norm, pool,
-    window_pool,
+    activation as activations, attention, concat, conv, dense, depthwise, elementwise, gate,
+    layer_norm, norm, pool, tokens, window_pool,
 };
-use crate::ops::{attention, layer_norm, tokens};
 
 /// Output of a node for the given inputs: dropout is the identity, batch norm uses its stored
 /// statistics.

@@ -20,7 +20,7 @@ pub(super) fn append(
     builder.end_head();
     let outputs = builder.shape(logits).channels();
     let mut all: Vec<NodeId> = vec![logits];
-    for auxiliary in family.auxiliaries() {
+    for auxiliary in family.auxiliaries {
         let from = builder.find(auxiliary.from).ok_or_else(|| {
             GraphError::new(
                 KEY,
@@ -34,7 +34,7 @@ pub(super) fn append(
         all.push((auxiliary.build)(&mut builder, from, outputs, flavour)?);
     }
     if all.len() == 1 {
-        let with = FAMILIES.iter().filter(|it| !it.auxiliaries().is_empty());
+        let with = FAMILIES.iter().filter(|it| !it.auxiliaries.is_empty());
         let with: Vec<String> = with.map(|it| format!("`{}`", it.name)).collect();
         return Err(GraphError::new(
             KEY,

@@ -28,11 +28,6 @@ pub enum Naming {
     Keras,
 }
 
-impl Naming {
-    /// All namings, in the order in which they are tried.
-    pub const ALL: [Self; 4] = [Self::Xp, Self::Torchvision, Self::Timm, Self::Keras];
-}
-
 impl fmt::Display for Naming {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

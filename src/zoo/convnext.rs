@@ -18,7 +18,13 @@ pub(super) const TINY: Family = Family {
         licence: "Apache-2.0",
     }],
     build: |builder, _, _| build(builder, "convnext_tiny", CHANNELS, [3, 3, 9, 3]),
-    ..FAMILY
+    default_size: 224,
+    crop: 0.875,
+    interpolation: Interpolation::Bicubic,
+    normalize: |_| NormalizeName::Imagenet,
+    widths: None,
+    classify,
+    auxiliaries: &[],
 };
 
 pub(super) const SMALL: Family = Family {
@@ -30,20 +36,7 @@ pub(super) const SMALL: Family = Family {
         licence: "Apache-2.0",
     }],
     build: |builder, _, _| build(builder, "convnext_small", CHANNELS, [3, 3, 27, 3]),
-    ..FAMILY
-};
-
-const FAMILY: Family = Family {
-    name: "",
-    title: "",
-    default_size: 224,
-    crop: 0.875,
-    interpolation: Interpolation::Bicubic,
-    normalize: |_| NormalizeName::Imagenet,
-    widths: None,
-    default_weights: &[],
-    build: |_, _, _| Ok(()),
-    classify,
+    ..TINY
 };
 
 /// Section 2 of the paper: channels of each stage of the two smaller nets.

@@ -23,6 +23,7 @@ pub(super) const DENSENET121: Family = Family {
     }],
     build: |builder, _, flavour| build(builder, flavour, [6, 12, 24, 16]),
     classify: |builder, classes, _| parts::classify(builder, "avg_pool", classes),
+    auxiliaries: &[],
 };
 
 /// Channels that a layer adds to its block, `k` in the paper.

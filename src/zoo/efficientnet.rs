@@ -24,6 +24,7 @@ pub(super) const B0: Family = Family {
     }],
     build: |builder, _, flavour| build(builder, [1.0, 1.0], flavour),
     classify: |builder, classes, _| classify(builder, 0.2, classes),
+    auxiliaries: &[],
 };
 
 pub(super) const B1: Family = Family {

@@ -5,6 +5,7 @@
 //! torchvision's weights were ported from TensorFlow and take pictures scaled to [-1, 1]: its model
 //! undoes ImageNet's mean and deviation first (`transform_input`), which the scaling here saves.
 
+use super::auxiliary;
 use super::parts::{self, chain, conv, max_pool_rounded_up, window};
 use super::registry::{Family, Pretrained};
 use crate::config::{Flavour, Interpolation, NormalizeName};
@@ -26,6 +27,7 @@ pub(super) const FAMILY: Family = Family {
     }],
     build: |builder, _, flavour| build(builder, flavour),
     classify: |builder, classes, _| parts::classify(builder, "avg_pool", classes),
+    auxiliaries: auxiliary::GOOGLENET,
 };
 
 /// Table 1 of the paper: the filters of each module, `#1x1`, `#3x3 reduce`, `#3x3`, `#5x5 reduce`,

@@ -2,6 +2,7 @@
 //! classifier is in `auxiliary.rs`. Layer names and order are those of keras.applications: unnamed
 //! layers are numbered as they are made, and listed by their depth below the end of their block.
 
+use super::auxiliary;
 use super::parts::{self, conv, same, window};
 use super::registry::{Family, Pretrained};
 use crate::config::{Flavour, Interpolation, NormalizeName};
@@ -23,6 +24,7 @@ pub(super) const FAMILY: Family = Family {
     }],
     build: |builder, _, flavour| build(builder, flavour),
     classify: |builder, classes, _| parts::classify(builder, "avg_pool", classes),
+    auxiliaries: auxiliary::INCEPTION_V3,
 };
 
 /// A step of a branch.

@@ -36,6 +36,7 @@ pub(super) const FAMILY: Family = Family {
     ],
     build,
     classify: |builder, classes, _| parts::classify(builder, "global_average_pooling2d", classes),
+    auxiliaries: &[],
 };
 
 /// Table 2 of the paper, bottleneck rows: expansion, channels, blocks, stride of the first block.

@@ -53,6 +53,7 @@ pub(super) const LARGE: Family = Family {
     }],
     build: |builder, width, flavour| build(builder, &LARGE_BLOCKS, width, flavour),
     classify: |builder, classes, _| classify(builder, 1280, classes),
+    auxiliaries: &[],
 };
 
 /// An inverted residual: expanded channels by input channels at width 1, output channels, side of

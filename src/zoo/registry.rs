@@ -1,6 +1,6 @@
 //! The backbones that a configuration may name, and what goes with each.
 
-use super::auxiliary::{self, Auxiliary};
+use super::auxiliary::Auxiliary;
 use super::{
     convnext, densenet, efficientnet, googlenet, inception_v3, mobilenet_v2, mobilenet_v3, resnet,
     squeezenet, vgg, vit, xception,
@@ -33,6 +33,8 @@ pub struct Family {
     pub build: fn(&mut GraphBuilder, f64, Flavour) -> Result<(), GraphError>,
     /// Appends pooling and classifier, down to the logits of so many classes.
     pub classify: fn(&mut GraphBuilder, usize, Flavour) -> Result<(), GraphError>,
+    /// Classifiers that learn beside the head when `model.auxiliary` asks for them.
+    pub auxiliaries: &'static [Auxiliary],
 }
 
 /// Published weights.
@@ -94,15 +96,6 @@ pub fn find(name: &str) -> Result<&'static Family, Problem> {
 }
 
 impl Family {
-    /// Classifiers that learn beside the head when `model.auxiliary` asks for them.
-    pub fn auxiliaries(&self) -> &'static [Auxiliary] {
-        match self.name {
-            "googlenet" => auxiliary::GOOGLENET,
-            "inception_v3" => auxiliary::INCEPTION_V3,
-            _ => &[],
-        }
-    }
-
     /// Whether the family comes in this width.
     pub fn check_width(&self, width: f64) -> Result<(), Problem> {
         let problem = |message: String, help: String| {

@@ -19,7 +19,16 @@ pub(super) const RESNET18: Family = Family {
         licence: "Apache-2.0",
     }],
     build: |builder, _, flavour| build(builder, flavour, Block::Basic, [2, 2, 2, 2]),
-    ..FAMILY
+    default_size: 224,
+    crop: 0.95,
+    interpolation: Interpolation::Bicubic,
+    normalize: |flavour| match flavour {
+        Flavour::Torch => NormalizeName::Imagenet,
+        Flavour::Tf => NormalizeName::Caffe,
+    },
+    widths: None,
+    classify: |builder, classes, _| parts::classify(builder, "avg_pool", classes),
+    auxiliaries: &[],
 };
 
 pub(super) const RESNET34: Family = Family {
@@ -31,7 +40,7 @@ pub(super) const RESNET34: Family = Family {
         licence: "Apache-2.0",
     }],
     build: |builder, _, flavour| build(builder, flavour, Block::Basic, [3, 4, 6, 3]),
-    ..FAMILY
+    ..RESNET18
 };
 
 pub(super) const RESNET50: Family = Family {
@@ -43,7 +52,7 @@ pub(super) const RESNET50: Family = Family {
         licence: "Apache-2.0",
     }],
     build: |builder, _, flavour| build(builder, flavour, Block::Bottleneck, [3, 4, 6, 3]),
-    ..FAMILY
+    ..RESNET18
 };
 
 pub(super) const RESNET101: Family = Family {
@@ -55,23 +64,7 @@ pub(super) const RESNET101: Family = Family {
         licence: "Apache-2.0",
     }],
     build: |builder, _, flavour| build(builder, flavour, Block::Bottleneck, [3, 4, 23, 3]),
-    ..FAMILY
-};
-
-const FAMILY: Family = Family {
-    name: "",
-    title: "",
-    default_size: 224,
-    crop: 0.95,
-    interpolation: Interpolation::Bicubic,
-    normalize: |flavour| match flavour {
-        Flavour::Torch => NormalizeName::Imagenet,
-        Flavour::Tf => NormalizeName::Caffe,
-    },
-    widths: None,
-    default_weights: &[],
-    build: |_, _, _| Ok(()),
-    classify: |builder, classes, _| parts::classify(builder, "avg_pool", classes),
+    ..RESNET18
 };
 
 /// Table 1 of the paper: channels of each stage, before a bottleneck widens them.

@@ -23,6 +23,7 @@ pub(super) const SQUEEZENET1_1: Family = Family {
     }],
     build: |builder, _, _| build(builder),
     classify,
+    auxiliaries: &[],
 };
 
 /// Channels of a fire module before and, in each of its two halves, after it widens; a pool

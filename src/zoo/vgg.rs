@@ -17,7 +17,16 @@ pub(super) const VGG16: Family = Family {
         licence: "BSD-3-Clause",
     }],
     build: |builder, _, _| build(builder, [2, 2, 3, 3, 3], None),
-    ..FAMILY
+    default_size: 224,
+    crop: 0.875,
+    interpolation: Interpolation::Bilinear,
+    normalize: |flavour| match flavour {
+        Flavour::Torch => NormalizeName::Imagenet,
+        Flavour::Tf => NormalizeName::Caffe,
+    },
+    widths: None,
+    classify,
+    auxiliaries: &[],
 };
 
 pub(super) const VGG16_BN: Family = Family {
@@ -29,7 +38,7 @@ pub(super) const VGG16_BN: Family = Family {
         licence: "BSD-3-Clause",
     }],
     build: |builder, _, flavour| build(builder, [2, 2, 3, 3, 3], Some(flavour)),
-    ..FAMILY
+    ..VGG16
 };
 
 pub(super) const VGG19: Family = Family {
@@ -41,7 +50,7 @@ pub(super) const VGG19: Family = Family {
         licence: "BSD-3-Clause",
     }],
     build: |builder, _, _| build(builder, [2, 2, 4, 4, 4], None),
-    ..FAMILY
+    ..VGG16
 };
 
 pub(super) const VGG19_BN: Family = Family {
@@ -53,23 +62,7 @@ pub(super) const VGG19_BN: Family = Family {
         licence: "BSD-3-Clause",
     }],
     build: |builder, _, flavour| build(builder, [2, 2, 4, 4, 4], Some(flavour)),
-    ..FAMILY
-};
-
-const FAMILY: Family = Family {
-    name: "",
-    title: "",
-    default_size: 224,
-    crop: 0.875,
-    interpolation: Interpolation::Bilinear,
-    normalize: |flavour| match flavour {
-        Flavour::Torch => NormalizeName::Imagenet,
-        Flavour::Tf => NormalizeName::Caffe,
-    },
-    widths: None,
-    default_weights: &[],
-    build: |_, _, _| Ok(()),
-    classify,
+    ..VGG16
 };
 
 /// Table 1 of the paper: channels of each block.

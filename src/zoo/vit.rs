@@ -32,6 +32,7 @@ pub(super) const VIT_SMALL_16: Family = Family {
         build(builder, size)
     },
     classify,
+    auxiliaries: &[],
 };
 
 pub(super) const DINOV2_SMALL_14: Family = Family {
@@ -43,7 +44,14 @@ pub(super) const DINOV2_SMALL_14: Family = Family {
         licence: "Apache-2.0",
     }],
     build: |builder, _, _| build(builder, SMALL),
-    ..DINOV2
+    // Published for 518, where a picture costs six times as much; features at 224 are nearly as good.
+    default_size: 224,
+    crop: 1.0,
+    interpolation: Interpolation::Bicubic,
+    normalize: |_| NormalizeName::Imagenet,
+    widths: None,
+    classify,
+    auxiliaries: &[],
 };
 
 pub(super) const DINOV2_BASE_14: Family = Family {
@@ -55,21 +63,7 @@ pub(super) const DINOV2_BASE_14: Family = Family {
         licence: "Apache-2.0",
     }],
     build: |builder, _, _| build(builder, BASE),
-    ..DINOV2
-};
-
-const DINOV2: Family = Family {
-    name: "",
-    title: "",
-    // Published for 518, where a picture costs six times as much; features at 224 are nearly as good.
-    default_size: 224,
-    crop: 1.0,
-    interpolation: Interpolation::Bicubic,
-    normalize: |_| NormalizeName::Imagenet,
-    widths: None,
-    default_weights: &[],
-    build: |_, _, _| Ok(()),
-    classify,
+    ..DINOV2_SMALL_14
 };
 
 /// What makes one net larger than another.

@@ -25,6 +25,7 @@ pub(super) const FAMILY: Family = Family {
     }],
     build: |builder, _, flavour| build(builder, flavour),
     classify: |builder, classes, _| parts::classify(builder, "avg_pool", classes),
+    auxiliaries: &[],
 };
 
 /// Figure 5 of the paper, entry flow: channels of blocks 2 to 4, which halve the map.

@@ -11,10 +11,9 @@ use crate::geometry::Window;
 use crate::graph::{Graph, NodeId, Op, ParamKind, Shape};
 use crate::ops::{KernelGrads, Needs};
 use crate::ops::{
-    activation as activations, concat, conv, dense, depthwise, dropout, elementwise, gate, norm,
-    pool, window_pool,
+    activation as activations, attention, concat, conv, dense, depthwise, dropout, elementwise,
+    gate, layer_norm, norm, pool, tokens, window_pool,
 };
-use crate::ops::{attention, layer_norm, tokens};
 
 /// Gradients to every trained parameter.
 pub(super) fn run(

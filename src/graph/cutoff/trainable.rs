@@ -61,15 +61,8 @@ fn can_train(graph: &Graph, id: NodeId) -> bool {
 }
 
 fn check_one_of(phase: &PhaseConfig, key: impl Fn(&str) -> String) -> Result<(), GraphError> {
-    let given = [
-        ("freeze", phase.freeze.is_some()),
-        ("freeze_before", phase.freeze_before.is_some()),
-        ("freeze_stages", phase.freeze_stages.is_some()),
-        ("train_only", phase.train_only.is_some()),
-    ];
-    let mut given = given.iter().filter(|(_, given)| *given);
-    match (given.next(), given.next()) {
-        (Some((first, _)), Some((second, _))) => Err(GraphError::new(
+    match phase.freezing_keys()[..] {
+        [first, second, ..] => Err(GraphError::new(
             key(second),
             format!("a phase takes either `{first}` or `{second}`"),
             "remove one of the two".to_string(),

@@ -285,6 +285,12 @@ impl Product<'_> {
     fn check(&self) {
         let last = |rows: usize| rows.saturating_sub(1);
         assert!(self.y_row >= self.columns, "length of a row of y");
+        assert!(
+            self.y_row == self.columns
+                || (self.epilogue.residual.is_none()
+                    && self.epilogue.activation.bounds().is_some()),
+            "rows apart take neither residuals nor curves"
+        );
         let room = last(self.rows) * self.y_row + self.columns;
         assert!(self.rows == 0 || self.y.len() >= room, "room for y");
         if self.rows > 0 && self.depth > 0 {
@@ -352,11 +358,14 @@ impl Job for Product<'_> {
                     row += height;
                 }
             }
-            // SAFETY: `check` compared the length of y; its tiles are done.
-            let done = unsafe {
-                std::slice::from_raw_parts_mut(y.add(start * self.columns), rows * self.columns)
-            };
-            curve(self.epilogue.activation, done);
+            if self.epilogue.activation.bounds().is_none() {
+                // SAFETY: `check` compared the length of y, whose rows of a curve lie side by side;
+                // its tiles are done.
+                let done = unsafe {
+                    std::slice::from_raw_parts_mut(y.add(start * self.columns), rows * self.columns)
+                };
+                curve(self.epilogue.activation, done);
+            }
         }
     }
 }
