@@ -1,0 +1,110 @@
+//! The configuration: what a user may write in an experiment's TOML file, a file a section.
+//!
+//! These structs hold what the file says, after layering; they are read once and never mutated.
+//! Every module receives only its own section. Field documentation is what `xp schema` prints
+//! and editors show.
+
+mod augment;
+mod cache;
+mod data;
+mod model;
+mod optimizer;
+mod phase;
+mod train;
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use augment::*;
+pub use cache::*;
+pub use data::*;
+pub use model::*;
+pub use optimizer::*;
+pub use phase::*;
+pub use train::*;
+
+/// One image-classification experiment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Experiment {
+    /// Name of the experiment; part of the run directory's name. Letters, digits, `_`, `-`, `.`.
+    pub name: String,
+    /// Seed of every random stream: split, shuffling, augmentation, initialisation, dropout.
+    #[serde(default = "defaults::seed")]
+    pub seed: u64,
+    /// Where to compute: `auto`, `cpu`, `cuda`, `cuda:N` or `metal`.
+    #[serde(default = "defaults::device")]
+    pub device: String,
+    /// Number of threads; 0 means all cores. Results do not depend on it.
+    #[serde(default)]
+    pub threads: usize,
+    /// Folder that receives run directories. Default: `runs` in the current directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runs_dir: Option<PathBuf>,
+    /// The pictures and how they are split and prepared.
+    pub data: DataConfig,
+    /// Backbone, weights and head.
+    pub model: ModelConfig,
+    /// Settings shared by all phases.
+    #[serde(default)]
+    pub train: TrainConfig,
+    /// The phases, in order; typically feature extraction, then fine-tuning.
+    pub phase: Vec<PhaseConfig>,
+    /// Caching of frozen features.
+    #[serde(default)]
+    pub cache: CacheConfig,
+}
+
+/// Values of keys that are left out.
+mod defaults {
+    pub(super) fn seed() -> u64 {
+        42
+    }
+    pub(super) fn device() -> String {
+        "auto".into()
+    }
+    pub(super) fn train_share() -> f64 {
+        0.8
+    }
+    pub(super) fn held_out_share() -> f64 {
+        0.1
+    }
+    pub(super) fn width() -> f64 {
+        1.0
+    }
+    pub(super) fn one() -> usize {
+        1
+    }
+    pub(super) fn yes() -> bool {
+        true
+    }
+    pub(super) fn batch_size() -> usize {
+        32
+    }
+    pub(super) fn rho() -> f64 {
+        0.9
+    }
+    pub(super) fn beta1() -> f64 {
+        0.9
+    }
+    pub(super) fn beta2() -> f64 {
+        0.999
+    }
+    pub(super) fn epsilon() -> f64 {
+        1e-7
+    }
+    pub(super) fn weight_decay() -> f64 {
+        0.01
+    }
+    pub(super) fn step_factor() -> f64 {
+        0.1
+    }
+    pub(super) fn cache_memory() -> String {
+        "4GiB".into()
+    }
+    pub(super) fn cache_disk() -> String {
+        "20GB".into()
+    }
+}
