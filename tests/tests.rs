@@ -15,6 +15,8 @@ mod data_errors;
 mod experiments;
 #[path = "tests/feature_cache.rs"]
 mod feature_cache;
+#[path = "tests/intervals.rs"]
+mod intervals;
 #[path = "tests/network_errors.rs"]
 mod network_errors;
 #[path = "tests/parity.rs"]
