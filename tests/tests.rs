@@ -7,6 +7,8 @@ mod backbones;
 mod config_errors;
 #[path = "tests/config_layers.rs"]
 mod config_layers;
+#[path = "tests/config_loop.rs"]
+mod config_loop;
 #[path = "tests/config_phases.rs"]
 mod config_phases;
 #[path = "tests/data_errors.rs"]

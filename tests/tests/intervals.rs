@@ -101,7 +101,7 @@ fn options_of_the_loop_give_the_same_bits_for_any_number_of_threads() {
     let (one, two) = (with("threads=1"), with("threads=2"));
     assert_eq!(timeless_metrics(&one), timeless_metrics(&two));
     for file in [
-        "model.safetensors",
+        "checkpoints/best/weights.safetensors",
         "checkpoints/last/weights.safetensors",
         "checkpoints/last/averaged.safetensors",
         "predictions.csv",
