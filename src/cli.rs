@@ -45,6 +45,8 @@ pub struct Global {
 pub enum Command {
     /// Train one experiment and leave a run directory
     Run(ConfigArgs),
+    /// Go on with a run that was interrupted or killed, to the same bytes
+    Resume(ResumeArgs),
     /// Check configurations without touching data; print every problem
     Check(CheckArgs),
     /// Print the JSON Schema of the configuration
@@ -65,6 +67,8 @@ pub enum Command {
     Models,
     /// Show and clear the features that runs keep on disk
     Cache(CacheArgs),
+    /// Prove that runs of a configuration resume exactly: kill some at random and compare
+    VerifyResume(VerifyResumeArgs),
     /// Print shell completions
     Completions(CompletionsArgs),
 }
@@ -77,6 +81,25 @@ pub struct ConfigArgs {
     /// Override a value, for example `train.batch_size=16` or `phase[0].epochs=3`; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub sets: Vec<String>,
+}
+
+/// Arguments of `xp resume`.
+#[derive(Debug, Args)]
+pub struct ResumeArgs {
+    /// A run directory
+    pub run: PathBuf,
+}
+
+/// Arguments of `xp verify-resume`.
+#[derive(Debug, Args)]
+pub struct VerifyResumeArgs {
+    /// The configuration.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// How many times to kill
+    #[arg(long, value_name = "N", default_value_t = 10,
+          value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    pub kills: usize,
 }
 
 /// Arguments of `xp check`.

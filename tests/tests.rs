@@ -27,5 +27,7 @@ mod parity;
 mod plot;
 #[path = "tests/readme.rs"]
 mod readme;
+#[path = "tests/resume.rs"]
+mod resume;
 #[path = "tests/summary.rs"]
 mod summary;

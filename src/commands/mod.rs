@@ -2,16 +2,20 @@
 
 pub mod blueprint;
 pub mod cache;
+pub mod changes;
 pub mod check;
 pub mod completions;
 pub mod data;
 pub mod evaluate;
+pub mod experiment;
 pub mod failure;
 pub mod feature_file;
 pub mod features;
+pub mod interrupt;
 pub mod logging;
 pub mod models;
 pub mod network;
+pub mod outcome;
 pub mod pictures;
 pub mod plot;
 pub mod predict;
@@ -21,9 +25,13 @@ pub mod progress;
 pub mod recorder;
 pub mod restored;
 pub mod results;
+pub mod resume;
 pub mod run;
 pub mod schema;
+pub mod state;
 pub mod summary;
+pub mod testing;
+pub mod verify_resume;
 
 pub use failure::{Exit, Failure};
 pub use printer::Printer;
@@ -53,6 +61,8 @@ pub fn main() -> ExitCode {
 fn dispatch(command: &Command, printer: &Printer) -> Result<(), Failure> {
     match command {
         Command::Run(args) => run::run(args, printer),
+        Command::Resume(args) => resume::run(args, printer),
+        Command::VerifyResume(args) => verify_resume::run(args, printer),
         Command::Check(args) => check::run(args, printer),
         Command::Schema => schema::run(printer),
         Command::Data(args) => data::run(args, printer),
