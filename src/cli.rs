@@ -9,6 +9,7 @@ use crate::config::size;
 
 const EXAMPLES: &str = "\
 Examples:
+  xp new flowers/                                   write flowers.toml for a folder of pictures
   xp run configs/quickstart.toml                    train; leaves a directory under runs/
   xp run flowers.toml --set train.batch_size=16     the same with one value changed
   xp check configs/*.toml                           say what is wrong, touch nothing
@@ -43,6 +44,8 @@ pub struct Global {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Write a commented configuration for a folder of pictures
+    New(NewArgs),
     /// Train one experiment and leave a run directory
     Run(ConfigArgs),
     /// Check configurations without touching data; print every problem
@@ -77,6 +80,37 @@ pub struct ConfigArgs {
     /// Override a value, for example `train.batch_size=16` or `phase[0].epochs=3`; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub sets: Vec<String>,
+}
+
+/// Arguments of `xp new`.
+#[derive(Debug, Args)]
+pub struct NewArgs {
+    /// Folder of class folders, or CSV file of paths and labels [default: asks on a terminal]
+    pub folder: Option<PathBuf>,
+    /// Where to write; `-` is stdout [default: NAME.toml in the current directory]
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Replace a file that exists
+    #[arg(long)]
+    pub force: bool,
+    /// The backbone, see `xp models` [default: by the number of pictures]
+    #[arg(long, value_name = "NAME")]
+    pub backbone: Option<String>,
+    /// Weights of that backbone: a file or a hub id [default: see `xp models`]
+    #[arg(long, value_name = "SOURCE", requires = "backbone")]
+    pub weights: Option<String>,
+    /// Width multiplier of that backbone
+    #[arg(
+        long,
+        value_name = "FACTOR",
+        default_value_t = 1.0,
+        requires = "backbone"
+    )]
+    pub width: f64,
+    /// Side of the pictures that the network sees, in pixels [default: by backbone and pictures]
+    #[arg(long, value_name = "PIXELS",
+          value_parser = RangedU64ValueParser::<u32>::new().range(8..=4096))]
+    pub size: Option<u32>,
 }
 
 /// Arguments of `xp check`.

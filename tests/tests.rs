@@ -17,6 +17,8 @@ mod experiments;
 mod feature_cache;
 #[path = "tests/network_errors.rs"]
 mod network_errors;
+#[path = "tests/new.rs"]
+mod new;
 #[path = "tests/parity.rs"]
 mod parity;
 #[path = "tests/plot.rs"]
@@ -25,3 +27,5 @@ mod plot;
 mod readme;
 #[path = "tests/summary.rs"]
 mod summary;
+#[path = "tests/tutorials.rs"]
+mod tutorials;

@@ -12,6 +12,7 @@ pub mod features;
 pub mod logging;
 pub mod models;
 pub mod network;
+pub mod new;
 pub mod pictures;
 pub mod plot;
 pub mod predict;
@@ -23,6 +24,7 @@ pub mod restored;
 pub mod results;
 pub mod run;
 pub mod schema;
+pub mod starter;
 pub mod summary;
 
 pub use failure::{Exit, Failure};
@@ -52,6 +54,7 @@ pub fn main() -> ExitCode {
 
 fn dispatch(command: &Command, printer: &Printer) -> Result<(), Failure> {
     match command {
+        Command::New(args) => new::run(args, printer),
         Command::Run(args) => run::run(args, printer),
         Command::Check(args) => check::run(args, printer),
         Command::Schema => schema::run(printer),

@@ -33,6 +33,19 @@ impl Printer {
         let _ = writeln!(std::io::stderr(), "warning: {}", text.as_ref());
     }
 
+    /// Asks on the terminal; `None` where nobody is there to answer.
+    pub fn ask(&self, question: &str) -> std::io::Result<Option<String>> {
+        let (stdin, mut stderr) = (std::io::stdin(), std::io::stderr());
+        if self.json || !stdin.is_terminal() || !stderr.is_terminal() {
+            return Ok(None);
+        }
+        write!(stderr, "{question}")?;
+        stderr.flush()?;
+        let mut answer = String::new();
+        stdin.read_line(&mut answer)?;
+        Ok(Some(answer))
+    }
+
     /// Writes the warnings of a configuration to stderr, each with its place.
     pub fn config_warnings(&self, warnings: &[Diagnostic]) {
         for warning in warnings {

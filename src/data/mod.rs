@@ -16,6 +16,7 @@ pub mod preprocess;
 mod scan;
 pub mod sheet;
 pub mod split;
+pub mod survey;
 #[cfg(test)]
 mod testing;
 

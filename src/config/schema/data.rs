@@ -122,7 +122,8 @@ pub enum SplitBy {
     Ratio,
     /// By each picture's content hash: a picture keeps its split when others are added.
     Hash,
-    /// Folders `train`, `val` (or `validation`, `valid`) and `test` under the root.
+    /// Folders `train` (or `training`), `val` (or `valid`, `validation`) and `test` (or `testing`)
+    /// under the root.
     Folders,
     /// The manifest's third column (or the one headed `split`).
     Column,
