@@ -467,7 +467,12 @@ impl Starter {
         text.section("[data.augment]");
         text.line(
             "flip_horizontal = true",
-            "not where left and right matter, as in text; or flip_vertical",
+            "not where left and right matter, as in text",
+        );
+        text.line("# rotate = 15", "degrees either way");
+        text.line(
+            "# random_resized_crop = { scale = [0.5, 1.0] }",
+            "or trivial_augment = true: stronger",
         );
     }
 
@@ -562,7 +567,7 @@ impl Starter {
             text.line(
                 "class_weights = \"balanced\"",
                 &format!(
-                    "{} has {times:.0} times the pictures of {}",
+                    "{} has {times:.0} times the pictures of {}; or sampling = \"balanced\"",
                     plain(most),
                     plain(least)
                 ),
@@ -584,6 +589,10 @@ impl Starter {
         text.line("[[phase]]", "");
         text.line("name = \"head\"", "");
         text.line("freeze = \"all\"", "the whole backbone");
+        text.line(
+            "augment = false",
+            "pictures as they are, so that features can be kept",
+        );
         text.line("epochs = 20", "at most");
         text.line(
             "optimizer = { kind = \"adam\", lr = 1e-3 }",
