@@ -158,13 +158,21 @@ fn pokemon_with_vgg19() {
 
 #[test]
 fn flowers_with_a_deep_head() {
-    let head = (1280 * 1024 + 1024) + (1024 * 512 + 512) + (512 * 5 + 5);
+    let head = |classes| (1280 * 1024 + 1024) + (1024 * 512 + 512) + (512 + 1) * classes;
     // `Conv_1` without bias, and scale and offset of its norm; 1,280 means and variances.
     let layers = 320 * 1280 + 2 * 1280;
-    assert_eq!(
-        phases(&config("flowers_mobilenet_head"), &[]),
-        [[2_257_984 + head, layers + head, 3 + 6]]
-    );
+    for (name, classes) in [
+        ("flowers_mobilenet_head", 5),
+        // Behind the labels of ImageNet.
+        ("flowers_mobilenet_labels", 1005),
+    ] {
+        let head = head(classes);
+        assert_eq!(
+            phases(&config(name), &[]),
+            [[2_257_984 + head, layers + head, 3 + 6]],
+            "{name}"
+        );
+    }
 }
 
 #[test]
@@ -190,17 +198,6 @@ fn flowers_with_the_top_cut_off() {
             assert_eq!(found, wanted, "{variant} {freezing}");
         }
     }
-}
-
-#[test]
-fn flowers_behind_the_labels_of_imagenet() {
-    let [total, trainable, tensors] =
-        facts()["mobilenetv2_224_trunc_block16_conv1280_bias_flatten_dense5_unfreeze3"];
-    let more = 1000 * (7 * 7 * 1280 + 1);
-    assert_eq!(
-        phases(&config("flowers_mobilenet_labels"), &[]),
-        [[total + more, trainable + more, tensors]]
-    );
 }
 
 #[test]
