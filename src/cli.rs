@@ -136,6 +136,9 @@ pub struct EvaluateArgs {
     /// Which split of the run's data
     #[arg(long, default_value = "test", value_parser = ["train", "val", "test"])]
     pub split: String,
+    /// Which weights of a run: those of its best evaluation, or the last ones
+    #[arg(long, default_value = "best", value_parser = ["best", "last"])]
+    pub checkpoint: String,
 }
 
 /// Arguments of `xp predict`.

@@ -28,8 +28,10 @@ impl Split {
     }
 }
 
-/// One row of `metrics.csv`: an epoch, or the evaluation before training (epoch 0). Only `phase`
-/// and `epoch` must be there to read a row, so that logs with fewer columns can be drawn.
+/// One row of `metrics.csv`: an evaluation interval, which is an epoch unless a phase evaluates every
+/// so many steps, or the evaluation before training (epoch 0). Intervals within an epoch share it and
+/// differ in their step. Only `phase` and `epoch` must be there to read a row, so that logs with
+/// fewer columns can be drawn.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MetricsRow {
     /// Name of the phase.
@@ -37,7 +39,7 @@ pub struct MetricsRow {
     /// Epoch within the phase, from 1; 0 before training.
     #[serde(default)]
     pub phase_epoch: usize,
-    /// Epoch over all phases, from 1; 0 before training.
+    /// Epoch over all phases, from 1, that the last step belongs to; 0 before training.
     pub epoch: usize,
     /// Optimizer steps so far.
     #[serde(default)]
@@ -45,18 +47,18 @@ pub struct MetricsRow {
     /// Learning rate of the last step.
     #[serde(default)]
     pub lr: f64,
-    /// Mean training loss over the epoch; empty in epoch 0.
+    /// Mean training loss over the interval; empty in epoch 0.
     pub train_loss: Option<f64>,
-    /// Training accuracy over the epoch, 0 to 1; empty in epoch 0.
+    /// Training accuracy over the interval, 0 to 1; empty in epoch 0.
     pub train_accuracy: Option<f64>,
     /// Validation loss; empty without a validation split.
     pub val_loss: Option<f64>,
     /// Validation accuracy, 0 to 1; empty without a validation split.
     pub val_accuracy: Option<f64>,
-    /// Training pictures per second of the training part of the epoch.
+    /// Training pictures per second of the training part of the interval.
     #[serde(default)]
     pub images_per_second: f64,
-    /// Wall time of the epoch, evaluation included.
+    /// Wall time of the interval, evaluation included.
     #[serde(default)]
     pub seconds: f64,
 }
@@ -100,7 +102,7 @@ pub struct PredictionRow {
     pub confidence: f64,
 }
 
-/// `test.json`: the best checkpoint on the test split.
+/// `test.json`: the best checkpoint on the test split; `test_last.json`: the last one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TestReport {
     /// Which split was evaluated.

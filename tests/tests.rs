@@ -7,6 +7,8 @@ mod backbones;
 mod config_errors;
 #[path = "tests/config_layers.rs"]
 mod config_layers;
+#[path = "tests/config_loop.rs"]
+mod config_loop;
 #[path = "tests/config_phases.rs"]
 mod config_phases;
 #[path = "tests/data_errors.rs"]
@@ -15,6 +17,8 @@ mod data_errors;
 mod experiments;
 #[path = "tests/feature_cache.rs"]
 mod feature_cache;
+#[path = "tests/intervals.rs"]
+mod intervals;
 #[path = "tests/network_errors.rs"]
 mod network_errors;
 #[path = "tests/parity.rs"]

@@ -16,7 +16,10 @@ use crate::train::phase::LossPlan;
 
 /// Runs the command.
 pub fn run(args: &EvaluateArgs, printer: &Printer) -> Result<(), Failure> {
-    let model = Restored::open(&args.model)?;
+    let model = match args.checkpoint.as_str() {
+        "last" => Restored::open(&args.model)?.with_last_checkpoint(&args.model)?,
+        _ => Restored::open(&args.model)?,
+    };
     let split = Split::ALL
         .into_iter()
         .find(|split| split.name() == args.split)
@@ -32,7 +35,7 @@ pub fn run(args: &EvaluateArgs, printer: &Printer) -> Result<(), Failure> {
         0,
     );
     let evaluation = evaluate::evaluate(&model.network, &plan, &feed, split)?;
-    let (report, _) = results::report(feed.dataset(), split, &evaluation);
+    let (report, _) = results::report(feed.dataset(), split, &args.checkpoint, &evaluation);
     print(&report, printer)
 }
 

@@ -1,5 +1,5 @@
 //! Progress of a training run, of downloads and of pictures: a bar with loss, accuracy, pictures a
-//! second and time left on a terminal, one plain line an epoch elsewhere.
+//! second and time left on a terminal, one plain line an epoch (or evaluation) elsewhere.
 
 use std::time::Duration;
 
@@ -8,7 +8,8 @@ use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::Printer;
 use crate::graph::summary::thousands;
 use crate::records::MetricsRow;
-use crate::train::observer::{FeatureProgress, FeaturesReady, PhaseStarted, StepTaken};
+use crate::train::observer::{Evaluated, FeatureProgress, FeaturesReady, PhaseStarted, StepTaken};
+use crate::train::pace::Pace;
 use crate::weights::Download;
 
 /// Shows where training stands.
@@ -16,7 +17,8 @@ use crate::weights::Download;
 pub struct Progress {
     printer: Printer,
     bar: Option<Bar>,
-    epochs: usize,
+    /// Of all phases, if all are counted in epochs.
+    epochs: Option<usize>,
 }
 
 #[derive(Debug)]
@@ -28,12 +30,13 @@ struct Bar {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Task {
     Features,
-    Epoch(usize),
+    /// Ends with this step of the phase.
+    Interval(u64),
 }
 
 impl Progress {
-    /// For a run of at most `epochs` epochs.
-    pub fn new(printer: Printer, epochs: usize) -> Self {
+    /// For a run of at most `epochs` epochs; `None` if a phase is counted in steps.
+    pub fn new(printer: Printer, epochs: Option<usize>) -> Self {
         Self {
             printer,
             bar: None,
@@ -50,8 +53,12 @@ impl Progress {
         } else {
             ""
         };
+        let from = match event.done {
+            0 => String::new(),
+            done => format!(", from step {done} of {} on", event.pace.steps),
+        };
         self.printer.note(format!(
-            "phase `{}`: {} trainable parameters in {tensors} tensors{features}",
+            "phase `{}`: {} trainable parameters in {tensors} tensors{features}{from}",
             event.name,
             thousands(values)
         ));
@@ -80,25 +87,50 @@ impl Progress {
 
     /// A step was taken.
     pub fn step(&mut self, event: StepTaken<'_>) {
+        let at = self.at(event.epoch, event.phase_step, &event.pace);
         let message = format!(
-            "epoch {}/{}  loss {:.4}  acc {:.3}  {:.0} img/s",
-            event.epoch, event.epochs, event.loss, event.accuracy, event.images_per_second
+            "{at}  loss {:.4}  acc {:.3}  {:.0} img/s",
+            event.loss, event.accuracy, event.images_per_second
         );
-        self.show(Task::Epoch(event.epoch), event.done, event.total, message);
+        let (done, all) = event.pace.of_interval(event.phase_step);
+        let task = Task::Interval(event.phase_step - done + all);
+        self.show(task, done as usize, all as usize, message);
     }
 
-    /// An epoch is over: its line stays.
-    pub fn epoch_ended(&mut self, row: &MetricsRow, is_best: bool) {
+    /// An interval is evaluated: its line stays.
+    pub fn evaluated(&mut self, event: &Evaluated<'_>) {
         self.clear();
-        self.printer.note(epoch_line(row, self.epochs, is_best));
+        let at = self.at(event.row.epoch, event.phase_step, &event.pace);
+        self.printer.note(row_line(&at, event.row, event.is_best));
     }
 
     /// Early stopping ends a phase.
-    pub fn stopped_early(&mut self, phase: &str, phase_epoch: usize) {
+    pub fn stopped_early(&mut self, phase: &str, phase_epoch: usize, phase_step: u64) {
         self.clear();
+        let after = match self.epochs {
+            Some(_) => format!("{phase_epoch} epochs"),
+            None => format!("{phase_step} steps"),
+        };
         self.printer.note(format!(
-            "phase `{phase}` stopped early after {phase_epoch} epochs: no more improvement"
+            "phase `{phase}` stopped early after {after}: no more improvement"
         ));
+    }
+
+    /// `epoch  3/20`, or `step  30/300  epoch 2` where rows are not whole epochs.
+    fn at(&self, epoch: usize, phase_step: u64, pace: &Pace) -> String {
+        let whole = pace.interval == pace.steps_per_epoch && pace.ends_epoch(pace.steps);
+        if !whole {
+            let steps = pace.steps;
+            let width = steps.to_string().len();
+            return format!("step {phase_step:>width$}/{steps}  epoch {epoch}");
+        }
+        match self.epochs {
+            None => format!("epoch {epoch}"),
+            Some(epochs) => {
+                let width = epochs.to_string().len();
+                format!("epoch {epoch:>width$}/{epochs}")
+            }
+        }
     }
 
     /// Takes the bar away.
@@ -239,9 +271,8 @@ fn features_line(event: &FeaturesReady<'_>) -> String {
 }
 
 /// `epoch  3/20  loss 0.4121  acc 0.861  val_loss 0.3920  val_acc 0.880  412 img/s  1.9 s`
-fn epoch_line(row: &MetricsRow, epochs: usize, is_best: bool) -> String {
-    let width = epochs.to_string().len();
-    let mut line = format!("epoch {:>width$}/{epochs}", row.epoch);
+fn row_line(at: &str, row: &MetricsRow, is_best: bool) -> String {
+    let mut line = at.to_owned();
     let figures = [
         ("loss", row.train_loss, 4),
         ("acc", row.train_accuracy, 3),
@@ -266,6 +297,24 @@ fn epoch_line(row: &MetricsRow, epochs: usize, is_best: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Length;
+
+    #[test]
+    fn the_unit_is_that_of_the_rows() {
+        let printer = Printer {
+            quiet: true,
+            json: false,
+        };
+        let at = |epochs, length, every| {
+            let pace = Pace::new(length, every, 25);
+            Progress::new(printer, epochs).at(3, 75, &pace)
+        };
+        let epochs = Length::Epochs(8);
+        assert_eq!(at(Some(20), epochs, None), "epoch  3/20");
+        assert_eq!(at(Some(20), epochs, Some(30)), "step  75/200  epoch 3");
+        assert_eq!(at(None, Length::Steps(1000), None), "epoch 3");
+        assert_eq!(at(None, Length::Steps(90), None), "step 75/90  epoch 3");
+    }
 
     #[test]
     fn an_epoch_is_one_line() {
@@ -283,7 +332,7 @@ mod tests {
             seconds: 1.94,
         };
         assert_eq!(
-            epoch_line(&row, 20, true),
+            row_line("epoch  3/20", &row, true),
             "epoch  3/20  loss 0.4121  acc 0.861  val_loss 0.3920  val_acc 0.880  412 img/s  1.9 s  best"
         );
     }

@@ -7,9 +7,11 @@ use crate::engine::params::Params;
 use crate::records::MetricsRow;
 use crate::report;
 use crate::run::{BestMetrics, Checkpoint, ManifestWriter, MetricsWriter, RunDir, Tensors};
+use crate::train::ema::Ema;
 use crate::train::observer::{
-    EpochEnded, FeatureProgress, FeaturesReady, Observer, ObserverError, PhaseStarted, StepTaken,
+    Evaluated, FeatureProgress, FeaturesReady, Observer, ObserverError, PhaseStarted, StepTaken,
 };
+use crate::train::position::Snapshot;
 
 /// Writes rows, curves and checkpoints as they are earned.
 #[derive(Debug)]
@@ -19,7 +21,8 @@ pub struct Recorder<'a> {
     manifest: &'a ManifestWriter,
     metrics: MetricsWriter,
     rows: Vec<MetricsRow>,
-    best_epoch: Option<usize>,
+    /// Index of the best row.
+    best: Option<usize>,
     title: String,
     /// When the curves were drawn last.
     drawn: Option<Instant>,
@@ -43,7 +46,7 @@ impl<'a> Recorder<'a> {
             progress,
             metrics,
             rows: Vec::new(),
-            best_epoch: None,
+            best: None,
             title: title.to_owned(),
             drawn: None,
         })
@@ -52,7 +55,7 @@ impl<'a> Recorder<'a> {
     /// Draws the curves of all epochs so far.
     pub fn draw_curves(&mut self) -> Result<(), ObserverError> {
         if !self.rows.is_empty() {
-            let curves = report::curves(&self.rows, &self.title, self.best_epoch)?;
+            let curves = report::curves(&self.rows, &self.title, self.best)?;
             self.run.write_curves(&curves)?;
         }
         self.drawn = Some(Instant::now());
@@ -96,11 +99,11 @@ impl Observer for Recorder<'_> {
         self.progress.step(event);
     }
 
-    fn epoch_ended(&mut self, event: EpochEnded<'_>) -> Result<(), ObserverError> {
+    fn evaluated(&mut self, event: Evaluated<'_>) -> Result<(), ObserverError> {
         self.metrics.append(event.row)?;
         self.rows.push(event.row.clone());
         if event.is_best {
-            self.best_epoch = Some(event.row.epoch);
+            self.best = Some(self.rows.len() - 1);
         }
         if self
             .drawn
@@ -108,17 +111,12 @@ impl Observer for Recorder<'_> {
         {
             self.draw_curves()?;
         }
-        // Before the first step there is no optimizer, and its part of the checkpoint is empty.
-        let optimizer = event.optimizer.unwrap_or_default();
-        let checkpoint = Checkpoint {
-            weights: tensors(event.params),
-            optimizer: optimizer.tensors,
-            state: serde_json::json!({ "progress": event.progress, "optimizer_step": optimizer.step }),
-        };
-        self.run.write_checkpoint(&checkpoint, event.is_best)?;
+        self.run
+            .write_checkpoint(&checkpoint(event.snapshot)?, event.is_best)?;
         if event.is_best {
             let best = BestMetrics {
                 epoch: event.row.epoch,
+                step: Some(event.row.step),
                 val_accuracy: event.row.val_accuracy,
                 val_loss: event.row.val_loss,
             };
@@ -127,19 +125,40 @@ impl Observer for Recorder<'_> {
         }
         tracing::info!(
             epoch = event.row.epoch,
+            step = event.row.step,
             train_loss = event.row.train_loss,
             val_loss = event.row.val_loss,
             val_accuracy = event.row.val_accuracy,
-            "epoch"
+            "evaluation"
         );
-        self.progress.epoch_ended(event.row, event.is_best);
+        self.progress.evaluated(&event);
         Ok(())
     }
 
-    fn stopped_early(&mut self, phase: &str, phase_epoch: usize) {
-        tracing::info!(phase, phase_epoch, "stopped early");
-        self.progress.stopped_early(phase, phase_epoch);
+    fn stopped_early(&mut self, phase: &str, phase_epoch: usize, phase_step: u64) {
+        tracing::info!(phase, phase_epoch, phase_step, "stopped early");
+        self.progress.stopped_early(phase, phase_epoch, phase_step);
     }
+}
+
+/// All that training goes on from.
+fn checkpoint(snapshot: Snapshot<'_>) -> Result<Checkpoint, ObserverError> {
+    let averaged = snapshot.ema.map(|ema| {
+        let value = |name: &String| (name.clone(), ema.params().value(name).clone());
+        ema.names().iter().map(value).collect()
+    });
+    // Before the first step there is no optimizer, and its part of the checkpoint is empty.
+    let optimizer = snapshot.optimizer.cloned().unwrap_or_default();
+    Ok(Checkpoint {
+        weights: tensors(snapshot.params),
+        averaged: averaged.unwrap_or_default(),
+        optimizer: optimizer.tensors,
+        state: serde_json::json!({
+            "position": snapshot.position,
+            "optimizer_step": optimizer.step,
+            "averaged_steps": snapshot.ema.map(Ema::steps),
+        }),
+    })
 }
 
 /// All parameters and statistics by name.

@@ -10,7 +10,7 @@ use crate::data::preprocess::Preprocess;
 use crate::engine::params::Params;
 use crate::engine::prefix::Prefix;
 use crate::graph::Graph;
-use crate::run::{ModelFile, RunDir};
+use crate::run::{ModelFile, RunDir, Slot};
 
 /// A model ready to classify.
 #[derive(Debug)]
@@ -95,5 +95,20 @@ impl Restored {
             network,
             outputs,
         })
+    }
+
+    /// The same with the weights of the run's last checkpoint; `run` is what was named.
+    pub fn with_last_checkpoint(mut self, run: &Path) -> Result<Self, Failure> {
+        if !run.is_dir() {
+            let message = format!("`{}` is one model, without checkpoints", run.display());
+            return Err(Failure::new(Exit::Config, message).help("name its run directory"));
+        }
+        let checkpoint = RunDir::open(run)?.checkpoint(Slot::Last)?;
+        for (name, value) in checkpoint.evaluated() {
+            self.params.set(&name, value)?;
+        }
+        let output = self.graph.output();
+        self.network = Prefix::compile(&self.graph, &self.params, &[0], &[output])?;
+        Ok(self)
     }
 }

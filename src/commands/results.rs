@@ -4,10 +4,11 @@ use crate::data::Dataset;
 use crate::records::{PredictionRow, Split, TestReport};
 use crate::train::evaluate::Evaluation;
 
-/// Report and predictions of the best checkpoint on a split.
+/// Report and predictions of a checkpoint (`best` or `last`) on a split.
 pub fn report(
     dataset: &Dataset,
     split: Split,
+    checkpoint: &str,
     evaluation: &Evaluation,
 ) -> (TestReport, Vec<PredictionRow>) {
     let mut pairs = Vec::new();
@@ -25,7 +26,7 @@ pub fn report(
         pairs.push((item.label, best));
     }
     let loss = evaluation.scores.map_or(f64::NAN, |scores| scores.loss);
-    let report = TestReport::from_predictions(split, "best", &dataset.classes, pairs, loss);
+    let report = TestReport::from_predictions(split, checkpoint, &dataset.classes, pairs, loss);
     (report, rows)
 }
 
@@ -40,11 +41,16 @@ pub fn top(probabilities: &[f32]) -> usize {
     best
 }
 
-/// `test accuracy 87.0 % of 100 pictures (95 % interval 79.0 to 92.2)`.
+/// `test accuracy 87.0 % of 100 pictures (95 % interval 79.0 to 92.2)`; of the last checkpoint,
+/// `test accuracy of the last checkpoint 87.0 % ...`.
 pub fn headline(report: &TestReport) -> String {
     let [low, high] = report.accuracy_interval;
+    let whose = match report.checkpoint.as_str() {
+        "last" => " of the last checkpoint",
+        _ => "",
+    };
     format!(
-        "{} accuracy {:.1} % of {} pictures (95 % interval {:.1} to {:.1}), loss {:.4}",
+        "{} accuracy{whose} {:.1} % of {} pictures (95 % interval {:.1} to {:.1}), loss {:.4}",
         report.split.name(),
         100.0 * report.accuracy,
         report.images,

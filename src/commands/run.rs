@@ -14,16 +14,18 @@ use crate::data::{Dataset, Keep, ScanOptions};
 use crate::engine::params::Params;
 use crate::engine::prefix::Prefix;
 use crate::engine::store::FeatureStore;
-use crate::records::{MetricsRow, Split, TestReport};
+use crate::records::{MetricsRow, PredictionRow, Split, TestReport};
 use crate::report;
 use crate::run::{Fingerprints, Manifest, ManifestWriter, RunDir, Status};
 use crate::train::evaluate::{self, Evaluation};
 use crate::train::features::{Disk, FeatureBank, Network};
 use crate::train::feed::{Feed, Pass};
-use crate::train::fit::{self, FitError, Fitted};
+use crate::train::fit::{self, FitError};
 use crate::train::inputs::Inputs;
 use crate::train::observer::Observer;
-use crate::train::phase::{LossPlan, Plan, check_batch_size};
+use crate::train::phase::{LossPlan, PhasePlan, Plan, check_batches};
+use crate::train::position::Start;
+use crate::train::sampler;
 
 /// Most bytes of decoded pictures that wait between the scan and their first use.
 const KEPT: usize = 128 << 20;
@@ -106,18 +108,16 @@ fn plan(blueprint: &Blueprint, dataset: &Dataset) -> Result<Plan, Failure> {
     let loss = LossPlan::new(&experiment.train, outputs, &dataset.classes, &counts)
         .map_err(|problem| blueprint.problem(problem))?
         .with_auxiliary(experiment.model.auxiliary);
-    check_batch_size(graph, &blueprint.phases, experiment.train.batch_size)
+    let pictures = counts.iter().sum();
+    check_batches(graph, &blueprint.phases, &experiment.train, pictures)
         .map_err(|problem| blueprint.problem(problem))?;
-    Ok(Plan {
-        phases: blueprint.phases.clone(),
+    Ok(Plan::new(
+        blueprint.phases.clone(),
         loss,
-        plain_loss: LossPlan::plain(&experiment.train, outputs),
-        batch_size: experiment.train.batch_size,
-        evaluate_first: experiment.train.evaluate_first,
-        early_stopping: experiment.train.early_stopping.clone(),
-        best: experiment.train.best,
-        seed: experiment.seed,
-    })
+        LossPlan::plain(&experiment.train, outputs),
+        &experiment.train,
+        experiment.seed,
+    ))
 }
 
 fn create_run(
@@ -153,7 +153,11 @@ fn write_inputs(blueprint: &Blueprint, dataset: &Dataset, run: &RunDir) -> Resul
 /// What a finished run says.
 struct Outcome {
     best: MetricsRow,
+    /// Whether a phase was counted in steps.
+    in_steps: bool,
     test: Option<TestReport>,
+    /// Of the last checkpoint, where it is not the best one.
+    test_last: Option<TestReport>,
     seconds: f64,
 }
 
@@ -168,25 +172,17 @@ fn train(
 ) -> Result<Outcome, Failure> {
     let started = Instant::now();
     let experiment = &blueprint.loaded.experiment;
-    let feed = Feed::new(
-        dataset.clone(),
-        &blueprint.preprocess,
-        experiment.data.augment,
-        experiment.train.batch_size,
-        experiment.seed,
-        experiment.cache.memory_bytes(),
-    );
-    let epochs = plan.phases.iter().map(|phase| phase.epochs).sum();
+    let feed = feed(blueprint, dataset);
     let mut recorder = Recorder::new(
         run,
         manifest,
-        Progress::new(*printer, epochs),
+        Progress::new(*printer, plan.epochs()),
         &experiment.name,
     )?;
     let mut bank = bank(blueprint, printer);
     let fitted = fit::fit(
         &blueprint.graph,
-        params,
+        Start::fresh(params, plan.seed),
         plan,
         &feed,
         &mut bank,
@@ -198,13 +194,31 @@ fn train(
     let (best, row) = &fitted.best;
     run.write_model(&network::model_file(blueprint, best, &dataset.classes)?)?;
     let fitted_in = started.elapsed().as_secs_f64();
-    let evaluation = evaluate_test(blueprint, plan, &fitted, &feed, &mut bank, &mut recorder)?;
-    let test = match evaluation {
+    let mut tester = Tester {
+        blueprint,
+        plan,
+        feed: &feed,
+        bank: &mut bank,
+        observer: &mut recorder,
+    };
+    let phase = plan.phases.iter().position(|phase| phase.name == row.phase);
+    let phases = &plan.phases[..phase.map_or(plan.phases.len(), |index| index + 1)];
+    let test = match tester.test(best, phases)? {
         Some(evaluation) => Some(write_test(blueprint, dataset, &evaluation, run)?),
+        None => None,
+    };
+    let also_last = experiment.train.test_last && !fitted.best_is_last;
+    let last = match also_last.then(|| tester.test(&fitted.last, &plan.phases)) {
+        Some(evaluation) => evaluation?,
+        None => None,
+    };
+    let test_last = match last {
+        Some(evaluation) => Some(write_test_last(dataset, &evaluation, run)?),
         None => None,
     };
     manifest.update(|manifest| {
         manifest.test_accuracy = test.as_ref().map(|test| test.accuracy);
+        manifest.test_last_accuracy = test_last.as_ref().map(|test| test.accuracy);
         manifest.timings.insert("train".into(), fitted_in);
         manifest
             .timings
@@ -212,7 +226,9 @@ fn train(
     })?;
     Ok(Outcome {
         best: row.clone(),
+        in_steps: plan.epochs().is_none(),
         test,
+        test_last,
         seconds: started.elapsed().as_secs_f64(),
     })
 }
@@ -241,36 +257,67 @@ fn bank(blueprint: &Blueprint, printer: &Printer) -> FeatureBank {
     FeatureBank::new(cache.memory_bytes(), disk)
 }
 
-/// The best checkpoint on the test split, where there is one; from cached features where layers
-/// stayed frozen up to its epoch.
-fn evaluate_test(
-    blueprint: &Blueprint,
-    plan: &Plan,
-    fitted: &Fitted,
-    feed: &Feed,
-    bank: &mut FeatureBank,
-    observer: &mut dyn Observer,
-) -> Result<Option<Evaluation>, Failure> {
-    let split = Split::Test;
-    if feed.items(split).is_empty() {
-        return Ok(None);
+/// The pictures as training sees them.
+fn feed(blueprint: &Blueprint, dataset: &Arc<Dataset>) -> Feed {
+    let experiment = &blueprint.loaded.experiment;
+    let train = &experiment.train;
+    let feed = Feed::new(
+        dataset.clone(),
+        &blueprint.preprocess,
+        experiment.data.augment,
+        train.batch_size,
+        experiment.seed,
+        experiment.cache.memory_bytes(),
+    );
+    match train.eval_batches {
+        None => feed,
+        Some(batches) => {
+            let labels = feed.classes(Split::Val);
+            let count = batches.saturating_mul(train.batch_size);
+            let part = sampler::stratified(&labels, count, experiment.seed);
+            feed.only(Split::Val, &part)
+        }
     }
-    let graph = &blueprint.graph;
-    let (params, row) = &fitted.best;
-    let phase = plan.phases.iter().position(|phase| phase.name == row.phase);
-    let trained = &plan.phases[..phase.map_or(plan.phases.len(), |index| index + 1)];
-    let network = Network { graph, params };
-    let stored = bank
-        .prepare_test(network, trained, feed, observer)
-        .map_err(FitError::from)?;
-    let inputs = Inputs::open(bank, feed, graph, params, &stored, &[split])?;
-    let network = Prefix::compile(graph, params, &stored, &[graph.output()])?;
-    let order = feed.in_order(split);
-    let batches = inputs
-        .batches(split, &order, Pass::Once)
-        .map_err(FitError::from)?;
-    let evaluation = evaluate::evaluate_batches(&network, &plan.plain_loss, split, batches)?;
-    Ok(Some(evaluation))
+}
+
+/// Judges weights on the test split.
+struct Tester<'a> {
+    blueprint: &'a Blueprint,
+    plan: &'a Plan,
+    feed: &'a Feed,
+    bank: &'a mut FeatureBank,
+    observer: &'a mut dyn Observer,
+}
+
+impl Tester<'_> {
+    /// Weights after these phases on the test split, where there is one; from cached features where
+    /// layers stayed frozen in all of them.
+    fn test(
+        &mut self,
+        params: &Params,
+        phases: &[PhasePlan],
+    ) -> Result<Option<Evaluation>, Failure> {
+        let (split, feed) = (Split::Test, self.feed);
+        if feed.items(split).is_empty() {
+            return Ok(None);
+        }
+        let graph = &self.blueprint.graph;
+        let network = Network { graph, params };
+        let stored = self
+            .bank
+            .prepare_test(network, phases, feed, self.observer)
+            .map_err(FitError::from)?;
+        let inputs = Inputs::open(self.bank, feed, graph, params, &stored, &[split])?;
+        let network = Prefix::compile(graph, params, &stored, &[graph.output()])?;
+        let order = feed.in_order(split);
+        let batches = inputs
+            .batches(split, &order, Pass::Once)
+            .map_err(FitError::from)?;
+        let loss = &self.plan.plain_loss;
+        Ok(Some(evaluate::evaluate_batches(
+            &network, loss, split, batches,
+        )?))
+    }
 }
 
 fn write_test(
@@ -279,14 +326,7 @@ fn write_test(
     evaluation: &Evaluation,
     run: &RunDir,
 ) -> Result<TestReport, Failure> {
-    let (report, predictions) = results::report(dataset, Split::Test, evaluation);
-    if !report.loss.is_finite() {
-        return Err(Failure::new(
-            Exit::NonFinite,
-            format!("the loss on the test split is {}", report.loss),
-        )
-        .help("lower the learning rates, or look for broken pictures with `xp data`"));
-    }
+    let (report, predictions) = judged(dataset, evaluation, "best")?;
     run.write_test(&report)?;
     run.write_predictions(&predictions)?;
     run.write_confusion(&report::confusion(
@@ -294,6 +334,32 @@ fn write_test(
         &blueprint.loaded.experiment.name,
     )?)?;
     Ok(report)
+}
+
+fn write_test_last(
+    dataset: &Dataset,
+    evaluation: &Evaluation,
+    run: &RunDir,
+) -> Result<TestReport, Failure> {
+    let (report, _) = judged(dataset, evaluation, "last")?;
+    run.write_test_last(&report)?;
+    Ok(report)
+}
+
+fn judged(
+    dataset: &Dataset,
+    evaluation: &Evaluation,
+    checkpoint: &str,
+) -> Result<(TestReport, Vec<PredictionRow>), Failure> {
+    let (report, predictions) = results::report(dataset, Split::Test, checkpoint, evaluation);
+    if !report.loss.is_finite() {
+        return Err(Failure::new(
+            Exit::NonFinite,
+            format!("the loss on the test split is {}", report.loss),
+        )
+        .help("lower the learning rates, or look for broken pictures with `xp data`"));
+    }
+    Ok((report, predictions))
 }
 
 impl Outcome {
@@ -304,10 +370,13 @@ impl Outcome {
                 serde_json::json!({
                     "run": path.to_string(),
                     "best_epoch": self.best.epoch,
+                    "best_step": self.best.step,
                     "val_accuracy": self.best.val_accuracy,
                     "val_loss": self.best.val_loss,
                     "test_accuracy": self.test.as_ref().map(|test| test.accuracy),
                     "test_loss": self.test.as_ref().map(|test| test.loss),
+                    "test_last_accuracy": self.test_last.as_ref().map(|test| test.accuracy),
+                    "test_last_loss": self.test_last.as_ref().map(|test| test.loss),
                     "seconds": self.seconds,
                 })
                 .to_string(),
@@ -315,13 +384,14 @@ impl Outcome {
             return;
         }
         if let Some(accuracy) = self.best.val_accuracy {
-            printer.data(format!(
-                "best epoch {}: validation accuracy {:.1} %",
-                self.best.epoch,
-                100.0 * accuracy
-            ));
+            let at = match self.in_steps {
+                true => format!("step {}", self.best.step),
+                false => format!("epoch {}", self.best.epoch),
+            };
+            let percent = 100.0 * accuracy;
+            printer.data(format!("best {at}: validation accuracy {percent:.1} %"));
         }
-        if let Some(test) = &self.test {
+        for test in self.test.iter().chain(&self.test_last) {
             printer.data(results::headline(test));
         }
         printer.note(format!(

@@ -329,9 +329,16 @@ impl Findings {
                 }
             }
         }
-        let key = "train.early_stopping";
-        if no_validation(&experiment.data.split) && given(key) {
-            self.error(key, needs_validation(key), GIVE_VALIDATION);
+        for key in ["train.early_stopping", "train.eval_batches"] {
+            if no_validation(&experiment.data.split) && given(key) {
+                self.error(key, needs_validation(key), GIVE_VALIDATION);
+            }
+        }
+        let balanced = ClassWeights::Rule(ClassWeightRule::Balanced);
+        if train.sampling == Sampling::Balanced && train.class_weights == Some(balanced) {
+            let message =
+                "rare classes are made up for twice: by `sampling` and by `class_weights`";
+            self.warning("train.sampling", message, "keep one of the two");
         }
     }
 }

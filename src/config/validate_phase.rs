@@ -159,26 +159,106 @@ impl Findings {
                 "set `momentum`, for example 0.9",
             );
         }
-        let (ScheduleConfig::Constant { warmup_epochs }
-        | ScheduleConfig::Cosine { warmup_epochs, .. }
-        | ScheduleConfig::Linear { warmup_epochs, .. }
-        | ScheduleConfig::Step { warmup_epochs, .. }) = phase.schedule;
-        if warmup_epochs > phase.epochs as f64 {
-            let key = format!("{at}.schedule.warmup_epochs");
-            let message = format!(
-                "the warm-up ({warmup_epochs} epochs) is longer than the phase ({})",
-                phase.epochs
-            );
-            self.error(key, message, "shorten it, or give the phase more epochs");
+        self.length(at, phase);
+        self.schedule(at, phase);
+    }
+
+    fn length(&mut self, at: &str, phase: &PhaseConfig) {
+        match (phase.epochs, phase.steps) {
+            (None, None) => {
+                let message = format!("`{at}` has neither `epochs` nor `steps`");
+                self.error(
+                    at,
+                    message,
+                    "say how long it trains, for example `epochs = 10`",
+                );
+            }
+            (Some(_), Some(_)) => {
+                let message = format!("`{at}` has both `epochs` and `steps`");
+                self.error(format!("{at}.steps"), message, "keep one of them");
+            }
+            _ => {}
         }
-        if let ScheduleConfig::Step { every_epochs, .. } = phase.schedule
-            && every_epochs >= phase.epochs
+        if let (Some(every), Length::Steps(steps)) = (phase.evaluate_every, phase.length())
+            && every > steps
         {
-            let key = format!("{at}.schedule.every_epochs");
+            let key = format!("{at}.evaluate_every");
             let message = format!(
-                "the rate never steps: the phase has {} epochs",
-                phase.epochs
+                "`{key}` is more than the {steps} steps of the phase: it is evaluated once, at its end"
             );
+            self.warning(key, message, "evaluate more often, or take it out");
+        }
+    }
+
+    fn schedule(&mut self, at: &str, phase: &PhaseConfig) {
+        let (warmup_epochs, warmup_steps) = phase.schedule.warmup();
+        if warmup_epochs > 0.0 && warmup_steps > 0 {
+            let key = format!("{at}.schedule.warmup_steps");
+            let message = format!("`{at}.schedule` has both `warmup_epochs` and `warmup_steps`");
+            self.error(key, message, "keep one of them");
+        }
+        // How many steps an epoch has is known with the data.
+        let too_long = match phase.length() {
+            Length::Epochs(epochs) if epochs > 0 && warmup_epochs > epochs as f64 => Some((
+                "warmup_epochs",
+                format!("{warmup_epochs} epochs"),
+                epochs as u64,
+                "epochs",
+            )),
+            Length::Steps(steps) if warmup_steps > steps => Some((
+                "warmup_steps",
+                format!("{warmup_steps} steps"),
+                steps,
+                "steps",
+            )),
+            _ => None,
+        };
+        if let Some((key, warmup, length, unit)) = too_long {
+            let key = format!("{at}.schedule.{key}");
+            let message = format!("the warm-up ({warmup}) is longer than the phase ({length})");
+            let help = format!("shorten it, or give the phase more {unit}");
+            self.error(key, message, &help);
+        }
+        if let ScheduleConfig::Step {
+            every_epochs,
+            every_steps,
+            ..
+        } = phase.schedule
+        {
+            self.drops(at, phase.length(), every_epochs, every_steps);
+        }
+    }
+
+    /// Where the step schedule drops the rate.
+    fn drops(&mut self, at: &str, length: Length, epochs: Option<usize>, steps: Option<u64>) {
+        let never = match (epochs, steps, length) {
+            (None, None, _) => {
+                let key = format!("{at}.schedule");
+                let message = format!("`{key}` has neither `every_epochs` nor `every_steps`");
+                self.error(
+                    key,
+                    message,
+                    "say when the rate drops, for example `every_epochs = 3`",
+                );
+                None
+            }
+            (Some(_), Some(_), _) => {
+                let key = format!("{at}.schedule.every_steps");
+                let message = format!("`{at}.schedule` has both `every_epochs` and `every_steps`");
+                self.error(key, message, "keep one of them");
+                None
+            }
+            (Some(every), _, Length::Epochs(epochs)) if epochs > 0 && every >= epochs => {
+                Some(("every_epochs", format!("{epochs} epochs")))
+            }
+            (_, Some(every), Length::Steps(steps)) if every >= steps => {
+                Some(("every_steps", format!("{steps} steps")))
+            }
+            _ => None,
+        };
+        if let Some((key, length)) = never {
+            let key = format!("{at}.schedule.{key}");
+            let message = format!("the rate never steps: the phase has {length}");
             self.warning(key, message, "step earlier, or take the schedule out");
         }
     }

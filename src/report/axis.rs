@@ -1,6 +1,7 @@
 //! Ranges, ticks and framed panels.
 
 use super::canvas::{Align, Canvas, Color, Font, GREY, INK, PALE, Point};
+use crate::records::MetricsRow;
 
 /// Text beside ticks and in legends.
 pub(super) const SMALL: f64 = 14.0;
@@ -199,13 +200,66 @@ pub(super) fn loss_range(values: impl Iterator<Item = f64>) -> Range {
     range.padded(0.05, 0.05 * range.high.abs().max(1e-3), bounds)
 }
 
-/// Range of the horizontal axis: from the first to the last epoch with room at both ends.
-pub(super) fn epoch_range(epochs: impl Iterator<Item = f64>) -> Range {
+/// What the horizontal axis counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unit {
+    /// Epochs: every row is one.
+    Epoch,
+    /// Steps.
+    Step,
+}
+
+impl Unit {
+    /// The unit of a log. Steps where rows are no whole epochs: then epochs do not go up by one, or
+    /// the steps of a row differ within a phase. Logs without steps are in epochs.
+    pub(super) fn of(rows: &[MetricsRow]) -> Self {
+        let mut phase: Option<(&str, u64)> = None;
+        let mut before = (0, 0);
+        let mut whole = true;
+        for row in rows.iter().filter(|row| row.epoch > 0) {
+            let at = (row.epoch, row.step);
+            let Some(steps) = at.1.checked_sub(before.1) else {
+                // Not a log of ours.
+                return Self::Epoch;
+            };
+            let as_before = match phase {
+                Some((name, before)) if name == row.phase => steps == before,
+                _ => true,
+            };
+            whole &= at.0 == before.0 + 1 && as_before;
+            phase = Some((&row.phase, steps));
+            before = at;
+        }
+        match whole || before.1 == 0 {
+            true => Self::Epoch,
+            false => Self::Step,
+        }
+    }
+
+    /// Name of the axis.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Epoch => "Epoch",
+            Self::Step => "Step",
+        }
+    }
+
+    /// Where a row lies.
+    pub(super) fn at(self, row: &MetricsRow) -> f64 {
+        match self {
+            Self::Epoch => row.epoch as f64,
+            Self::Step => row.step as f64,
+        }
+    }
+}
+
+/// Range of the horizontal axis: from the first to the last row with room at both ends.
+pub(super) fn row_range(places: impl Iterator<Item = f64>) -> Range {
     let everywhere = Range {
         low: f64::MIN,
         high: f64::MAX,
     };
-    let range = Range::of(epochs).unwrap_or(Range {
+    let range = Range::of(places).unwrap_or(Range {
         low: 0.0,
         high: 1.0,
     });
@@ -215,6 +269,34 @@ pub(super) fn epoch_range(epochs: impl Iterator<Item = f64>) -> Range {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_unit_follows_from_the_rows() {
+        let row = |phase: &str, epoch: usize, step: u64| {
+            let text = format!("{{\"phase\":\"{phase}\",\"epoch\":{epoch},\"step\":{step}}}");
+            serde_json::from_str::<MetricsRow>(&text).unwrap()
+        };
+        let unit = |rows: &[(&str, usize, u64)]| {
+            let rows = rows
+                .iter()
+                .map(|&(phase, epoch, step)| row(phase, epoch, step));
+            Unit::of(&rows.collect::<Vec<_>>())
+        };
+        assert_eq!(unit(&[]), Unit::Epoch);
+        let whole = [
+            ("a", 0, 0),
+            ("a", 1, 25),
+            ("a", 2, 50),
+            ("b", 3, 76),
+            ("b", 4, 102),
+        ];
+        assert_eq!(unit(&whole), Unit::Epoch);
+        assert_eq!(unit(&[("a", 1, 0), ("a", 2, 0), ("b", 7, 0)]), Unit::Epoch);
+        assert_eq!(unit(&[("a", 1, 30), ("a", 1, 60)]), Unit::Step);
+        assert_eq!(unit(&[("a", 2, 30), ("a", 3, 60)]), Unit::Step);
+        let cut_short = [("a", 1, 25), ("a", 2, 50), ("a", 3, 60), ("b", 4, 85)];
+        assert_eq!(unit(&cut_short), Unit::Step);
+    }
 
     #[test]
     fn ticks_are_round_within_the_range_and_few() {

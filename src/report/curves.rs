@@ -1,6 +1,8 @@
-//! Learning curves of one run: accuracy above, loss below, phases and the best epoch marked.
+//! Learning curves of one run: accuracy above, loss below, phases and the best row marked.
 
-use super::axis::{LABEL, Panel, Range, SMALL, Stroke, accuracy_range, epoch_range, loss_range};
+use super::axis::{
+    LABEL, Panel, Range, SMALL, Stroke, Unit, accuracy_range, loss_range, row_range,
+};
 use super::canvas::{Align, Canvas, Color, DrawError, Font, GREY, INK, WHITE};
 use crate::records::MetricsRow;
 
@@ -15,20 +17,18 @@ pub(super) const RIGHT: f64 = 782.0;
 /// Up to this many rows each value has a dot.
 pub(super) const MARKED_ROWS: usize = 45;
 
-/// Draws the rows of a run as a PNG, 800 pixels wide; `title` is the run's name. `best_epoch`
-/// is the epoch that the run calls its best; without it, the first with the best validation
-/// accuracy is marked. Values that are absent or not finite leave gaps.
-pub fn curves(
-    rows: &[MetricsRow],
-    title: &str,
-    best_epoch: Option<usize>,
-) -> Result<Vec<u8>, DrawError> {
+/// Draws the rows of a run as a PNG, 800 pixels wide, over epochs where every row is a whole one and
+/// over steps otherwise; `title` is the run's name. `best` is the index of the row that the run calls
+/// its best; without it, the first with the best validation accuracy is marked. Values that are
+/// absent or not finite leave gaps.
+pub fn curves(rows: &[MetricsRow], title: &str, best: Option<usize>) -> Result<Vec<u8>, DrawError> {
     let mut canvas = Canvas::new(WIDTH, HEIGHT);
-    let best = marked_row(rows, best_epoch);
-    draw_title(&mut canvas, title, &subtitle(rows, best));
+    let best = marked_row(rows, best);
+    let unit = Unit::of(rows);
+    draw_title(&mut canvas, title, &subtitle(rows, best, unit));
 
-    let x = epoch_range(rows.iter().map(|row| row.epoch as f64));
-    let starts = phase_starts(rows);
+    let x = row_range(rows.iter().map(|row| unit.at(row)));
+    let starts = phase_starts(rows, unit);
     let strip = if starts.is_empty() { 0.0 } else { 22.0 };
     let top = 102.0 + strip;
     let height = (728.0 - top - 38.0) / 2.0;
@@ -49,19 +49,19 @@ pub fn curves(
             ),
         };
         panel.frame(&mut canvas, name, metric == Metric::Accuracy);
-        for (epoch, _) in &starts {
-            let (at, _) = panel.at(*epoch, panel.y.low);
+        for (start, _) in &starts {
+            let (at, _) = panel.at(*start, panel.y.low);
             canvas.dashed(&[(at, top), (at, panel.bottom)], GREY, 1.4, (6.0, 4.0));
         }
-        draw_values(&mut canvas, &panel, rows, best, metric);
+        draw_values(&mut canvas, &panel, rows, best, (metric, unit));
         if metric == Metric::Accuracy {
             label_phases(&mut canvas, &panel, &starts);
         }
     }
     let middle = (LEFT + RIGHT) / 2.0;
     let font = Font::new(LABEL, INK).bold();
-    canvas.text("Epoch", (middle, 763.0), Align::Centre, font);
-    draw_legend(&mut canvas, rows, best);
+    canvas.text(unit.name(), (middle, 763.0), Align::Centre, font);
+    draw_legend(&mut canvas, rows, best.map(|_| unit));
     canvas.png()
 }
 
@@ -125,20 +125,21 @@ pub(super) fn best_row(rows: &[MetricsRow]) -> Option<&MetricsRow> {
     })
 }
 
-/// The row to mark: none where the best epoch has no validation accuracy.
-fn marked_row(rows: &[MetricsRow], best_epoch: Option<usize>) -> Option<&MetricsRow> {
-    let Some(epoch) = best_epoch else {
+/// The row to mark: none where the best one has no validation accuracy.
+fn marked_row(rows: &[MetricsRow], best: Option<usize>) -> Option<&MetricsRow> {
+    let Some(best) = best else {
         return best_row(rows);
     };
-    rows.iter()
-        .find(|row| row.epoch == epoch && Metric::Accuracy.val(row).is_finite())
+    let best = rows.get(best);
+    best.filter(|row| Metric::Accuracy.val(row).is_finite())
 }
 
-fn subtitle(rows: &[MetricsRow], best: Option<&MetricsRow>) -> String {
+fn subtitle(rows: &[MetricsRow], best: Option<&MetricsRow>, unit: Unit) -> String {
     if let Some(best) = best {
         return format!(
-            "Best epoch {}: validation accuracy {:.2}%",
-            best.epoch,
+            "Best {} {}: validation accuracy {:.2}%",
+            unit.name().to_lowercase(),
+            unit.at(best),
             100.0 * Metric::Accuracy.val(best)
         );
     }
@@ -154,8 +155,8 @@ fn subtitle(rows: &[MetricsRow], best: Option<&MetricsRow>) -> String {
     }
 }
 
-/// Epochs after which a phase other than the first starts, with what to call it.
-fn phase_starts(rows: &[MetricsRow]) -> Vec<(f64, String)> {
+/// Where a phase other than the first starts, with what to call it.
+fn phase_starts(rows: &[MetricsRow], unit: Unit) -> Vec<(f64, String)> {
     let mut starts: Vec<(f64, String)> = Vec::new();
     for pair in rows.windows(2) {
         let [before, after] = pair else { continue };
@@ -169,7 +170,7 @@ fn phase_starts(rows: &[MetricsRow]) -> Vec<(f64, String)> {
         } else {
             plain
         };
-        starts.push((before.epoch as f64, name));
+        starts.push((unit.at(before), name));
     }
     starts
 }
@@ -178,12 +179,12 @@ fn phase_starts(rows: &[MetricsRow]) -> Vec<(f64, String)> {
 fn label_phases(canvas: &mut Canvas, panel: &Panel, starts: &[(f64, String)]) {
     let font = Font::new(SMALL, GREY);
     let mut free_from = panel.left;
-    for (index, (epoch, name)) in starts.iter().enumerate() {
-        let (at, _) = panel.at(*epoch, panel.y.low);
+    for (index, (start, name)) in starts.iter().enumerate() {
+        let (at, _) = panel.at(*start, panel.y.low);
         // Room up to the next line at least, so that each label stays by its own.
         let next = starts
             .get(index + 1)
-            .map(|(epoch, _)| panel.at(*epoch, panel.y.low).0);
+            .map(|(start, _)| panel.at(*start, panel.y.low).0);
         let limit = next.map_or(panel.right, |next| ((at + next) / 2.0).max(at + 20.0));
         let name = font.fit(name, (limit.min(panel.right) - free_from).max(0.0));
         let width = font.width(&name);
@@ -201,12 +202,10 @@ fn draw_values(
     panel: &Panel,
     rows: &[MetricsRow],
     best: Option<&MetricsRow>,
-    metric: Metric,
+    (metric, unit): (Metric, Unit),
 ) {
     let series = |value: fn(Metric, &MetricsRow) -> f64| -> Vec<(f64, f64)> {
-        let points = rows
-            .iter()
-            .map(|row| (row.epoch as f64, value(metric, row)));
+        let points = rows.iter().map(|row| (unit.at(row), value(metric, row)));
         points.collect()
     };
     let (train, val) = (series(Metric::train), series(Metric::val));
@@ -227,7 +226,7 @@ fn draw_values(
     if let Some(best) = best {
         let value = metric.val(best);
         if value.is_finite() {
-            ring(canvas, panel.at(best.epoch as f64, value));
+            ring(canvas, panel.at(unit.at(best), value));
         }
     }
 }
@@ -240,14 +239,14 @@ fn stroke(color: Color, rows: &[MetricsRow]) -> Stroke {
     }
 }
 
-/// The mark of the best epoch: a dot within a ring.
+/// The mark of the best row: a dot within a ring.
 fn ring(canvas: &mut Canvas, at: (f64, f64)) {
     canvas.disc(at, 8.0, INK);
     canvas.disc(at, 6.2, WHITE);
     canvas.disc(at, 3.8, VALIDATION);
 }
 
-fn draw_legend(canvas: &mut Canvas, rows: &[MetricsRow], best: Option<&MetricsRow>) {
+fn draw_legend(canvas: &mut Canvas, rows: &[MetricsRow], best: Option<Unit>) {
     let font = Font::new(SMALL, INK);
     let y = 82.0;
     let mut x = LEFT;
@@ -265,9 +264,10 @@ fn draw_legend(canvas: &mut Canvas, rows: &[MetricsRow], best: Option<&MetricsRo
         canvas.text(name, (x + 38.0, y), Align::Left, font);
         x += 38.0 + font.width(name) + 28.0;
     }
-    if best.is_some() {
+    if let Some(unit) = best {
         ring(canvas, (x + 8.0, y));
-        canvas.text("Best epoch", (x + 24.0, y), Align::Left, font);
+        let name = format!("Best {}", unit.name().to_lowercase());
+        canvas.text(&name, (x + 24.0, y), Align::Left, font);
     }
 }
 
@@ -316,12 +316,12 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_best_epoch_of_the_run_is_marked() {
+    fn the_best_row_of_the_run_is_marked() {
         let mut log = rows(3, 0);
         for row in &mut log {
             row.val_accuracy = Some(0.5);
         }
-        let marked = |log: &[MetricsRow], epoch| marked_row(log, epoch).map(|row| row.epoch);
+        let marked = |log: &[MetricsRow], best| marked_row(log, best).map(|row| row.epoch);
         assert_eq!(marked(&log, None), Some(0));
         assert_eq!(marked(&log, Some(2)), Some(2));
         log[2].val_accuracy = None;
@@ -369,7 +369,7 @@ pub(super) mod tests {
             epoch: row.epoch + 2,
             ..row
         }));
-        let starts = phase_starts(&log);
+        let starts = phase_starts(&log, Unit::of(&log));
         let expected = [(2.0, "Start of fine-tuning"), (4.0, "all layers")];
         assert_eq!(starts.len(), 2);
         for ((epoch, name), expected) in starts.iter().zip(expected) {

@@ -1,6 +1,6 @@
 //! Validation curves of several runs in one picture.
 
-use super::axis::{LABEL, Panel, SMALL, Stroke, epoch_range};
+use super::axis::{LABEL, Panel, SMALL, Stroke, Unit, row_range};
 use super::canvas::{Align, Canvas, Color, DrawError, Font, INK};
 use super::curves::{LEFT, MARKED_ROWS, Metric, RIGHT, WIDTH, best_row, draw_title};
 use crate::records::MetricsRow;
@@ -36,7 +36,10 @@ pub fn overlay(runs: &[(String, Vec<MetricsRow>)]) -> Result<Vec<u8>, DrawError>
     draw_title(&mut canvas, "Comparison of runs", &subtitle(runs));
 
     let all = || runs.iter().flat_map(|(_, rows)| rows);
-    let x = epoch_range(all().map(|row| row.epoch as f64));
+    // Epochs only where they are the unit of all.
+    let steps = runs.iter().any(|(_, rows)| Unit::of(rows) == Unit::Step);
+    let unit = if steps { Unit::Step } else { Unit::Epoch };
+    let x = row_range(all().map(|row| unit.at(row)));
     let panels = [
         (TOP, "Accuracy", Metric::Accuracy),
         (TOP + PANEL + 38.0, "Loss", Metric::Loss),
@@ -51,9 +54,7 @@ pub fn overlay(runs: &[(String, Vec<MetricsRow>)]) -> Result<Vec<u8>, DrawError>
                     metric.train(row)
                 }
             };
-            rows.iter()
-                .map(|row| (row.epoch as f64, value(row)))
-                .collect()
+            rows.iter().map(|row| (unit.at(row), value(row))).collect()
         };
         let series: Vec<_> = runs.iter().map(|(_, rows)| shown(rows)).collect();
         let panel = Panel {
@@ -75,7 +76,12 @@ pub fn overlay(runs: &[(String, Vec<MetricsRow>)]) -> Result<Vec<u8>, DrawError>
     }
     let font = Font::new(LABEL, INK).bold();
     let below = TOP + 2.0 * PANEL + 38.0 + 35.0;
-    canvas.text("Epoch", ((LEFT + RIGHT) / 2.0, below), Align::Centre, font);
+    canvas.text(
+        unit.name(),
+        ((LEFT + RIGHT) / 2.0, below),
+        Align::Centre,
+        font,
+    );
     draw_legend(&mut canvas, runs, columns, legend);
     canvas.png()
 }

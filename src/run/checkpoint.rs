@@ -16,6 +16,8 @@ use crate::fsx::{self, FsError};
 pub struct Checkpoint {
     /// Parameters and statistics by name.
     pub weights: Tensors,
+    /// Averages of those that training moves, by name; empty where nothing is averaged.
+    pub averaged: Tensors,
     /// The optimizer's tensors by name.
     pub optimizer: Tensors,
     /// Everything else: phase, epoch, step, streams, best so far.
@@ -23,6 +25,8 @@ pub struct Checkpoint {
 }
 
 const WEIGHTS: &str = "weights.safetensors";
+/// There only where weights are averaged.
+const AVERAGED: &str = "averaged.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const STATE: &str = "state.json";
 /// Sizes and sums of the other files; written last.
@@ -39,17 +43,31 @@ type Sums = BTreeMap<String, Sum>;
 const DAMAGED: &str = "delete the checkpoint's folder and go on from the other one (`checkpoints/best` or `checkpoints/last`), or train again";
 
 impl Checkpoint {
+    /// The weights that count: averaged where there are averages.
+    pub fn evaluated(&self) -> Tensors {
+        let mut weights = self.weights.clone();
+        weights.extend(self.averaged.clone());
+        weights
+    }
+
     /// Replaces the checkpoint in `folder`; a kill at any moment leaves the old or the new one.
     pub fn write(&self, folder: &Path) -> Result<(), RunError> {
         let weights = Encoded::new(&self.weights, &folder.join(WEIGHTS))?;
         let optimizer = Encoded::new(&self.optimizer, &folder.join(OPTIMIZER))?;
+        let averaged = match self.averaged.is_empty() {
+            true => None,
+            false => Some(Encoded::new(&self.averaged, &folder.join(AVERAGED))?),
+        };
         let state = to_json(&self.state, STATE, folder)?;
         fsx::replace_dir(folder, |staged| {
-            let sums = Sums::from([
+            let mut sums = Sums::from([
                 summed(staged, WEIGHTS, |file| weights.write(file, &[]))?,
                 summed(staged, OPTIMIZER, |file| optimizer.write(file, &[]))?,
                 summed(staged, STATE, |file| file.write_all(&state))?,
             ]);
+            if let Some(averaged) = averaged {
+                sums.extend([summed(staged, AVERAGED, |file| averaged.write(file, &[]))?]);
+            }
             let sums = to_json(&sums, SUMS, folder)?;
             fsx::write_staged(&staged.join(SUMS), |file| file.write_all(&sums))?;
             Ok(())
@@ -99,6 +117,10 @@ impl Checkpoint {
         };
         Ok(Self {
             weights: tensors(WEIGHTS)?,
+            averaged: match sums.contains_key(AVERAGED) {
+                true => tensors(AVERAGED)?,
+                false => Tensors::new(),
+            },
             optimizer: tensors(OPTIMIZER)?,
             state: from_json(&verified(STATE)?, STATE, folder)?,
         })
@@ -198,6 +220,7 @@ mod tests {
         };
         Checkpoint {
             weights: one("head/kernel"),
+            averaged: one("head/kernel"),
             optimizer: one("head/kernel.square"),
             state: serde_json::json!({ "epoch": 3, "lr": 1e-4 }),
         }
@@ -228,7 +251,7 @@ mod tests {
     fn every_torn_or_missing_file_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let last = folder.path().join("last");
-        for name in [WEIGHTS, OPTIMIZER, STATE, SUMS] {
+        for name in [WEIGHTS, AVERAGED, OPTIMIZER, STATE, SUMS] {
             let path = last.join(name);
             let message = || {
                 let error = Checkpoint::read(&last).unwrap_err();

@@ -174,6 +174,11 @@ impl RunDir {
         self.path.join("test.json")
     }
 
+    /// `test_last.json`: the last checkpoint on the test split, where it is not the best one.
+    pub fn test_last_json(&self) -> PathBuf {
+        self.path.join("test_last.json")
+    }
+
     /// `predictions.csv`: a row a test picture.
     pub fn predictions_csv(&self) -> PathBuf {
         self.path.join("predictions.csv")
@@ -274,13 +279,12 @@ impl RunDir {
 
     /// Writes `test.json`.
     pub fn write_test(&self, report: &TestReport) -> Result<(), RunError> {
-        let path = self.test_json();
-        let text = serde_json::to_vec_pretty(report).map_err(|error| RunError::Unstorable {
-            what: "the test report".into(),
-            path: path.clone(),
-            reason: error.to_string(),
-        })?;
-        Ok(fsx::write_atomic(&path, &text)?)
+        write_report(&self.test_json(), report)
+    }
+
+    /// Writes `test_last.json`.
+    pub fn write_test_last(&self, report: &TestReport) -> Result<(), RunError> {
+        write_report(&self.test_last_json(), report)
     }
 
     /// Reads `test.json`; `None` if there is none.
@@ -323,6 +327,15 @@ impl RunDir {
     pub fn write_model(&self, model: &ModelFile) -> Result<(), RunError> {
         model.write(&self.model_safetensors())
     }
+}
+
+fn write_report(path: &Path, report: &TestReport) -> Result<(), RunError> {
+    let text = serde_json::to_vec_pretty(report).map_err(|error| RunError::Unstorable {
+        what: "the test report".into(),
+        path: path.to_path_buf(),
+        reason: error.to_string(),
+    })?;
+    Ok(fsx::write_atomic(path, &text)?)
 }
 
 /// Writes a table as one step; the header is there even without rows.

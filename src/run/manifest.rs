@@ -46,6 +46,9 @@ pub struct Fingerprints {
 pub struct BestMetrics {
     /// Epoch over all phases.
     pub epoch: usize,
+    /// Steps so far; not in old manifests.
+    #[serde(default)]
+    pub step: Option<u64>,
     /// Validation accuracy, 0 to 1.
     pub val_accuracy: Option<f64>,
     /// Validation loss.
@@ -93,6 +96,9 @@ pub struct Manifest {
     /// Accuracy of the best checkpoint on the test split, 0 to 1.
     #[serde(default)]
     pub test_accuracy: Option<f64>,
+    /// Accuracy of the last checkpoint on the test split, where it is not the best one.
+    #[serde(default)]
+    pub test_last_accuracy: Option<f64>,
     /// Why it failed.
     #[serde(default)]
     pub error: Option<String>,
@@ -122,6 +128,7 @@ impl Manifest {
             timings: IndexMap::new(),
             best: None,
             test_accuracy: None,
+            test_last_accuracy: None,
             error: None,
         }
     }

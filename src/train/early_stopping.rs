@@ -1,4 +1,4 @@
-//! Decisions after an epoch: is it the best so far, and is it time to stop.
+//! Decisions after an evaluation: is it the best so far, and is it time to stop.
 //!
 //! Both are pure: they look at numbers, keep a small state that a checkpoint can hold, and leave
 //! the acting to the loop. A value that is not a number never improves anything.

@@ -84,6 +84,19 @@ impl Feed {
         &self.splits[split as usize]
     }
 
+    /// The same with a split cut down to these positions, ascending.
+    pub fn only(mut self, split: Split, positions: &[usize]) -> Self {
+        let items = &mut self.splits[split as usize];
+        *items = positions.iter().map(|&at| items[at]).collect();
+        self
+    }
+
+    /// Class of each picture of a split, by position.
+    pub fn classes(&self, split: Split) -> Vec<usize> {
+        let items = self.items(split).iter();
+        items.map(|&item| self.dataset.items[item].label).collect()
+    }
+
     /// BLAKE3 of each picture of a split, by position.
     pub fn hashes(&self, split: Split) -> Vec<[u8; 32]> {
         let items = self.items(split).iter();

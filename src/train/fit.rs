@@ -1,29 +1,32 @@
-//! The training loop: phases, epochs, steps.
+//! The line of phases: steps and evaluations, from wherever training stands to its end.
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use rand::seq::SliceRandom;
 use thiserror::Error;
 
 use super::early_stopping::{Best, Decision, EarlyStopping};
+use super::ema::Ema;
 use super::evaluate;
 use super::features::{FeatureBank, Network};
 use super::feed::{Feed, FeedError, Pass};
-use super::inputs::Inputs;
+use super::inputs::{Inputs, SuffixBatch};
 use super::metrics::{Accumulator, Scores};
-use super::observer::{EpochEnded, Observer, ObserverError, PhaseStarted, Progress, StepTaken};
-use super::optimizer::Optimizer;
+use super::observer::{Evaluated, Observer, ObserverError, PhaseStarted, StepTaken};
+use super::optimizer::{Optimizer, OptimizerState};
+use super::pace::Pace;
 use super::phase::{PhasePlan, Plan};
+use super::position::{BestSoFar, Next, Position, Snapshot, Start};
+use super::sampler::Sampler;
 use super::schedule::learning_rate;
-use super::selfcheck::{self, SelfCheck, SelfCheckError};
+use super::selfcheck::{self, SelfCheckError};
+use super::step::{StepError, Stride, Trainer};
 use crate::config::Monitor;
 use crate::engine::params::Params;
 use crate::engine::prefix::Prefix;
-use crate::engine::suffix::{Stepped, Suffix};
+use crate::engine::suffix::Suffix;
 use crate::graph::Graph;
 use crate::records::{MetricsRow, Split};
-use crate::rng;
 
 /// Why training ended without a result.
 #[derive(Debug, Error)]
@@ -53,49 +56,34 @@ pub enum FitError {
 /// What training leaves.
 #[derive(Debug)]
 pub struct Fitted {
-    /// Parameters after the last epoch.
+    /// Parameters after the last step, averaged where the plan averages.
     pub last: Params,
-    /// Parameters of the best epoch, and its row; the last epoch without a validation split.
+    /// Parameters of the best evaluation, and its row; the last one without a validation split.
     pub best: (Params, MetricsRow),
+    /// Whether the two are of the same step.
+    pub best_is_last: bool,
 }
 
-/// Trains all phases of the plan. `bank` caches features.
+/// Trains all phases of the plan from where `start` stands. `bank` caches features.
 pub fn fit(
     graph: &Arc<Graph>,
-    params: Params,
+    start: Start,
     plan: &Plan,
     feed: &Feed,
     bank: &mut FeatureBank,
     observer: &mut dyn Observer,
 ) -> Result<Fitted, FitError> {
-    let mut fit = Fit {
-        graph,
-        plan,
-        feed,
-        observer,
-        params,
-        updated_statistics: Vec::new(),
-        checked: false,
-        epoch: 0,
-        step: 0,
-        best: None,
-    };
-    for index in 0..plan.phases.len() {
+    let mut fit = Fit::new(graph, start, plan, feed, observer);
+    while fit.position.phase < plan.phases.len() {
         let network = Network {
             graph,
             params: &fit.params,
         };
+        let index = fit.position.phase;
         bank.prepare(network, &plan.phases, index, feed, fit.observer)?;
         fit.phase(index, bank)?;
     }
-    let last = fit.params;
-    let (_, params, row) = fit
-        .best
-        .expect("every plan has a phase and every phase an epoch");
-    Ok(Fitted {
-        last,
-        best: (params, row),
-    })
+    Ok(fit.finish())
 }
 
 struct Fit<'a> {
@@ -103,83 +91,306 @@ struct Fit<'a> {
     plan: &'a Plan,
     feed: &'a Feed,
     observer: &'a mut dyn Observer,
+    sampler: Sampler,
+    position: Position,
     params: Params,
-    /// Running statistics that the current phase updates.
-    updated_statistics: Vec<String>,
-    /// Whether a step of the current phase has passed the self-check.
-    checked: bool,
-    epoch: usize,
-    step: u64,
-    best: Option<(Best, Params, MetricsRow)>,
+    ema: Option<Ema>,
+    /// Averages and optimizer of the phase to be taken up.
+    saved: Option<(Option<(Params, u64)>, OptimizerState)>,
+    best: Option<Params>,
+    /// Since when the steps of this interval have been running; the rest is in the position.
+    running_since: Instant,
 }
 
-impl Fit<'_> {
+/// A phase at work.
+struct Stage<'a> {
+    index: usize,
+    plan: &'a PhasePlan,
+    pace: Pace,
+    inputs: Inputs<'a>,
+    trainer: Trainer<'a>,
+}
+
+impl<'a> Fit<'a> {
+    fn new(
+        graph: &'a Arc<Graph>,
+        start: Start,
+        plan: &'a Plan,
+        feed: &'a Feed,
+        observer: &'a mut dyn Observer,
+    ) -> Self {
+        Self {
+            graph,
+            plan,
+            feed,
+            observer,
+            sampler: Sampler::new(plan.sampling, plan.seed, &feed.classes(Split::Train)),
+            position: start.position,
+            params: start.params,
+            ema: None,
+            saved: Some((start.averaged, start.optimizer)),
+            best: start.best,
+            running_since: Instant::now(),
+        }
+    }
+
+    fn finish(self) -> Fitted {
+        let averaged = self.saved.and_then(|(averaged, _)| averaged);
+        let last = match (self.ema, averaged) {
+            (Some(ema), _) => ema.params().clone(),
+            (None, Some((averaged, _))) => averaged,
+            (None, None) => self.params,
+        };
+        let best = self.position.best.zip(self.best);
+        let (BestSoFar { row, .. }, params) =
+            best.expect("every plan has a phase and every phase an evaluation");
+        Fitted {
+            best_is_last: row.step == self.position.step
+                && row.epoch == self.position.earlier_epochs,
+            best: (params, row),
+            last,
+        }
+    }
+
     fn phase(&mut self, index: usize, bank: &FeatureBank) -> Result<(), FitError> {
         let (plan, graph) = (self.plan, self.graph);
         let phase = &plan.phases[index];
         let (stored, splits) = (&phase.frontier.stored, [Split::Train, Split::Val]);
         let inputs = Inputs::open(bank, self.feed, graph, &self.params, stored, &splits)?;
-        let suffix = Suffix::new(graph.clone(), &phase.trainable, &phase.frontier, phase.bn);
-        self.updated_statistics = suffix.updated_statistics();
-        self.checked = false;
-        let members = phase.members(graph, suffix.trained());
-        let mut optimizer = Optimizer::of(&phase.optimizer, members);
-        let values = suffix
-            .trained()
+        let mut trainer = self.trainer(phase);
+        let pace = self.pace(phase, &trainer)?;
+        self.restore(&mut trainer)?;
+        let trained = trainer.suffix.trained();
+        let values = trained
             .iter()
             .map(|name| self.params.value(name).elem_count())
             .sum();
         self.observer.phase_started(PhaseStarted {
             name: &phase.name,
-            epochs: phase.epochs,
-            trainable: (values, suffix.trained().len()),
+            trainable: (values, trained.len()),
             cached: inputs.cached(Split::Train),
+            done: self.position.phase_step,
+            pace,
         });
-        let mut stopping = plan.early_stopping.as_ref().map(EarlyStopping::new);
-        if index == 0 && plan.evaluate_first {
-            self.evaluate_first(phase, &inputs)?;
-        }
-        for phase_epoch in 1..=phase.epochs {
-            let started = Instant::now();
-            let trained = self.train_epoch(phase, phase_epoch, &inputs, &suffix, &mut optimizer)?;
-            let val = self.validate(phase, &inputs, trained.lr)?;
-            if val.is_none() {
-                self.check_params(phase, trained.lr)?;
-            }
-            let row = MetricsRow {
-                phase: phase.name.clone(),
-                phase_epoch,
-                epoch: self.epoch,
-                step: self.step,
-                lr: trained.lr,
-                train_loss: trained.totals.loss(),
-                train_accuracy: trained.totals.accuracy(),
-                val_loss: val.map(|scores| scores.loss),
-                val_accuracy: val.map(|scores| scores.accuracy),
-                images_per_second: trained.images_per_second,
-                seconds: started.elapsed().as_secs_f64(),
-            };
-            let stop = stopping.as_mut().is_some_and(|stopping| {
-                let value = monitored(stopping.monitor(), &row);
-                value.is_some_and(|value| stopping.update(value) == Decision::Stop)
-            });
-            self.end_epoch(index, row, Some(&optimizer), stopping.as_ref())?;
-            if stop {
-                self.observer.stopped_early(&phase.name, phase_epoch);
-                break;
+        let mut stage = Stage {
+            index,
+            plan: phase,
+            pace,
+            inputs,
+            trainer,
+        };
+        self.running_since = Instant::now();
+        while self.position.phase == index {
+            match self.position.next {
+                Next::Begin => self.begin(&stage)?,
+                Next::Step => self.epoch(&mut stage)?,
+                Next::Evaluate => self.evaluate(&stage)?,
             }
         }
         Ok(())
     }
 
-    /// Epoch 0: how good the network is before any step.
-    fn evaluate_first(&mut self, phase: &PhasePlan, inputs: &Inputs<'_>) -> Result<(), FitError> {
+    fn trainer(&self, phase: &'a PhasePlan) -> Trainer<'a> {
+        let suffix = Suffix::new(
+            self.graph.clone(),
+            &phase.trainable,
+            &phase.frontier,
+            phase.bn,
+        );
+        let members = phase.members(self.graph, suffix.trained());
+        Trainer {
+            phase,
+            loss: &self.plan.loss,
+            updated_statistics: suffix.updated_statistics(),
+            optimizer: Optimizer::of(&phase.optimizer, members),
+            suffix,
+            seed: self.plan.seed,
+        }
+    }
+
+    /// Optimizer and averages as they were left in the middle of the phase, or new ones.
+    fn restore(&mut self, trainer: &mut Trainer<'_>) -> Result<(), FitError> {
+        let (averaged, optimizer) = self.saved.take().unwrap_or_default();
+        let fresh = self.position.next == Next::Begin;
+        if !fresh {
+            trainer.optimizer.restore(optimizer)?;
+        }
+        self.ema = self.plan.ema.map(|config| match averaged {
+            Some((params, steps)) if !fresh => {
+                Ema::restored(config, trainer.moving(), params, steps)
+            }
+            _ => Ema::new(config, trainer.moving(), &self.params),
+        });
+        Ok(())
+    }
+
+    fn pace(&self, phase: &PhasePlan, trainer: &Trainer<'_>) -> Result<Pace, FitError> {
+        let batches = self.batches(0, trainer).len();
+        if batches == 0 {
+            let message = format!("phase `{}` has no batch to train on", phase.name);
+            return Err(candle_core::Error::Msg(message).into());
+        }
+        let steps_per_epoch = batches.div_ceil(self.plan.accumulate) as u64;
+        Ok(Pace::new(
+            phase.length,
+            phase.evaluate_every,
+            steps_per_epoch,
+        ))
+    }
+
+    /// The training pictures of an epoch, cut into batches.
+    fn batches(&self, epoch: usize, trainer: &Trainer<'_>) -> Vec<Vec<usize>> {
+        let mut batches = self.feed.cut(self.sampler.order(epoch as u64));
+        let Some(last) = batches.last() else {
+            return batches;
+        };
+        // One picture has no batch statistics: it sits this epoch out.
+        let lone = !trainer.updated_statistics.is_empty() && last.len() == 1;
+        let partial = self.plan.drop_last && last.len() < self.plan.batch_size;
+        if lone || partial {
+            batches.pop();
+        }
+        batches
+    }
+
+    fn begin(&mut self, stage: &Stage<'_>) -> Result<(), FitError> {
+        if stage.index == 0 && self.plan.evaluate_first {
+            self.evaluate_first(stage)?;
+        }
+        let stopping = self.plan.early_stopping.as_ref();
+        self.position.early_stopping = stopping.map(EarlyStopping::new);
+        self.position.next = Next::Step;
+        Ok(())
+    }
+
+    /// The rest of an epoch, with the evaluations that fall into it.
+    fn epoch(&mut self, stage: &mut Stage<'_>) -> Result<(), FitError> {
+        let pace = stage.pace;
+        let epoch = self.position.next_epoch(&pace);
+        let order = self.batches(epoch, &stage.trainer);
+        let done = pace.in_epoch(self.position.phase_step) as usize;
+        let rest = &order[done * self.plan.accumulate..];
+        let pass = Pass::Epoch(epoch as u64);
+        let mut batches = stage.inputs.batches(Split::Train, rest, pass)?;
+        loop {
+            self.step(&mut stage.trainer, pace, &mut *batches)?;
+            let ends = pace.ends_epoch(self.position.phase_step);
+            if self.position.next == Next::Evaluate && !ends {
+                self.evaluate(stage)?;
+            }
+            if ends || self.position.phase != stage.index {
+                return Ok(());
+            }
+        }
+    }
+
+    fn step(
+        &mut self,
+        trainer: &mut Trainer<'_>,
+        pace: Pace,
+        batches: &mut dyn Iterator<Item = Result<SuffixBatch, FeedError>>,
+    ) -> Result<(), FitError> {
+        let phase = trainer.phase;
+        let base = phase.optimizer.learning_rate();
+        let Position {
+            phase_step, step, ..
+        } = self.position;
+        let stride = Stride {
+            number: step,
+            lr: learning_rate(
+                base,
+                &phase.schedule,
+                phase_step,
+                pace.steps_per_epoch,
+                pace.steps,
+            ),
+            check: !self.position.checked,
+        };
+        self.position.lr = stride.lr;
+        let batches = batches.take(self.plan.accumulate);
+        let totals = &mut self.position.interval;
+        let moved = match trainer.step(&mut self.params, stride, batches, totals) {
+            Ok(moved) => moved,
+            Err(StepError::Other(error)) => return Err(error),
+            Err(StepError::NonFinite(what)) => {
+                let epoch = self.position.next_epoch(&pace);
+                return Err(non_finite(what, phase, epoch, step + 1, stride.lr));
+            }
+        };
+        if moved {
+            self.position.step += 1;
+            self.position.checked = true;
+            if let Some(ema) = &mut self.ema {
+                ema.update(&self.params)?;
+            }
+        }
+        self.position.stepped(&pace);
+        let totals = &self.position.interval;
+        let seconds = self.position.interval_seconds + self.running_since.elapsed().as_secs_f64();
+        self.observer.step(StepTaken {
+            phase: &phase.name,
+            epoch: self.position.epoch(&pace),
+            phase_step: self.position.phase_step,
+            pace,
+            loss: totals.loss().unwrap_or(0.0),
+            accuracy: totals.accuracy().unwrap_or(f64::NAN),
+            images_per_second: totals.seen as f64 / seconds,
+        });
+        Ok(())
+    }
+
+    /// Ends an interval: validates, decides, tells.
+    fn evaluate(&mut self, stage: &Stage<'_>) -> Result<(), FitError> {
+        self.settle();
         let started = Instant::now();
-        let Some(val) = self.validate(phase, inputs, 0.0)? else {
+        let val = self.validate(stage)?;
+        if val.is_none() {
+            self.check_params(stage)?;
+        }
+        let Position {
+            interval,
+            interval_seconds,
+            phase_step,
+            step,
+            lr,
+            ..
+        } = self.position;
+        let row = MetricsRow {
+            phase: stage.plan.name.clone(),
+            phase_epoch: stage.pace.epoch(phase_step),
+            epoch: self.position.epoch(&stage.pace),
+            step,
+            lr,
+            train_loss: interval.loss(),
+            train_accuracy: interval.accuracy(),
+            val_loss: val.map(|scores| scores.loss),
+            val_accuracy: val.map(|scores| scores.accuracy),
+            images_per_second: interval.seen as f64 / interval_seconds,
+            seconds: interval_seconds + started.elapsed().as_secs_f64(),
+        };
+        let stop = self.position.early_stopping.as_mut().is_some_and(|it| {
+            let value = monitored(it.monitor(), &row);
+            value.is_some_and(|value| it.update(value) == Decision::Stop)
+        });
+        let is_best = self.compare(&row);
+        self.position.evaluated(&stage.pace, stop);
+        self.tell(stage, &row, phase_step, is_best)?;
+        if stop {
+            let epochs = row.phase_epoch;
+            self.observer.stopped_early(&row.phase, epochs, phase_step);
+        }
+        self.running_since = Instant::now();
+        Ok(())
+    }
+
+    /// Epoch 0: how good the network is before any step.
+    fn evaluate_first(&mut self, stage: &Stage<'_>) -> Result<(), FitError> {
+        let started = Instant::now();
+        let Some(val) = self.validate(stage)? else {
             return Ok(());
         };
         let row = MetricsRow {
-            phase: phase.name.clone(),
+            phase: stage.plan.name.clone(),
             phase_epoch: 0,
             epoch: 0,
             step: 0,
@@ -191,191 +402,99 @@ impl Fit<'_> {
             images_per_second: 0.0,
             seconds: started.elapsed().as_secs_f64(),
         };
-        self.end_epoch(0, row, None, None)
+        let is_best = self.compare(&row);
+        self.tell(stage, &row, 0, is_best)
     }
 
-    fn end_epoch(
-        &mut self,
-        phase: usize,
-        row: MetricsRow,
-        optimizer: Option<&Optimizer>,
-        stopping: Option<&EarlyStopping>,
-    ) -> Result<(), FitError> {
-        let mut best = self
-            .best
-            .as_ref()
-            .map_or_else(Best::default, |(best, ..)| *best);
-        let is_best = match monitored(self.plan.best, &row) {
+    /// Keeps the weights if they are the best so far; whether they are.
+    fn compare(&mut self, row: &MetricsRow) -> bool {
+        let before = self.position.best.as_ref();
+        let mut best = before.map_or_else(Best::default, |before| before.best);
+        let is_best = match monitored(self.plan.best, row) {
             Some(value) => {
                 let loss = row.val_loss.unwrap_or(f64::NAN);
-                best.update(self.plan.best, value, loss) || self.best.is_none()
+                best.update(self.plan.best, value, loss) || before.is_none()
             }
-            // Without validation there is nothing to choose by, and the last epoch is the best.
+            // Without validation there is nothing to choose by, and the last is the best.
             None => true,
         };
         if is_best {
-            self.best = Some((best, self.params.clone(), row.clone()));
+            let row = row.clone();
+            self.position.best = Some(BestSoFar { best, row });
+            self.best = Some(self.evaluated_params().clone());
         }
-        let progress = Progress {
-            phase,
-            phase_epoch: row.phase_epoch,
-            epoch: row.epoch,
-            step: row.step,
-            seed: self.plan.seed,
-            best: Some(best),
-            early_stopping: stopping.cloned(),
-        };
-        self.observer.epoch_ended(EpochEnded {
-            row: &row,
-            params: &self.params,
-            optimizer: optimizer.map(Optimizer::state).transpose()?,
-            progress,
+        is_best
+    }
+
+    /// A row is earned, and the state behind it may be kept.
+    fn tell(
+        &mut self,
+        stage: &Stage<'_>,
+        row: &MetricsRow,
+        phase_step: u64,
+        is_best: bool,
+    ) -> Result<(), FitError> {
+        // The next phase begins with an optimizer of its own.
+        let goes_on = self.position.phase == stage.index && self.position.next != Next::Begin;
+        let optimizer = &stage.trainer.optimizer;
+        let optimizer = goes_on.then(|| optimizer.state()).transpose()?;
+        self.observer.evaluated(Evaluated {
+            row,
+            phase_step,
+            pace: stage.pace,
             is_best,
+            snapshot: Snapshot {
+                position: &self.position,
+                params: &self.params,
+                ema: self.ema.as_ref(),
+                optimizer: optimizer.as_ref(),
+            },
         })?;
         Ok(())
     }
 
-    fn train_epoch(
-        &mut self,
-        phase: &PhasePlan,
-        phase_epoch: usize,
-        inputs: &Inputs<'_>,
-        suffix: &Suffix,
-        optimizer: &mut Optimizer,
-    ) -> Result<EpochTotals, FitError> {
-        let plan = self.plan;
-        self.epoch += 1;
-        let total = self.feed.items(Split::Train).len();
-        let order = self.batch_positions(total);
-        let steps_per_epoch = order.len() as u64;
-        let total_steps = steps_per_epoch * phase.epochs as u64;
-        let first_step = steps_per_epoch * (phase_epoch as u64 - 1);
-        let epochs = plan.phases.iter().map(|phase| phase.epochs).sum();
-
-        let started = Instant::now();
-        let mut totals = Accumulator::default();
-        let mut lr = 0.0;
-        let batches = inputs.batches(Split::Train, &order, self.pass())?;
-        for (index, batch) in batches.enumerate() {
-            let (features, labels) = batch?;
-            let in_phase = first_step + index as u64;
-            let base = phase.optimizer.learning_rate();
-            lr = learning_rate(
-                base,
-                &phase.schedule,
-                in_phase,
-                steps_per_epoch,
-                total_steps,
-            );
-            let check = (!self.checked)
-                .then(|| {
-                    SelfCheck::before(&self.params, suffix.trained(), &self.updated_statistics)
-                })
-                .transpose()?;
-
-            let dropout = rng::derive(plan.seed, "dropout", &[self.step]);
-            let gradient = evaluate::loss_gradient(&plan.loss, &labels);
-            let Stepped {
-                logits,
-                statistics,
-                gradients,
-            } = suffix.step(&self.params, &features, dropout, &gradient)?;
-            let loss = evaluate::loss(&plan.loss, &logits, &labels)?;
-            if !loss.sum.is_finite() {
-                let what = format!("the loss is {}", loss.sum);
-                return Err(self.non_finite(what, phase, self.step + 1, lr));
-            }
-            totals.add(&loss, labels.len());
-            // Classes of weight 0 teach nothing, and a batch of them alone moves nothing.
-            if loss.weight > 0.0 {
-                for (name, value) in statistics {
-                    self.params.set(&name, value)?;
-                }
-                optimizer.step(&mut self.params, &gradients, lr)?;
-                self.step += 1;
-                if let Some(check) = check {
-                    check.after(&phase.name, &self.params, suffix.trained(), &gradients)?;
-                    self.checked = true;
-                }
-            }
-            self.observer.step(StepTaken {
-                phase: &phase.name,
-                epoch: self.epoch,
-                epochs,
-                done: totals.seen,
-                total,
-                loss: totals.loss().unwrap_or(0.0),
-                accuracy: totals.accuracy().unwrap_or(f64::NAN),
-                images_per_second: totals.seen as f64 / started.elapsed().as_secs_f64(),
-            });
-        }
-        let images_per_second = totals.seen as f64 / started.elapsed().as_secs_f64();
-        Ok(EpochTotals {
-            totals,
-            lr,
-            images_per_second,
-        })
+    /// The weights that count: averaged where there is an average.
+    fn evaluated_params(&self) -> &Params {
+        self.ema.as_ref().map_or(&self.params, Ema::params)
     }
 
-    fn pass(&self) -> Pass {
-        Pass::Epoch(self.epoch as u64)
-    }
-
-    /// This epoch's order of the training pictures, cut into batches.
-    fn batch_positions(&self, total: usize) -> Vec<Vec<usize>> {
-        let mut order: Vec<usize> = (0..total).collect();
-        order.shuffle(&mut rng::stream(
-            self.plan.seed,
-            "shuffle",
-            &[self.epoch as u64],
-        ));
-        let mut batches = self.feed.cut(order);
-        // One picture has no batch statistics: it sits this epoch out.
-        if !self.updated_statistics.is_empty() && batches.last().is_some_and(|b| b.len() == 1) {
-            batches.pop();
-        }
-        batches
-    }
-
-    /// A failure of the step that was taken last, or is being taken.
-    fn non_finite(&self, what: String, phase: &PhasePlan, step: u64, lr: f64) -> FitError {
-        let place = format!(
-            "phase `{}`, epoch {}, step {step}, learning rate {lr:e}",
-            phase.name, self.epoch
-        );
-        FitError::NonFinite { what, place }
+    /// Moves the time that has passed into the position.
+    fn settle(&mut self) {
+        self.position.interval_seconds += self.running_since.elapsed().as_secs_f64();
+        self.running_since = Instant::now();
     }
 
     /// Without a validation split no loss tells what the last step did.
-    fn check_params(&self, phase: &PhasePlan, lr: f64) -> Result<(), FitError> {
+    fn check_params(&self, stage: &Stage<'_>) -> Result<(), FitError> {
         match selfcheck::first_non_finite(&self.params)? {
             None => Ok(()),
             Some(name) => {
                 let what = format!("`{name}` has infinite or undefined values");
-                Err(self.non_finite(what, phase, self.step, lr))
+                Err(self.after_last_step(what, stage))
             }
         }
     }
 
-    /// Scores on the validation split, if there is one. `lr` is that of the last step, for errors.
-    fn validate(
-        &self,
-        phase: &PhasePlan,
-        inputs: &Inputs<'_>,
-        lr: f64,
-    ) -> Result<Option<Scores>, FitError> {
+    fn after_last_step(&self, what: String, stage: &Stage<'_>) -> FitError {
+        let Position { step, lr, .. } = self.position;
+        non_finite(what, stage.plan, self.position.epoch(&stage.pace), step, lr)
+    }
+
+    /// Scores on the validation split, if there is one.
+    fn validate(&self, stage: &Stage<'_>) -> Result<Option<Scores>, FitError> {
         if self.feed.items(Split::Val).is_empty() {
             return Ok(None);
         }
         let order = self.feed.in_order(Split::Val);
         let network = Prefix::compile(
             self.graph,
-            &self.params,
-            &phase.frontier.stored,
+            self.evaluated_params(),
+            &stage.plan.frontier.stored,
             &[self.graph.output()],
         )?;
         let mut totals = Accumulator::default();
-        for batch in inputs.batches(Split::Val, &order, self.pass())? {
+        let pass = Pass::Epoch(self.position.epoch(&stage.pace) as u64);
+        for batch in stage.inputs.batches(Split::Val, &order, pass)? {
             let (features, labels) = batch?;
             let logits = network.run(&features)?.swap_remove(0);
             totals.add(
@@ -387,17 +506,20 @@ impl Fit<'_> {
         match scores {
             Some(Scores { loss, .. }) if !loss.is_finite() => {
                 let what = format!("the validation loss is {loss}");
-                Err(self.non_finite(what, phase, self.step, lr))
+                Err(self.after_last_step(what, stage))
             }
             _ => Ok(scores),
         }
     }
 }
 
-struct EpochTotals {
-    totals: Accumulator,
-    lr: f64,
-    images_per_second: f64,
+/// A failure of a step that was taken or is being taken.
+fn non_finite(what: String, phase: &PhasePlan, epoch: usize, step: u64, lr: f64) -> FitError {
+    let place = format!(
+        "phase `{}`, epoch {epoch}, step {step}, learning rate {lr:e}",
+        phase.name
+    );
+    FitError::NonFinite { what, place }
 }
 
 /// The value that a monitor watches; `None` without a validation split.

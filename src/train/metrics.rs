@@ -1,4 +1,6 @@
-//! Loss and accuracy over an epoch: count, then divide once.
+//! Loss and accuracy over an interval: count, then divide once.
+
+use serde::{Deserialize, Serialize};
 
 use crate::ops::loss::LossOutput;
 
@@ -11,8 +13,8 @@ pub struct Scores {
     pub accuracy: f64,
 }
 
-/// Sums over the batches of an epoch; every picture counts once, whatever its batch's size.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+/// Sums over the batches of an interval; every picture counts once, whatever its batch's size.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Accumulator {
     /// Weighted sum of the pictures' losses.
     pub loss_sum: f64,

@@ -1,19 +1,27 @@
 //! Phases, loop, optimizers, schedules and metrics: never prints, opens no file.
 
 pub mod early_stopping;
+pub mod ema;
 pub mod evaluate;
 mod extract;
 pub mod features;
 pub mod feed;
 pub mod fit;
+mod gradients;
 pub mod inputs;
 pub mod metrics;
 pub mod observer;
 pub mod optimizer;
+pub mod pace;
 pub mod phase;
+pub mod position;
 mod rule;
+pub mod sampler;
 pub mod schedule;
 pub mod selfcheck;
+mod step;
 
 #[cfg(test)]
 mod cutoffs;
+#[cfg(test)]
+mod test_support;

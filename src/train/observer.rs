@@ -1,10 +1,9 @@
 //! What training tells the outside: progress, rows, and states to save. The outside decides what
 //! to print and where to write.
 
-use crate::engine::params::Params;
+use super::pace::Pace;
+use super::position::Snapshot;
 use crate::records::{MetricsRow, Split};
-use crate::train::optimizer::OptimizerState;
-use serde::{Deserialize, Serialize};
 
 /// Why an observer could not do its part (a full disk, say); ends the training.
 pub type ObserverError = Box<dyn std::error::Error + Send + Sync>;
@@ -14,12 +13,14 @@ pub type ObserverError = Box<dyn std::error::Error + Send + Sync>;
 pub struct PhaseStarted<'a> {
     /// Name of the phase.
     pub name: &'a str,
-    /// Epochs it will take at most.
-    pub epochs: usize,
     /// Parameters that train: values, tensors.
     pub trainable: (usize, usize),
     /// Whether training pictures' frozen features are cached.
     pub cached: bool,
+    /// Steps of it that were done before, if it is taken up in its middle.
+    pub done: u64,
+    /// Its steps.
+    pub pace: Pace,
 }
 
 /// Features of frozen layers are being computed.
@@ -55,52 +56,31 @@ pub struct StepTaken<'a> {
     pub phase: &'a str,
     /// Epoch over all phases, from 1.
     pub epoch: usize,
-    /// Epochs over all phases.
-    pub epochs: usize,
-    /// Pictures of this epoch done.
-    pub done: usize,
-    /// Pictures of an epoch.
-    pub total: usize,
-    /// Mean loss of this epoch so far.
+    /// Steps of the phase done.
+    pub phase_step: u64,
+    /// Steps of the phase.
+    pub pace: Pace,
+    /// Mean loss of this interval so far.
     pub loss: f64,
-    /// Accuracy of this epoch so far.
+    /// Accuracy of this interval so far.
     pub accuracy: f64,
-    /// Training pictures per second of this epoch so far.
+    /// Training pictures per second of this interval so far.
     pub images_per_second: f64,
 }
 
-/// An epoch is over and its row is earned.
+/// An interval is evaluated and its row is earned.
 #[derive(Debug)]
-pub struct EpochEnded<'a> {
+pub struct Evaluated<'a> {
     /// The row of `metrics.csv`.
     pub row: &'a MetricsRow,
-    /// Parameters as they are now.
-    pub params: &'a Params,
-    /// The optimizer as it is now; `None` for the evaluation before training.
-    pub optimizer: Option<OptimizerState>,
-    /// Where training stands.
-    pub progress: Progress,
-    /// Whether this is the best epoch so far.
+    /// Steps of the phase done; 0 for the evaluation before training.
+    pub phase_step: u64,
+    /// Steps of the phase.
+    pub pace: Pace,
+    /// Whether this is the best evaluation so far.
     pub is_best: bool,
-}
-
-/// Where training stands after an epoch; what a checkpoint keeps beside tensors.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Progress {
-    /// Index of the phase.
-    pub phase: usize,
-    /// Epochs done in the phase.
-    pub phase_epoch: usize,
-    /// Epochs done in all.
-    pub epoch: usize,
-    /// Steps done in all.
-    pub step: u64,
-    /// Seed of all random streams; they are functions of it, of epoch and of step.
-    pub seed: u64,
-    /// The best epoch so far.
-    pub best: Option<crate::train::early_stopping::Best>,
-    /// State of early stopping in this phase.
-    pub early_stopping: Option<crate::train::early_stopping::EarlyStopping>,
+    /// What training goes on from.
+    pub snapshot: Snapshot<'a>,
 }
 
 /// Listens to training.
@@ -115,8 +95,8 @@ pub trait Observer {
     fn warning(&mut self, message: &str);
     /// A step was taken.
     fn step(&mut self, event: StepTaken<'_>);
-    /// An epoch is over.
-    fn epoch_ended(&mut self, event: EpochEnded<'_>) -> Result<(), ObserverError>;
-    /// Early stopping ends a phase after this many epochs of it.
-    fn stopped_early(&mut self, phase: &str, phase_epoch: usize);
+    /// An interval is evaluated.
+    fn evaluated(&mut self, event: Evaluated<'_>) -> Result<(), ObserverError>;
+    /// Early stopping ends a phase in this epoch of it, after so many steps of it.
+    fn stopped_early(&mut self, phase: &str, phase_epoch: usize, phase_step: u64);
 }

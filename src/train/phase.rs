@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::optimizer::Member;
 use crate::config::{
-    BatchNormMode, ClassWeightRule, ClassWeights, DecayExempt, EarlyStopping, Loss, Monitor,
-    OptimizerConfig, PhaseConfig, Problem, ScheduleConfig, TrainConfig,
+    BatchNormMode, ClassWeightRule, ClassWeights, DecayExempt, EarlyStopping, EmaConfig, Length,
+    Loss, Monitor, OptimizerConfig, PhaseConfig, Problem, Sampling, ScheduleConfig, TrainConfig,
 };
 use crate::engine::suffix::Suffix;
 use crate::graph::cutoff::{Frontier, Trainable};
@@ -24,8 +24,10 @@ pub struct PhasePlan {
     pub frontier: Frontier,
     /// Batch norm of trainable backbone layers.
     pub bn: BatchNormMode,
-    /// Passes over the training pictures.
-    pub epochs: usize,
+    /// How long it trains.
+    pub length: Length,
+    /// Steps between two evaluations; an epoch if `None`.
+    pub evaluate_every: Option<u64>,
     /// How parameters move.
     pub optimizer: OptimizerConfig,
     /// How the learning rate changes.
@@ -34,6 +36,10 @@ pub struct PhasePlan {
     pub rates: Rates,
     /// What weight decay spares.
     pub weight_decay_exempt: DecayExempt,
+    /// Longest gradient.
+    pub clip_norm: Option<f64>,
+    /// Largest value of a gradient.
+    pub clip_value: Option<f64>,
 }
 
 impl PhasePlan {
@@ -75,11 +81,14 @@ pub fn plan_phases(
                 frontier: Frontier::find(graph, &trainable),
                 trainable,
                 bn: phase.bn.unwrap_or(default_bn(pretrained)),
-                epochs: phase.epochs,
+                length: phase.length(),
+                evaluate_every: phase.evaluate_every,
                 optimizer: phase.optimizer,
                 schedule: phase.schedule,
                 rates,
                 weight_decay_exempt: phase.weight_decay_exempt,
+                clip_norm: phase.clip_norm,
+                clip_value: phase.clip_value,
             }),
             Err(error) => problems.push(error.0),
         }
@@ -91,14 +100,24 @@ pub fn plan_phases(
     }
 }
 
-/// Refuses batches of one picture in phases that normalise by the batch's statistics: one picture
-/// has none.
-pub fn check_batch_size(
+/// Refuses batches of one picture in phases that normalise by the batch's statistics, as one
+/// picture has none, and too few pictures for a batch.
+pub fn check_batches(
     graph: &Arc<Graph>,
     phases: &[PhasePlan],
-    batch_size: usize,
+    train: &TrainConfig,
+    pictures: usize,
 ) -> Result<(), Problem> {
-    if batch_size != 1 {
+    let batch_size = train.batch_size;
+    if train.drop_last && pictures < batch_size {
+        let message = format!(
+            "there are {pictures} training pictures, less than the {batch_size} of a batch, and \
+             `drop_last` leaves out what is no whole batch"
+        );
+        return Err(Problem::new("train.drop_last", message)
+            .help("take it out, or make `batch_size` smaller"));
+    }
+    if batch_size != 1 && pictures != 1 {
         return Ok(());
     }
     let by_batch = |phase: &&PhasePlan| {
@@ -263,8 +282,51 @@ pub struct Plan {
     pub early_stopping: Option<EarlyStopping>,
     /// What makes a checkpoint the best.
     pub best: Monitor,
+    /// Batches of a step.
+    pub accumulate: usize,
+    /// Whether an epoch's last batch is left out where it is not whole.
+    pub drop_last: bool,
+    /// Which training pictures an epoch has.
+    pub sampling: Sampling,
+    /// How weights are averaged.
+    pub ema: Option<EmaConfig>,
     /// Seed of shuffling and dropout.
     pub seed: u64,
+}
+
+impl Plan {
+    /// What the configuration says of training.
+    pub fn new(
+        phases: Vec<PhasePlan>,
+        loss: LossPlan,
+        plain_loss: LossPlan,
+        train: &TrainConfig,
+        seed: u64,
+    ) -> Self {
+        Self {
+            phases,
+            loss,
+            plain_loss,
+            batch_size: train.batch_size,
+            evaluate_first: train.evaluate_first,
+            early_stopping: train.early_stopping.clone(),
+            best: train.best,
+            accumulate: train.accumulate,
+            drop_last: train.drop_last,
+            sampling: train.sampling,
+            ema: train.ema,
+            seed,
+        }
+    }
+
+    /// Epochs of all phases, if all of them are counted in epochs.
+    pub fn epochs(&self) -> Option<usize> {
+        let epochs = |phase: &PhasePlan| match phase.length {
+            Length::Epochs(epochs) => Some(epochs),
+            Length::Steps(_) => None,
+        };
+        self.phases.iter().map(epochs).sum()
+    }
 }
 
 #[cfg(test)]

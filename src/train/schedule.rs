@@ -16,7 +16,8 @@ pub fn learning_rate(
     steps_per_epoch: u64,
     total_steps: u64,
 ) -> f64 {
-    let warmup_steps = (warmup_epochs(schedule) * steps_per_epoch as f64).round() as u64;
+    let (epochs, steps) = schedule.warmup();
+    let warmup_steps = steps + (epochs * steps_per_epoch as f64).round() as u64;
     if step < warmup_steps {
         return base * (step + 1) as f64 / warmup_steps as f64;
     }
@@ -31,22 +32,15 @@ pub fn learning_rate(
         }
         ScheduleConfig::Step {
             every_epochs,
+            every_steps,
             factor,
             ..
         } => {
-            let epoch = step / steps_per_epoch.max(1);
-            let drops = epoch / (every_epochs as u64).max(1);
+            let epochs = every_epochs.map(|epochs| epochs as u64 * steps_per_epoch);
+            let every = every_steps.or(epochs).unwrap_or(u64::MAX);
+            let drops = step / every.max(1);
             base * factor.powi(i32::try_from(drops).unwrap_or(i32::MAX))
         }
-    }
-}
-
-fn warmup_epochs(schedule: &ScheduleConfig) -> f64 {
-    match *schedule {
-        ScheduleConfig::Constant { warmup_epochs }
-        | ScheduleConfig::Cosine { warmup_epochs, .. }
-        | ScheduleConfig::Linear { warmup_epochs, .. }
-        | ScheduleConfig::Step { warmup_epochs, .. } => warmup_epochs,
     }
 }
 
@@ -67,9 +61,13 @@ mod tests {
         assert!((a - b).abs() <= 1e-12 * b.abs().max(1e-3), "{a} is not {b}");
     }
 
+    fn schedule(settings: &str) -> ScheduleConfig {
+        toml::from_str(settings).unwrap()
+    }
+
     #[test]
     fn warm_up_rises_to_the_base_rate_and_then_holds() {
-        let schedule = ScheduleConfig::Constant { warmup_epochs: 0.5 };
+        let schedule = schedule("kind = 'constant'\nwarmup_epochs = 0.5");
         let rates: Vec<f64> = (0..8)
             .map(|step| learning_rate(0.8, &schedule, step, 8, 16))
             .collect();
@@ -92,10 +90,7 @@ mod tests {
             0.013425421036992097,
             0.01,
         ];
-        let schedule = ScheduleConfig::Cosine {
-            end: 0.1,
-            warmup_epochs: 0.0,
-        };
+        let schedule = schedule("kind = 'cosine'\nend = 0.1");
         for (step, &rate) in expected.iter().enumerate() {
             close(learning_rate(0.1, &schedule, step as u64, 3, 9), rate);
         }
@@ -103,16 +98,12 @@ mod tests {
 
     #[test]
     fn cosine_and_linear_run_from_the_warm_up_to_the_last_step() {
-        for schedule in [
-            ScheduleConfig::Cosine {
-                end: 0.2,
-                warmup_epochs: 1.0,
-            },
-            ScheduleConfig::Linear {
-                end: 0.2,
-                warmup_epochs: 1.0,
-            },
+        for (kind, warmup) in [
+            ("cosine", "warmup_epochs = 1"),
+            ("linear", "warmup_epochs = 1"),
+            ("cosine", "warmup_steps = 10"),
         ] {
+            let schedule = schedule(&format!("kind = '{kind}'\nend = 0.2\n{warmup}"));
             let rate = |step| learning_rate(1.0, &schedule, step, 10, 51);
             close(rate(0), 0.1);
             close(rate(9), 1.0);
@@ -125,24 +116,19 @@ mod tests {
 
     #[test]
     fn a_single_step_has_the_base_rate() {
-        let schedule = ScheduleConfig::Cosine {
-            end: 0.0,
-            warmup_epochs: 0.0,
-        };
+        let schedule = schedule("kind = 'cosine'");
         close(learning_rate(0.3, &schedule, 0, 1, 1), 0.3);
     }
 
     #[test]
-    fn step_falls_every_so_many_epochs() {
-        let schedule = ScheduleConfig::Step {
-            every_epochs: 2,
-            factor: 0.1,
-            warmup_epochs: 0.0,
-        };
-        let rate = |step| learning_rate(1.0, &schedule, step, 5, 30);
-        close(rate(0), 1.0);
-        close(rate(9), 1.0);
-        close(rate(10), 0.1);
-        close(rate(20), 0.01);
+    fn step_falls_every_so_many_epochs_or_steps() {
+        for every in ["every_epochs = 2", "every_steps = 10"] {
+            let schedule = schedule(&format!("kind = 'step'\n{every}"));
+            let rate = |step| learning_rate(1.0, &schedule, step, 5, 30);
+            close(rate(0), 1.0);
+            close(rate(9), 1.0);
+            close(rate(10), 0.1);
+            close(rate(20), 0.01);
+        }
     }
 }

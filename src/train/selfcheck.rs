@@ -216,7 +216,10 @@ pub fn first_non_finite(params: &Params) -> candle_core::Result<Option<String>> 
 }
 
 /// Hands over a tensor's values, without a copy where they lie contiguous in memory.
-fn with_values(tensor: &Tensor, mut use_values: impl FnMut(&[f32])) -> candle_core::Result<()> {
+pub(super) fn with_values(
+    tensor: &Tensor,
+    mut use_values: impl FnMut(&[f32]),
+) -> candle_core::Result<()> {
     {
         let (storage, layout) = tensor.storage_and_layout();
         if let (Storage::Cpu(CpuStorage::F32(values)), Some((start, end))) =

@@ -516,12 +516,12 @@ fn missing_keys() {
        = help: it is `"sgd"`, `"rmsprop"`, `"adam"` or `"adamw"`
     "#);
     check!(replace("epochs = 10", "epochs = 10\nschedule = { kind = \"step\" }"), @r#"
-    error: missing key `every_epochs` in `phase[0].schedule`
+    error: `phase[0].schedule` has neither `every_epochs` nor `every_steps`
       --> config.toml:23:12
        |
     23 | schedule = { kind = "step" }
        |            ^^^^^^^^^^^^^^^^^
-       = help: `every_epochs`: Epochs between two steps
+       = help: say when the rate drops, for example `every_epochs = 3`
     "#);
     check!("", @r#"
     error: missing key `name`
@@ -932,12 +932,12 @@ fn all_problems_are_told_at_once() {
     17 | batch_size = 0
        |              ^
 
-    error: missing key `epochs` in `phase[0]`
+    error: `phase[0]` has neither `epochs` nor `steps`
       --> config.toml:19:1
        |
     19 | [[phase]]
        | ^^^^^^^^^
-       = help: `epochs`: Passes over the training pictures
+       = help: say how long it trains, for example `epochs = 10`
 
     5 problems
     "#);

@@ -164,8 +164,8 @@ fn entries_of_arrays_are_set_by_index() {
     ];
     let env = [("XP_PHASE__1__EPOCHS", "4")];
     let experiment = files.experiment("c.toml", &sets, &env);
-    assert_eq!(experiment.phase[0].epochs, 3);
-    assert_eq!(experiment.phase[1].epochs, 4);
+    assert_eq!(experiment.phase[0].epochs, Some(3));
+    assert_eq!(experiment.phase[1].epochs, Some(4));
     assert_eq!(experiment.phase[1].optimizer.learning_rate(), 0.5);
     assert_eq!(experiment.phase[1].name, "fine_tune");
     assert!(matches!(experiment.model.head[0], HeadLayer::Dropout(d) if d.dropout == 0.5));

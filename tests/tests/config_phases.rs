@@ -18,8 +18,27 @@ fn load(folder: &Path, text: &str) -> Result<config::Loaded, config::Report> {
 
 /// What is said about the base with these lines in place of its `freeze`.
 fn said(lines: &str) -> String {
+    said_of(&replace(FREEZE, lines))
+}
+
+/// What `xp run` says of a configuration in this folder.
+pub(super) fn said_with(folder: &Path, text: &str) -> String {
+    std::fs::write(folder.join("config.toml"), text).unwrap();
+    let output = Command::cargo_bin("xp")
+        .unwrap()
+        .current_dir(folder)
+        .env("XP_CACHE__DISK", "false")
+        .args(["run", "config.toml"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    String::from_utf8(output.stderr).unwrap()
+}
+
+/// What is said about a configuration.
+pub(super) fn said_of(text: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
-    let report = match load(folder.path(), &replace(FREEZE, lines)) {
+    let report = match load(folder.path(), text) {
         Ok(loaded) => {
             let warnings = loaded.warnings.iter().map(|it| it.render(false));
             warnings.collect::<Vec<_>>().join("\n")

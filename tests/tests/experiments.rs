@@ -7,7 +7,7 @@ use std::process::Output;
 use assert_cmd::Command;
 
 /// A small experiment on generated pictures: the embedded backbone, two phases, seconds.
-const TINY: &[&str] = &[
+pub(super) const TINY: &[&str] = &[
     "data.generate.per_class=10",
     "data.image_size=32",
     "train.batch_size=8",
@@ -16,7 +16,7 @@ const TINY: &[&str] = &[
 ];
 
 /// Runs `xp`, which leaves the user's own feature cache alone.
-fn xp(arguments: &[&str]) -> Output {
+pub(super) fn xp(arguments: &[&str]) -> Output {
     Command::cargo_bin("xp")
         .unwrap()
         .env("XP_CACHE__DISK", "false")
@@ -26,7 +26,7 @@ fn xp(arguments: &[&str]) -> Output {
 }
 
 #[track_caller]
-fn succeeds(output: Output) -> String {
+pub(super) fn succeeds(output: Output) -> String {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(
         output.status.success(),
@@ -36,13 +36,19 @@ fn succeeds(output: Output) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// Runs a tiny quickstart, changed by `sets`, and returns its run directory.
+#[track_caller]
+pub(super) fn run(runs: &Path, sets: &[&str]) -> PathBuf {
+    run_plain(runs, &[TINY, sets].concat())
+}
+
 /// Runs the quickstart, changed by `sets`, and returns its run directory.
 #[track_caller]
-fn run(runs: &Path, sets: &[&str]) -> PathBuf {
+pub(super) fn run_plain(runs: &Path, sets: &[&str]) -> PathBuf {
     let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/quickstart.toml");
     let runs = format!("runs_dir={}", runs.display());
     let mut arguments = vec!["run", config.to_str().unwrap(), "--json", "--set", &runs];
-    for set in TINY.iter().chain(sets) {
+    for set in sets {
         arguments.extend(["--set", set]);
     }
     let answer: serde_json::Value = serde_json::from_str(&succeeds(xp(&arguments))).unwrap();
@@ -50,7 +56,7 @@ fn run(runs: &Path, sets: &[&str]) -> PathBuf {
 }
 
 /// `metrics.csv` without what depends on the clock.
-fn timeless_metrics(run: &Path) -> Vec<String> {
+pub(super) fn timeless_metrics(run: &Path) -> Vec<String> {
     let text = fs::read_to_string(run.join("metrics.csv")).unwrap();
     text.lines()
         .map(|line| line.split(',').take(9).collect::<Vec<_>>().join(","))

@@ -101,6 +101,9 @@ mod defaults {
     pub(super) fn step_factor() -> f64 {
         0.1
     }
+    pub(super) fn ema_decay() -> f64 {
+        0.9999
+    }
     pub(super) fn cache_memory() -> String {
         "4GiB".into()
     }

@@ -139,6 +139,9 @@ pub enum ScheduleConfig {
         #[serde(default)]
         #[schemars(range(min = 0.0))]
         warmup_epochs: f64,
+        /// The same in steps; one of the two.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        warmup_steps: u64,
     },
     /// Half a cosine from the learning rate down to `end` times it.
     Cosine {
@@ -150,6 +153,9 @@ pub enum ScheduleConfig {
         #[serde(default)]
         #[schemars(range(min = 0.0))]
         warmup_epochs: f64,
+        /// The same in steps; one of the two.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        warmup_steps: u64,
     },
     /// A straight line from the learning rate down to `end` times it.
     Linear {
@@ -161,12 +167,20 @@ pub enum ScheduleConfig {
         #[serde(default)]
         #[schemars(range(min = 0.0))]
         warmup_epochs: f64,
+        /// The same in steps; one of the two.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        warmup_steps: u64,
     },
-    /// Multiply by `factor` every `every_epochs` epochs.
+    /// Multiply by `factor` every `every_epochs` epochs or `every_steps` steps.
     Step {
-        /// Epochs between two steps.
+        /// Epochs between two drops.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schemars(range(min = 1))]
-        every_epochs: usize,
+        every_epochs: Option<usize>,
+        /// Steps between two drops; one of the two.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(range(min = 1))]
+        every_steps: Option<u64>,
         /// Factor at each step.
         #[serde(default = "defaults::step_factor")]
         #[schemars(range(min = 0.0, max = 1.0))]
@@ -175,11 +189,48 @@ pub enum ScheduleConfig {
         #[serde(default)]
         #[schemars(range(min = 0.0))]
         warmup_epochs: f64,
+        /// The same in steps; one of the two.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        warmup_steps: u64,
     },
 }
 
 impl Default for ScheduleConfig {
     fn default() -> Self {
-        Self::Constant { warmup_epochs: 0.0 }
+        Self::Constant {
+            warmup_epochs: 0.0,
+            warmup_steps: 0,
+        }
     }
+}
+
+impl ScheduleConfig {
+    /// Length of the warm-up in epochs and in steps; at most one is not 0.
+    pub fn warmup(&self) -> (f64, u64) {
+        match *self {
+            Self::Constant {
+                warmup_epochs,
+                warmup_steps,
+            }
+            | Self::Cosine {
+                warmup_epochs,
+                warmup_steps,
+                ..
+            }
+            | Self::Linear {
+                warmup_epochs,
+                warmup_steps,
+                ..
+            }
+            | Self::Step {
+                warmup_epochs,
+                warmup_steps,
+                ..
+            } => (warmup_epochs, warmup_steps),
+        }
+    }
+}
+
+fn is_zero(steps: &u64) -> bool {
+    *steps == 0
 }

@@ -5,6 +5,15 @@ use serde::{Deserialize, Serialize};
 
 use super::optimizer::{OptimizerConfig, ScheduleConfig};
 
+/// How long a phase is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Length {
+    /// Passes over the training pictures.
+    Epochs(usize),
+    /// Steps.
+    Steps(u64),
+}
+
 /// `[[phase]]`: one stretch of training with one freezing, optimizer and schedule.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -27,9 +36,21 @@ pub struct PhaseConfig {
     /// The only backbone layers that train: a name pattern, an index, or a list of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub train_only: Option<Layers>,
-    /// Passes over the training pictures.
+    /// Passes over the training pictures; or say `steps`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100_000))]
-    pub epochs: usize,
+    pub epochs: Option<usize>,
+    /// Steps in place of `epochs`: as many passes over the training pictures, each in an order of
+    /// its own, as they take; the last may end early.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub steps: Option<u64>,
+    /// Steps between two evaluations; each gives a row of the log, a checkpoint and a decision of
+    /// early stopping. Default: one at the end of each epoch. There is always one at the end of the
+    /// phase.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub evaluate_every: Option<u64>,
     /// How parameters move.
     pub optimizer: OptimizerConfig,
     /// How the learning rate changes.
@@ -53,9 +74,27 @@ pub struct PhaseConfig {
     /// pulling biases, scales and offsets towards 0 regularises nothing.
     #[serde(default)]
     pub weight_decay_exempt: DecayExempt,
+    /// Longest gradient: beyond this norm, taken over all trained parameters together, it is scaled
+    /// down to it (PyTorch's `clip_grad_norm_`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    pub clip_norm: Option<f64>,
+    /// Largest value of a gradient, either way: what is beyond is cut off (PyTorch's
+    /// `clip_grad_value_`). With `clip_norm`, after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    pub clip_value: Option<f64>,
 }
 
 impl PhaseConfig {
+    /// How long it is. Of `epochs` and `steps` validation leaves one.
+    pub fn length(&self) -> Length {
+        match (self.epochs, self.steps) {
+            (_, Some(steps)) => Length::Steps(steps),
+            (epochs, None) => Length::Epochs(epochs.unwrap_or_default()),
+        }
+    }
+
     /// Which keys say what is frozen, in this order; there may be one.
     pub fn freezing_keys(&self) -> Vec<&'static str> {
         [

@@ -1,49 +1,9 @@
 use std::collections::HashMap;
 
 use super::*;
-
-const SHAPES: [(&str, &[usize]); 2] = [("a", &[3, 5]), ("b", &[7])];
-
-#[derive(Clone)]
-struct Store(HashMap<String, Tensor>);
-
-impl ParamStore for Store {
-    fn value(&self, name: &str) -> &Tensor {
-        &self.0[name]
-    }
-
-    fn set(&mut self, name: &str, value: Tensor) -> Result<()> {
-        self.0.insert(name.to_owned(), value);
-        Ok(())
-    }
-}
-
-/// The scattered eighths of `make_optimizer_fixtures.py`.
-fn fraction(n: usize) -> f32 {
-    ((n * 37 + 11) % 17) as f32 / 8.0 - 1.0
-}
-
-fn filled(dims: &[usize], value: impl Fn(usize) -> f32) -> Tensor {
-    let count = dims.iter().product();
-    let values: Vec<f32> = (0..count).map(value).collect();
-    Tensor::from_vec(values, dims, &Device::Cpu).unwrap()
-}
-
-fn store() -> Store {
-    let tensors = SHAPES.iter().enumerate().map(|(which, (name, dims))| {
-        let value = filled(dims, |i| fraction(i + 100 * which));
-        ((*name).to_owned(), value)
-    });
-    Store(tensors.collect())
-}
-
-fn gradients(step: usize) -> Gradients {
-    let tensors = SHAPES.iter().enumerate().map(|(which, (name, dims))| {
-        let value = filled(dims, |i| fraction(i * i + 3 * step * (i + 1) + 50 * which));
-        ((*name).to_owned(), value)
-    });
-    tensors.collect()
-}
+use crate::train::test_support::{
+    SHAPES, Store, assert_close, filled, fraction, gradients, store, values,
+};
 
 fn names() -> Vec<String> {
     SHAPES.iter().map(|(name, _)| (*name).to_owned()).collect()
@@ -100,20 +60,6 @@ fn run(optimizer: &mut Optimizer, config: &OptimizerConfig, store: &mut Store, s
     }
 }
 
-fn values(store: &Store, name: &str) -> Vec<f32> {
-    store.0[name].flatten_all().unwrap().to_vec1().unwrap()
-}
-
-fn assert_close(variant: &str, actual: &[f32], expected: &[f32]) {
-    assert_eq!(actual.len(), expected.len());
-    for (&a, &e) in actual.iter().zip(expected) {
-        assert!(
-            (a - e).abs() <= 1e-6 * e.abs().max(0.1),
-            "{variant}: {a} is not {e}"
-        );
-    }
-}
-
 #[test]
 fn ten_steps_equal_pytorch() {
     let fixtures: HashMap<String, HashMap<String, Vec<f32>>> =
@@ -167,7 +113,7 @@ fn tensor_operations_agree_with_the_slices() {
         let mut optimizer = Optimizer::new(&config, &names());
         run(&mut optimizer, &config, &mut store, [0, 4]);
 
-        let initial = self::store();
+        let initial = crate::train::test_support::store();
         for (name, dims) in SHAPES {
             let mut value = initial.value(name).clone();
             let zeros = filled(dims, |_| 0.0);

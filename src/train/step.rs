@@ -1,0 +1,133 @@
+//! One step: the batches that make it up, their mean gradient, the optimizer.
+
+use super::evaluate;
+use super::feed::FeedError;
+use super::fit::FitError;
+use super::gradients::{self, Mean};
+use super::inputs::SuffixBatch;
+use super::metrics::Accumulator;
+use super::optimizer::Optimizer;
+use super::phase::{LossPlan, PhasePlan};
+use super::selfcheck::SelfCheck;
+use crate::engine::params::Params;
+use crate::engine::suffix::{Gradients, Stepped, Suffix};
+use crate::rng;
+
+/// What moves the parameters in a phase.
+#[derive(Debug)]
+pub(super) struct Trainer<'a> {
+    pub(super) phase: &'a PhasePlan,
+    pub(super) loss: &'a LossPlan,
+    pub(super) suffix: Suffix,
+    pub(super) optimizer: Optimizer,
+    /// Running statistics that the phase updates.
+    pub(super) updated_statistics: Vec<String>,
+    pub(super) seed: u64,
+}
+
+/// A step before it is taken.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stride {
+    /// Its number over all phases, from 0.
+    pub(super) number: u64,
+    pub(super) lr: f64,
+    /// Whether to prove that the right parameters move.
+    pub(super) check: bool,
+}
+
+/// What went wrong in a step, before anybody says where.
+pub(super) enum StepError {
+    NonFinite(String),
+    Other(FitError),
+}
+
+impl<E: Into<FitError>> From<E> for StepError {
+    fn from(error: E) -> Self {
+        Self::Other(error.into())
+    }
+}
+
+impl Trainer<'_> {
+    /// Takes a step on these batches and counts it in; whether it moved anything: classes of
+    /// weight 0 teach nothing, and a step on them alone moves nothing.
+    pub(super) fn step(
+        &mut self,
+        params: &mut Params,
+        stride: Stride,
+        batches: impl Iterator<Item = Result<SuffixBatch, FeedError>>,
+        totals: &mut Accumulator,
+    ) -> Result<bool, StepError> {
+        let check = stride
+            .check
+            .then(|| SelfCheck::before(params, self.suffix.trained(), &self.updated_statistics))
+            .transpose()?;
+        let mut mean = Mean::default();
+        for (index, batch) in batches.enumerate() {
+            let (gradients, weight) = self.batch(params, stride, index, batch?, totals)?;
+            mean.add(gradients, weight)?;
+        }
+        let Some(mut gradients) = mean.finish()? else {
+            return Ok(false);
+        };
+        let unclipped = check.is_some().then(|| gradients.clone());
+        self.clip(&mut gradients)?;
+        self.optimizer.step(params, &gradients, stride.lr)?;
+        if let (Some(check), Some(unclipped)) = (check, unclipped) {
+            check.after(&self.phase.name, params, self.suffix.trained(), &unclipped)?;
+        }
+        Ok(true)
+    }
+
+    /// Gradients of the mean loss of one batch of the step, and the weight of its pictures.
+    /// Statistics follow at once.
+    fn batch(
+        &self,
+        params: &mut Params,
+        stride: Stride,
+        index: usize,
+        (features, labels): SuffixBatch,
+        totals: &mut Accumulator,
+    ) -> Result<(Gradients, f64), StepError> {
+        let indices = [stride.number, index as u64];
+        // The first batch's stream is named after the step alone.
+        let indices = if index == 0 { &indices[..1] } else { &indices };
+        let dropout = rng::derive(self.seed, "dropout", indices);
+        let gradient = evaluate::loss_gradient(self.loss, &labels);
+        let Stepped {
+            logits,
+            statistics,
+            gradients,
+        } = self.suffix.step(params, &features, dropout, &gradient)?;
+        let loss = evaluate::loss(self.loss, &logits, &labels)?;
+        if !loss.sum.is_finite() {
+            return Err(StepError::NonFinite(format!("the loss is {}", loss.sum)));
+        }
+        totals.add(&loss, labels.len());
+        if loss.weight > 0.0 {
+            for (name, value) in statistics {
+                params.set(&name, value)?;
+            }
+        }
+        Ok((gradients, loss.weight))
+    }
+
+    fn clip(&self, gradients: &mut Gradients) -> Result<(), StepError> {
+        if let Some(most) = self.phase.clip_norm {
+            let norm = gradients::clip_norm(gradients, most)?;
+            if !norm.is_finite() {
+                let what = format!("the norm of the gradient is {norm}");
+                return Err(StepError::NonFinite(what));
+            }
+        }
+        if let Some(most) = self.phase.clip_value {
+            gradients::clip_value(gradients, most)?;
+        }
+        Ok(())
+    }
+
+    /// Names of what moves in the phase: parameters, then statistics.
+    pub(super) fn moving(&self) -> Vec<String> {
+        let trained = self.suffix.trained().iter();
+        trained.chain(&self.updated_statistics).cloned().collect()
+    }
+}
