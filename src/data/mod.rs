@@ -373,6 +373,7 @@ impl Dataset {
             class: self.classes[item.label].clone(),
             label: item.label,
             split: item.split,
+            blake3: blake3::Hash::from_bytes(item.hash).to_hex()[..16].to_owned(),
         };
         self.items.iter().map(row).collect()
     }

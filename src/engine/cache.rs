@@ -12,6 +12,9 @@ use super::store::{Entry, PictureHash, StoreError};
 /// Values that wait to be written as one segment, and are lost if the process is killed: 16 MiB.
 const SEGMENT_VALUES: usize = 4 << 20;
 
+/// The same in bytes.
+pub const SEGMENT_BYTES: usize = SEGMENT_VALUES * size_of::<f32>();
+
 /// The frontier's stored tensors for a set of pictures. Pictures of the same bytes share a row.
 #[derive(Debug)]
 pub struct FeatureCache {

@@ -38,7 +38,7 @@ fn succeeds(output: Output) -> String {
 
 /// Runs the quickstart, changed by `sets`, and returns its run directory.
 #[track_caller]
-fn run(runs: &Path, sets: &[&str]) -> PathBuf {
+pub(super) fn run(runs: &Path, sets: &[&str]) -> PathBuf {
     let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/quickstart.toml");
     let runs = format!("runs_dir={}", runs.display());
     let mut arguments = vec!["run", config.to_str().unwrap(), "--json", "--set", &runs];
