@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use super::table::{self, Table};
 use super::{Exit, Failure, Printer};
 use crate::cli::DiffArgs;
-use crate::run::compare::{Fact, FirstDifference, Pictures, Results};
+use crate::run::compare::{COMMAND, Fact, FirstDifference, Pictures, Results};
 use crate::run::{Comparison, RunDir};
 
 /// Pictures shown of each kind; all of them are in the JSON.
@@ -49,6 +49,14 @@ fn lines(compared: &Comparison, a: &Path, b: &Path, width: Option<usize>) -> Vec
             lines.extend(table.lines(width));
         }
     }
+    let commands = compared.facts.iter().find(|fact| fact.what == COMMAND);
+    if let Some(Fact { a, b, .. }) = commands.filter(|fact| told_apart(fact)) {
+        for (name, line) in [("a", a), ("b", b)] {
+            let line = line.as_deref().map_or_else(|| "-".into(), table::printable);
+            let line = format!("{COMMAND} {name}: {line}");
+            lines.push(width.map_or_else(|| line.clone(), |width| table::cut(&line, width)));
+        }
+    }
     lines.push(String::new());
     if let Some(pictures) = &compared.pictures {
         lines.extend(of_pictures(pictures));
@@ -75,7 +83,9 @@ fn differences(compared: &Comparison, decides: bool, width: Option<usize>) -> Op
     let keys = compared.config.iter().filter(|it| it.decides == decides);
     let keys = keys.map(|it| (it.key.as_str(), it.a.as_deref(), it.b.as_deref()));
     let facts = compared.facts.iter();
+    let is_short = |fact: &&Fact| fact.what != COMMAND;
     let facts = facts.filter(|fact| fact.decides == decides && told_apart(fact));
+    let facts = facts.filter(is_short);
     let facts = facts.map(|fact| (fact.what, fact.a.as_deref(), fact.b.as_deref()));
     let rows: Vec<_> = keys.chain(facts).collect();
     let longest = rows.iter().map(|(key, ..)| table::length(key)).max()?;

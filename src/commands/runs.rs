@@ -51,16 +51,23 @@ fn json(run: &Listed) -> serde_json::Value {
 }
 
 /// One line a run, with the whole path and reason where there is room: `width` is that of the
-/// terminal, if it is one. In a narrow terminal names stand for paths, and reasons below the runs.
+/// terminal, if it is one. In a narrow terminal the path loses its folders, then its time (what is
+/// left tells runs apart, and `runs/*ab12cd` finds them), and reasons stand below the runs.
 fn lines(runs: &[Listed], width: Option<usize>) -> Vec<String> {
-    let paths = table(runs, |run| run.run.display().to_string());
-    let whole = paths.lines(None);
-    let longest = whole.iter().map(|line| table::length(line)).max();
-    let fits = width.is_none_or(|width| longest.unwrap_or(0) <= width);
-    let rows = match fits {
-        true => whole,
-        false => table(runs, |run| run.name.clone()).lines(width),
+    let shown: [fn(&Listed) -> String; 3] = [
+        |run| run.run.display().to_string(),
+        |run| folder(run).to_owned(),
+        |run| match folder(run).split_once(&format!("_{}_", run.name)) {
+            Some((_, hash)) => format!("{}_{hash}", run.name),
+            None => run.name.clone(),
+        },
+    ];
+    let fits = |rows: &Vec<String>| {
+        width.is_none_or(|width| rows.iter().all(|row| table::length(row) <= width))
     };
+    let mut all = shown.into_iter().map(|what| table(runs, what).lines(None));
+    let rows = all.find(fits);
+    let rows = rows.unwrap_or_else(|| table(runs, shown[2]).lines(width));
     let mut lines = Vec::new();
     for (index, row) in rows.into_iter().enumerate() {
         let run = index.checked_sub(1).and_then(|index| runs.get(index));
@@ -77,6 +84,11 @@ fn lines(runs: &[Listed], width: Option<usize>) -> Vec<String> {
         }
     }
     lines
+}
+
+fn folder(run: &Listed) -> &str {
+    let name = run.run.file_name().and_then(|name| name.to_str());
+    name.unwrap_or(&run.name)
 }
 
 fn table(runs: &[Listed], what: impl Fn(&Listed) -> String) -> Table {

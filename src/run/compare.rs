@@ -105,13 +105,16 @@ pub struct Results {
 const CONFIG: &str = "the configs";
 const DATA: &str = "data";
 const SPLIT: &str = "split";
+const SEED: &str = "seed";
+/// What the fact of the command lines is called.
+pub const COMMAND: &str = "command line";
 
 impl Comparison {
     /// Compares what two run directories hold. What cannot be read is [unknown](Self::unknown).
     pub fn of(a: &RunDir, b: &RunDir) -> Self {
         let mut unknown = Vec::new();
         let [ma, mb] = [a, b].map(|run| keep(run.manifest(), &mut unknown));
-        let facts = facts(ma.as_ref(), mb.as_ref());
+        let mut facts = facts(ma.as_ref(), mb.as_ref());
         let is_same = |what: &str| {
             let fact = facts.iter().find(|fact| fact.what == what);
             fact.and_then(|fact| fact.same)
@@ -127,7 +130,11 @@ impl Comparison {
             keep(read, &mut unknown)
         });
         let config = match &tables {
-            [Some(a), Some(b)] => differences(a, b, data == [Some(true), Some(true)]),
+            [Some(a), Some(b)] => {
+                // The configuration tells of it.
+                facts.retain(|fact| fact.what != SEED || fact.same == Some(true));
+                differences(a, b, data == [Some(true), Some(true)])
+            }
             _ => Vec::new(),
         };
         let logs = [a, b].map(|run| keep(run.metrics(), &mut unknown).map(|log| log.rows));
@@ -230,15 +237,15 @@ fn facts(a: Option<&Manifest>, b: Option<&Manifest>) -> Vec<Fact> {
         (DATA, DECIDES, |m| filled(&m.fingerprints.data)),
         (SPLIT, DECIDES, |m| filled(&m.fingerprints.split)),
         ("weights", DECIDES, |m| filled(&m.fingerprints.weights)),
-        ("seed", DECIDES, |m| Some(m.seed.to_string())),
+        (SEED, DECIDES, |m| Some(m.seed.to_string())),
         ("xp", DECIDES, |m| filled(&m.xp_version)),
         ("xp build", DECIDES, |m| m.xp_build.clone()),
         ("device", DECIDES, |m| filled(&m.device)),
         ("instructions", DECIDES, |m| m.instructions.clone()),
-        ("threads", false, |m| Some(m.threads.to_string())),
+        ("threads used", false, |m| Some(m.threads.to_string())),
         ("host", false, |m| filled(&m.process.host)),
         ("git commit", false, |m| m.git_commit.clone()),
-        ("command line", false, |m| told_line(&m.command_line)),
+        (COMMAND, false, |m| filled(&m.command_line.join(" "))),
         ("status", false, |m| {
             Some(super::Condition::of(m).name().into())
         }),
@@ -259,10 +266,6 @@ fn facts(a: Option<&Manifest>, b: Option<&Manifest>) -> Vec<Fact> {
 
 fn filled(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
-}
-
-fn told_line(arguments: &[String]) -> Option<String> {
-    filled(&arguments.join(" "))
 }
 
 /// Keys whose values differ, in the order of the first table.
