@@ -8,20 +8,25 @@ use super::table::Table;
 use super::{Failure, Printer, memory, network, run};
 use crate::cli::ConfigArgs;
 use crate::config::size;
-use crate::data::{Dataset, ScanOptions};
+use crate::data::{Dataset, Keep, ScanOptions};
 use crate::graph::summary::thousands;
 use crate::records::Split;
 use crate::train::features::Room;
 use crate::train::memory::{Estimate, PhaseMemory};
 use crate::train::phase::{PhasePlan, Plan};
 
-/// Checks configuration, data, weights and phases, and prints the plan. Leaves nothing behind.
+/// Checks configuration, data, weights and phases, and prints the plan. Leaves no run directory.
 pub fn run(args: &ConfigArgs, printer: &Printer) -> Result<(), Failure> {
     let blueprint = Blueprint::load(&args.config, &args.sets, printer)?;
     let experiment = &blueprint.loaded.experiment;
     let threads = blueprint::set_threads(experiment.threads)?;
     let notes = run::cache_root(&experiment.cache).map(|root| root.join("pictures"));
-    let options = ScanOptions { keep: None, notes };
+    // With notes on all pictures, which this scan leaves, a run decodes none before their first use.
+    let keep = notes.is_none().then_some(Keep {
+        preprocess: blueprint.preprocess,
+        budget: memory::waiting(experiment),
+    });
+    let options = ScanOptions { keep, notes };
     let dataset = Dataset::open_with(&experiment.data, experiment.seed, &options)?;
     let plan = run::plan(&blueprint, &dataset)?;
     let initial = network::initial(&blueprint, &blueprint.device, printer)?;

@@ -40,7 +40,6 @@ pub fn allowance(experiment: &Experiment) -> Allowance {
             },
         },
         pictures: cache.memory_bytes(),
-        waiting: waiting(experiment),
     }
 }
 
@@ -62,6 +61,7 @@ pub fn given<'a>(
         augmented: blueprint.loaded.experiment.data.augment.is_random(),
         preprocess: &blueprint.preprocess,
         largest: pixels.max().unwrap_or(0),
+        waiting: dataset.waiting(),
         threads,
     }
 }
@@ -84,7 +84,6 @@ pub fn fit(blueprint: &Blueprint, given: Given<'_>) -> Result<(Allowance, Estima
     let with = |memory: usize, pictures: usize| Allowance {
         features: Room { memory, disk },
         pictures,
-        ..whole
     };
     let least = Estimate::of(given, with(0, 0))?;
     if least.peak > limit {

@@ -378,6 +378,11 @@ impl Dataset {
         self.items.iter().map(row).collect()
     }
 
+    /// Bytes of decoded pictures that wait for their first use.
+    pub fn waiting(&self) -> usize {
+        self.kept.as_ref().map_or(0, |kept| kept.bytes())
+    }
+
     /// The item as the scan left it for this preprocessing; once only.
     fn take_kept(&self, item: usize, preprocess: &Preprocess) -> Option<Vec<u8>> {
         self.kept.as_ref()?.take(&self.items[item].hash, preprocess)

@@ -40,6 +40,8 @@ pub struct Given<'a> {
     pub preprocess: &'a Preprocess,
     /// Pixels of the largest picture.
     pub largest: usize,
+    /// Bytes of decoded pictures that the scan left for their first use.
+    pub waiting: usize,
     /// Threads that compute, and that decode.
     pub threads: usize,
 }
@@ -51,8 +53,6 @@ pub struct Allowance {
     pub features: Room,
     /// For decoded pictures that are used in every epoch.
     pub pictures: usize,
-    /// For decoded pictures that wait for their first use.
-    pub waiting: usize,
 }
 
 /// Bytes of a phase while they are most.
@@ -96,6 +96,17 @@ pub struct Estimate {
     pub disk: u64,
 }
 
+/// What earlier phases leave.
+#[derive(Debug, Default)]
+struct Past {
+    /// Parameters and statistics that have moved, of which the best epoch has other values.
+    moved: BTreeSet<String>,
+    /// Bytes of decoded batches, and of what computed features: the allocator keeps freed memory
+    /// for a while.
+    loading: usize,
+    extraction: usize,
+}
+
 /// Features that are held from phase to phase.
 struct Held {
     split: Split,
@@ -109,7 +120,7 @@ impl Estimate {
         let mut phases = Vec::new();
         let mut held: Vec<Held> = Vec::new();
         let mut stored: BTreeSet<(Split, Vec<NodeId>)> = BTreeSet::new();
-        let mut moved: BTreeSet<String> = BTreeSet::new();
+        let mut past = Past::default();
         for index in 0..given.plan.phases.len() {
             let rest = &given.plan.phases[index..];
             held.retain(|it| features::is_read(rest.iter().map(|it| &it.frontier), &it.nodes));
@@ -125,7 +136,7 @@ impl Estimate {
             computed.sort_unstable();
             computed.dedup();
             let phase = &given.plan.phases[index];
-            phases.push(given.phase(phase, &held, &computed, &mut moved, allowance)?);
+            phases.push(given.phase(phase, &held, &computed, &mut past, allowance)?);
         }
         // The test pictures start from the highest features that there are.
         let last = stored.iter().map(|(_, nodes)| nodes).max().cloned();
@@ -176,7 +187,7 @@ impl Given<'_> {
         phase: &PhasePlan,
         held: &[Held],
         computed: &[NodeId],
-        moved: &mut BTreeSet<String>,
+        past: &mut Past,
         allowance: Allowance,
     ) -> Result<PhaseMemory> {
         let Given {
@@ -191,8 +202,8 @@ impl Given<'_> {
         let suffix = Suffix::new(graph.clone(), &phase.trainable, &phase.frontier, phase.bn);
         let bytes = |name: &String| VALUE * params.value(name).elem_count();
         let trained: usize = suffix.trained().iter().map(bytes).sum();
-        moved.extend(suffix.trained().iter().cloned());
-        moved.extend(suffix.updated_statistics());
+        past.moved.extend(suffix.trained().iter().cloned());
+        past.moved.extend(suffix.updated_statistics());
         let all = params.iter();
         let all: usize = all.map(|(_, it)| VALUE * it.value.elem_count()).sum();
         let moments = Rule::moments(&phase.optimizer).len() * trained;
@@ -202,12 +213,11 @@ impl Given<'_> {
                 .any(|it| it.split == split && &it.nodes == stored)
         };
         let reads_pictures = !cached(Split::Train);
-        let input = match reads_pictures {
-            true => self.loading(batch),
-            false => self.outputs(stored, batch),
-        };
+        if reads_pictures || !computed.is_empty() {
+            past.loading = self.loading(batch);
+        }
         let upper = Prefix::compile(graph, params, stored, &[graph.output()])?;
-        let mut step = input + suffix.memory(params, batch, threads)?;
+        let mut step = self.outputs(stored, batch) + suffix.memory(params, batch, threads)?;
         step += upper.memory(batch, threads);
         let is_computed = stored != &[0] && (reads_pictures || !cached(Split::Val));
         if is_computed {
@@ -215,21 +225,19 @@ impl Given<'_> {
         }
         // Gradients and new values while a step is taken, copies while a checkpoint is written.
         let optimizer = moments + (2 * trained).max(all + 2 * moments);
-        let extraction = match computed {
-            [] => 0,
-            nodes => {
-                let prefix = Prefix::compile(graph, params, &[0], nodes)?;
-                let waiting = match allowance.features.disk {
-                    0 => 0,
-                    _ => 2 * cache::SEGMENT_BYTES.min(self.outputs(nodes, self.pictures[0])),
-                };
-                self.loading(batch) + prefix.memory(batch, threads) + waiting
+        if !computed.is_empty() {
+            let mut extraction =
+                Prefix::compile(graph, params, &[0], computed)?.memory(batch, threads);
+            if allowance.features.disk > 0 {
+                let most = cache::SEGMENT_BYTES + self.outputs(computed, batch);
+                extraction += most.min(self.outputs(computed, self.pictures[0]));
             }
-        };
+            past.extraction = past.extraction.max(extraction);
+        }
+        step += past.loading + past.extraction;
         let features: usize = held.iter().map(|it| it.in_memory).sum();
         let pictures = self.kept(reads_pictures, !cached(Split::Val), allowance);
-        let parameters = all + moved.iter().map(bytes).sum::<usize>();
-        let busy = (optimizer + step).max(extraction);
+        let parameters = all + past.moved.iter().map(bytes).sum::<usize>();
         let decoding = 2 * 3 * self.largest * threads;
         let steps = self.pictures[0].div_ceil(plan.batch_size.max(1));
         Ok(PhaseMemory {
@@ -244,10 +252,10 @@ impl Given<'_> {
             cached: !reads_pictures,
             parameters,
             optimizer,
-            step: busy - optimizer,
+            step,
             features,
             pictures,
-            total: PROGRAM + decoding + parameters + busy + features + pictures,
+            total: PROGRAM + decoding + parameters + optimizer + step + features + pictures,
         })
     }
 
@@ -268,11 +276,8 @@ impl Given<'_> {
     fn kept(&self, train: bool, val: bool, allowance: Allowance) -> usize {
         let [height, width] = self.preprocess.resized();
         let bytes = |pictures: usize| pictures * height as usize * width as usize * 3;
-        let [of_train, of_val, of_test] = self.pictures;
-        if !train && !val {
-            return bytes(of_train + of_val + of_test).min(allowance.waiting);
-        }
+        let [of_train, of_val, _] = self.pictures;
         let used = if train { of_train } else { 0 } + if val { of_val } else { 0 };
-        bytes(used).min(allowance.pictures) + bytes(of_test).min(allowance.waiting)
+        bytes(used).min(allowance.pictures).max(self.waiting)
     }
 }

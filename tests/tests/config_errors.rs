@@ -791,7 +791,7 @@ fn training_that_cannot_be() {
     "#);
     check!(replace(r#"name = "flowers""#, "name = \"flowers\"\nmemory_limit = \"much\""), @r#"
     error: `memory_limit` is no size: `much`
-      --> config.toml:2:16
+     --> config.toml:2:16
       |
     2 | memory_limit = "much"
       |                ^^^^^^

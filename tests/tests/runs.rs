@@ -257,7 +257,7 @@ fn a_limit_of_memory_makes_room_or_refuses_and_changes_no_bit() {
     let mut dry = vec!["run", &config, "--dry-run"];
     tiny.iter().for_each(|set| dry.extend(["--set", set]));
     let mut least = dry.clone();
-    least.extend(["--set", "cache.memory=0"]);
+    least.extend(["--set", "cache.memory='0'"]);
     let least = json_of(&least)["memory"]["peak"].as_u64().unwrap();
     let whole = json_of(&dry)["memory"]["peak"].as_u64().unwrap();
     assert!(least < whole);
