@@ -101,7 +101,7 @@ impl Answer<'_> {
         lines.push(String::new());
         let header = [
             "memory",
-            ">parameters",
+            ">weights",
             ">optimizer",
             ">step",
             ">features",

@@ -261,7 +261,7 @@ fn a_limit_of_memory_makes_room_or_refuses_and_changes_no_bit() {
     let least = json_of(&least)["memory"]["peak"].as_u64().unwrap();
     let whole = json_of(&dry)["memory"]["peak"].as_u64().unwrap();
     assert!(least < whole);
-    let limit = format!("memory_limit={}", (least + whole) / 2);
+    let limit = format!("memory_limit='{}'", (least + whole) / 2);
     let limited = run("limited", &[&limit]);
     assert_eq!(metrics(&free), metrics(&limited));
 
