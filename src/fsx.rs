@@ -4,7 +4,7 @@
 //! half of one. Temporary names lie beside the target, so that the rename stays on one disk.
 
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
@@ -42,6 +42,18 @@ fn hint(error: &io::Error) -> &'static str {
         io::ErrorKind::NotFound => "; check the path",
         _ => "",
     }
+}
+
+/// Reads a file that should be small: anything but a regular file of at most `most` bytes is an
+/// error.
+pub fn read_small(path: &Path, most: u64) -> Result<Vec<u8>, FsError> {
+    let found = fs::metadata(path).map_err(FsError::at("read", path))?;
+    let reason = match found.len() {
+        _ if !found.is_file() => "it is not a file".to_owned(),
+        length if length > most => format!("it has {length} bytes, more than it can have"),
+        _ => return read(path),
+    };
+    Err(FsError::at("read", path)(io::Error::other(reason)))
 }
 
 /// Reads a whole file.
@@ -262,12 +274,13 @@ fn remove_if_there(folder: &Path) -> Result<(), FsError> {
 /// An exclusive lock, held until it is dropped or the process ends, however it ends.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    file: File,
+    path: PathBuf,
 }
 
 impl Lock {
     /// Takes the lock of `path`, a file made for that and left behind; `None` if another process
-    /// holds it.
+    /// holds it. Where the file system has no locks it is always free.
     pub fn try_acquire(path: &Path) -> Result<Option<Self>, FsError> {
         let file = File::options()
             .create(true)
@@ -276,11 +289,33 @@ impl Lock {
             .open(path)
             .map_err(FsError::at("open", path))?;
         match file.try_lock() {
-            Ok(()) => Ok(Some(Self { _file: file })),
-            Err(fs::TryLockError::WouldBlock) => Ok(None),
-            Err(fs::TryLockError::Error(error)) => Err(FsError::at("lock", path)(error)),
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => return Ok(None),
+            Err(fs::TryLockError::Error(error)) if has_no_locks(&error) => {}
+            Err(fs::TryLockError::Error(error)) => return Err(FsError::at("lock", path)(error)),
         }
+        let path = path.to_path_buf();
+        Ok(Some(Self { file, path }))
     }
+
+    /// Replaces what the file says.
+    pub fn write(&mut self, text: &str) -> Result<(), FsError> {
+        let file = &mut self.file;
+        let written = file
+            .set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| file.write_all(text.as_bytes()))
+            .and_then(|()| file.sync_data());
+        written.map_err(FsError::at("write", &self.path))
+    }
+}
+
+fn has_no_locks(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    if error.raw_os_error() == Some(libc::ENOLCK) {
+        return true;
+    }
+    error.kind() == io::ErrorKind::Unsupported
 }
 
 #[cfg(test)]

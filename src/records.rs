@@ -74,6 +74,9 @@ pub struct SplitRow {
     pub label: usize,
     /// Where it belongs.
     pub split: Split,
+    /// The first 16 digits of the BLAKE3 of its bytes; empty in older files.
+    #[serde(default)]
+    pub blake3: String,
 }
 
 /// One row of `data_issues.csv`.

@@ -11,6 +11,8 @@ mod config_layers;
 mod config_loop;
 #[path = "tests/config_phases.rs"]
 mod config_phases;
+#[path = "tests/damage.rs"]
+mod damage;
 #[path = "tests/data_errors.rs"]
 mod data_errors;
 #[path = "tests/experiments.rs"]
@@ -27,5 +29,7 @@ mod parity;
 mod plot;
 #[path = "tests/readme.rs"]
 mod readme;
+#[path = "tests/runs.rs"]
+mod runs;
 #[path = "tests/summary.rs"]
 mod summary;

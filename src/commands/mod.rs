@@ -5,11 +5,14 @@ pub mod cache;
 pub mod check;
 pub mod completions;
 pub mod data;
+pub mod diff;
+pub mod dry_run;
 pub mod evaluate;
 pub mod failure;
 pub mod feature_file;
 pub mod features;
 pub mod logging;
+pub mod memory;
 pub mod models;
 pub mod network;
 pub mod pictures;
@@ -22,8 +25,10 @@ pub mod recorder;
 pub mod restored;
 pub mod results;
 pub mod run;
+pub mod runs;
 pub mod schema;
 pub mod summary;
+pub mod table;
 
 pub use failure::{Exit, Failure};
 pub use printer::Printer;
@@ -42,7 +47,7 @@ pub fn main() -> ExitCode {
         json: cli.global.json,
     };
     match dispatch(&cli.command, &printer) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(failure) => {
             printer.failure(&failure);
             ExitCode::from(failure.exit as u8)
@@ -50,9 +55,12 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn dispatch(command: &Command, printer: &Printer) -> Result<(), Failure> {
+fn dispatch(command: &Command, printer: &Printer) -> Result<ExitCode, Failure> {
     match command {
-        Command::Run(args) => run::run(args, printer),
+        Command::Run(args) if args.dry_run => dry_run::run(&args.config, printer),
+        Command::Run(args) => run::run(&args.config, printer),
+        Command::Runs(args) => runs::run(args, printer),
+        Command::Diff(args) => return diff::run(args, printer),
         Command::Check(args) => check::run(args, printer),
         Command::Schema => schema::run(printer),
         Command::Data(args) => data::run(args, printer),
@@ -64,5 +72,6 @@ fn dispatch(command: &Command, printer: &Printer) -> Result<(), Failure> {
         Command::Cache(args) => cache::run(args, printer),
         Command::Completions(args) => completions::run(args, printer),
         Command::Summary(args) => summary::run(args, printer),
-    }
+    }?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -7,13 +7,14 @@ use std::time::Instant;
 use super::blueprint::{self, Blueprint};
 use super::progress::Progress;
 use super::recorder::Recorder;
-use super::{Exit, Failure, Printer, logging, network, results};
+use super::{Exit, Failure, Printer, logging, memory, network, results};
 use crate::cli::ConfigArgs;
 use crate::config::CacheConfig;
 use crate::data::{Dataset, Keep, ScanOptions};
 use crate::engine::params::Params;
 use crate::engine::prefix::Prefix;
 use crate::engine::store::FeatureStore;
+use crate::ops::kernel::instructions;
 use crate::records::{MetricsRow, PredictionRow, Split, TestReport};
 use crate::report;
 use crate::run::{Fingerprints, Manifest, ManifestWriter, RunDir, Status};
@@ -22,13 +23,11 @@ use crate::train::features::{Disk, FeatureBank, Network};
 use crate::train::feed::{Feed, Pass};
 use crate::train::fit::{self, FitError};
 use crate::train::inputs::Inputs;
+use crate::train::memory::Allowance;
 use crate::train::observer::Observer;
 use crate::train::phase::{LossPlan, PhasePlan, Plan, check_batches};
 use crate::train::position::Start;
 use crate::train::sampler;
-
-/// Most bytes of decoded pictures that wait between the scan and their first use.
-const KEPT: usize = 128 << 20;
 
 /// Runs the command.
 pub fn run(args: &ConfigArgs, printer: &Printer) -> Result<(), Failure> {
@@ -38,13 +37,15 @@ pub fn run(args: &ConfigArgs, printer: &Printer) -> Result<(), Failure> {
     let options = ScanOptions {
         keep: Some(Keep {
             preprocess: blueprint.preprocess,
-            budget: KEPT,
+            budget: memory::waiting(experiment),
         }),
         notes: cache_root(&experiment.cache).map(|root| root.join("pictures")),
     };
     let dataset = Dataset::open_with(&experiment.data, experiment.seed, &options)?;
     let plan = plan(&blueprint, &dataset)?;
     let initial = network::initial(&blueprint, &blueprint.device, printer)?;
+    let given = memory::given(&blueprint, &dataset, &plan, &initial.params, threads);
+    let allowance = memory::within_limit(&blueprint, given, printer)?;
     let (run, manifest) = create_run(&blueprint, &dataset, initial.fingerprint, threads)?;
     printer.note(format!("run directory: {}", run.path().display()));
     say_data(&dataset, printer);
@@ -55,7 +56,7 @@ pub fn run(args: &ConfigArgs, printer: &Printer) -> Result<(), Failure> {
     let outcome = write_inputs(&blueprint, &dataset, &run).and_then(|()| {
         train(
             &blueprint,
-            &plan,
+            (&plan, allowance),
             initial.params,
             &Arc::new(dataset),
             &run,
@@ -97,7 +98,7 @@ fn say_data(dataset: &Dataset, printer: &Printer) {
     }
 }
 
-fn plan(blueprint: &Blueprint, dataset: &Dataset) -> Result<Plan, Failure> {
+pub(super) fn plan(blueprint: &Blueprint, dataset: &Dataset) -> Result<Plan, Failure> {
     let experiment = &blueprint.loaded.experiment;
     let graph = &blueprint.graph;
     let outputs = graph.nodes()[graph.output()].shape.elements();
@@ -131,6 +132,7 @@ fn create_run(
     let now = jiff::Zoned::now().datetime();
     let run = RunDir::create(&runs, &experiment.name, &loaded.hash(), now)?;
     let mut manifest = Manifest::begin("cpu", threads, experiment.seed);
+    manifest.instructions = Some(instructions().into());
     manifest.fingerprints = Fingerprints {
         data: dataset.data_fingerprint.clone(),
         split: dataset.split_fingerprint.clone(),
@@ -163,7 +165,7 @@ struct Outcome {
 
 fn train(
     blueprint: &Blueprint,
-    plan: &Plan,
+    (plan, allowance): (&Plan, Allowance),
     params: Params,
     dataset: &Arc<Dataset>,
     run: &RunDir,
@@ -172,14 +174,14 @@ fn train(
 ) -> Result<Outcome, Failure> {
     let started = Instant::now();
     let experiment = &blueprint.loaded.experiment;
-    let feed = feed(blueprint, dataset);
+    let feed = feed(blueprint, dataset, allowance.pictures);
     let mut recorder = Recorder::new(
         run,
         manifest,
         Progress::new(*printer, plan.epochs()),
         &experiment.name,
     )?;
-    let mut bank = bank(blueprint, printer);
+    let mut bank = bank(blueprint, allowance.features.memory, printer);
     let fitted = fit::fit(
         &blueprint.graph,
         Start::fresh(params, plan.seed),
@@ -234,13 +236,13 @@ fn train(
 }
 
 /// Folder of what runs keep on disk for others; `None` where they keep nothing.
-fn cache_root(cache: &CacheConfig) -> Option<PathBuf> {
+pub(super) fn cache_root(cache: &CacheConfig) -> Option<PathBuf> {
     let root = || cache.dir.clone().or_else(FeatureStore::default_root);
     (cache.features && cache.disk).then(root)?
 }
 
 /// Cached features as the configuration wants them.
-fn bank(blueprint: &Blueprint, printer: &Printer) -> FeatureBank {
+fn bank(blueprint: &Blueprint, memory: usize, printer: &Printer) -> FeatureBank {
     let cache = &blueprint.loaded.experiment.cache;
     if !cache.features {
         return FeatureBank::new(0, None);
@@ -254,11 +256,11 @@ fn bank(blueprint: &Blueprint, printer: &Printer) -> FeatureBank {
         store: FeatureStore::new(root, cache.max_bytes()),
         backbone: blueprint.family.name.into(),
     });
-    FeatureBank::new(cache.memory_bytes(), disk)
+    FeatureBank::new(memory, disk)
 }
 
 /// The pictures as training sees them.
-fn feed(blueprint: &Blueprint, dataset: &Arc<Dataset>) -> Feed {
+fn feed(blueprint: &Blueprint, dataset: &Arc<Dataset>, memory: usize) -> Feed {
     let experiment = &blueprint.loaded.experiment;
     let train = &experiment.train;
     let feed = Feed::new(
@@ -267,7 +269,7 @@ fn feed(blueprint: &Blueprint, dataset: &Arc<Dataset>) -> Feed {
         experiment.data.augment,
         train.batch_size,
         experiment.seed,
-        experiment.cache.memory_bytes(),
+        memory,
     );
     match train.eval_batches {
         None => feed,

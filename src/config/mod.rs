@@ -18,6 +18,6 @@ mod words;
 pub use crate::activation::Activation;
 pub use diagnose::{Diagnostic, Problem, Report, Severity};
 pub use layer::WEIGHT_EXTENSIONS;
-pub use load::{Loaded, load, load_with};
+pub use load::{Loaded, decides, load, load_with};
 pub use schema::*;
 pub use shape::json_schema;

@@ -143,6 +143,9 @@ impl Findings {
             };
             self.error("device", format!("there is no device `{device}`"), &help);
         }
+        if let Some(limit) = &experiment.memory_limit {
+            self.size("memory_limit", limit);
+        }
         if experiment
             .runs_dir
             .as_ref()
@@ -153,17 +156,16 @@ impl Findings {
         }
     }
 
-    fn cache(&mut self, cache: &CacheConfig) {
-        let sizes = [
-            ("cache.memory", &cache.memory),
-            ("cache.max_size", &cache.max_size),
-        ];
-        for (key, text) in sizes {
-            if size::parse(text).is_none() {
-                let message = format!("`{key}` is no size: `{text}`");
-                self.error(key, message, size::EXAMPLES);
-            }
+    fn size(&mut self, key: &str, text: &str) {
+        if size::parse(text).is_none() {
+            let message = format!("`{key}` is no size: `{text}`");
+            self.error(key, message, size::EXAMPLES);
         }
+    }
+
+    fn cache(&mut self, cache: &CacheConfig) {
+        self.size("cache.memory", &cache.memory);
+        self.size("cache.max_size", &cache.max_size);
         if cache
             .dir
             .as_ref()

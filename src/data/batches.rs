@@ -11,7 +11,7 @@ use super::preprocess::{Preprocess, Resizer, Scale};
 use super::{DataError, Dataset};
 
 /// Batches that wait to be used, over all threads.
-const DEPTH: usize = 4;
+pub const DEPTH: usize = 4;
 
 /// Pictures ready for the network.
 #[derive(Debug, Clone, PartialEq)]

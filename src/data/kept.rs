@@ -60,6 +60,12 @@ impl Kept {
         }
     }
 
+    /// Bytes that are kept.
+    pub(super) fn bytes(&self) -> usize {
+        let pictures = self.pictures.lock();
+        pictures.map_or(0, |pictures| pictures.values().map(Vec::len).sum())
+    }
+
     /// Gives away a picture that was kept for this preprocessing.
     pub(super) fn take(&self, hash: &[u8; 32], preprocess: &Preprocess) -> Option<Vec<u8>> {
         let same = self.preprocess.resized() == preprocess.resized()

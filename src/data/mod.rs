@@ -373,8 +373,14 @@ impl Dataset {
             class: self.classes[item.label].clone(),
             label: item.label,
             split: item.split,
+            blake3: blake3::Hash::from_bytes(item.hash).to_hex()[..16].to_owned(),
         };
         self.items.iter().map(row).collect()
+    }
+
+    /// Bytes of decoded pictures that wait for their first use.
+    pub fn waiting(&self) -> usize {
+        self.kept.as_ref().map_or(0, |kept| kept.bytes())
     }
 
     /// The item as the scan left it for this preprocessing; once only.

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::optimizer::Member;
+use super::pace::Pace;
 use crate::config::{
     BatchNormMode, ClassWeightRule, ClassWeights, DecayExempt, EarlyStopping, EmaConfig, Length,
     Loss, Monitor, OptimizerConfig, PhaseConfig, Problem, Sampling, ScheduleConfig, TrainConfig,
@@ -326,6 +327,16 @@ impl Plan {
             Length::Steps(_) => None,
         };
         self.phases.iter().map(epochs).sum()
+    }
+
+    /// How a phase's steps fall into epochs of so many training pictures.
+    pub fn pace(&self, phase: &PhasePlan, pictures: usize) -> Pace {
+        let batches = match self.drop_last {
+            true => pictures / self.batch_size.max(1),
+            false => pictures.div_ceil(self.batch_size.max(1)),
+        };
+        let steps = batches.div_ceil(self.accumulate).max(1) as u64;
+        Pace::new(phase.length, phase.evaluate_every, steps)
     }
 }
 

@@ -136,7 +136,7 @@ fn unknown_keys() {
       |
     2 | colour = "red"
       | ^^^^^^
-      = help: known keys: `name`, `seed`, `device`, `threads`, `runs_dir`, `data`, `model`, `train`, `phase`, `cache` and `extends`
+      = help: known keys: `name`, `seed`, `device`, `threads`, `memory_limit`, `runs_dir`, `data`, `model`, `train`, `phase`, `cache` and `extends`
     "#);
     check!(replace("{ dense = 5 }", "{ dens = 5 }"), @r#"
     error: unknown key `dens` in `model.head[0]`
@@ -789,6 +789,14 @@ fn training_that_cannot_be() {
        |                                  ^^^^
        = help: a class of weight 0 does not count at all
     "#);
+    check!(replace(r#"name = "flowers""#, "name = \"flowers\"\nmemory_limit = \"much\""), @r#"
+    error: `memory_limit` is no size: `much`
+     --> config.toml:2:16
+      |
+    2 | memory_limit = "much"
+      |                ^^^^^^
+      = help: write `"4GB"`, `"512MiB"` or `"0"`
+    "#);
     check!(replace(r#"name = "warm""#, r#"name = """#), @r#"
     error: `phase[0].name` is empty
       --> config.toml:20:8
@@ -1142,7 +1150,7 @@ fn variables_are_checked_where_they_stand() {
       |
       | XP_=16
       |    ^
-      = help: known keys: `name`, `seed`, `device`, `threads`, `runs_dir`, `data`, `model`, `train`, `phase`, `cache` and `extends`
+      = help: known keys: `name`, `seed`, `device`, `threads`, `memory_limit`, `runs_dir`, `data`, `model`, `train`, `phase`, `cache` and `extends`
     "#);
 }
 

@@ -40,6 +40,11 @@ pub struct Experiment {
     /// Number of threads; 0 means all cores. Results do not depend on it.
     #[serde(default)]
     pub threads: usize,
+    /// Most main memory that the run may take, as `"2GB"` or `"512MiB"`. Cached features and decoded
+    /// pictures get less room; a run that is estimated to need more nonetheless does not start.
+    /// Results do not depend on it. Default: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_limit: Option<String>,
     /// Folder that receives run directories. Default: `runs` in the current directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runs_dir: Option<PathBuf>,
