@@ -47,6 +47,8 @@ pub struct Global {
 pub enum Command {
     /// Train one experiment and leave a run directory
     Run(RunArgs),
+    /// Go on with a run that was interrupted or killed, to the same bytes
+    Resume(ResumeArgs),
     /// Check configurations without touching data; print every problem
     Check(CheckArgs),
     /// Print the JSON Schema of the configuration
@@ -71,6 +73,8 @@ pub enum Command {
     Models,
     /// Show and clear the features that runs keep on disk
     Cache(CacheArgs),
+    /// Prove that runs of a configuration resume exactly: kill some at random and compare
+    VerifyResume(VerifyResumeArgs),
     /// Print shell completions
     Completions(CompletionsArgs),
 }
@@ -124,6 +128,25 @@ pub struct DiffArgs {
     /// Exit with 1 if anything differs that decides results, or the results do
     #[arg(long)]
     pub exit_code: bool,
+}
+
+/// Arguments of `xp resume`.
+#[derive(Debug, Args)]
+pub struct ResumeArgs {
+    /// A run directory
+    pub run: PathBuf,
+}
+
+/// Arguments of `xp verify-resume`.
+#[derive(Debug, Args)]
+pub struct VerifyResumeArgs {
+    /// The configuration.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// How many times to kill
+    #[arg(long, value_name = "N", default_value_t = 10,
+          value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    pub kills: usize,
 }
 
 /// Arguments of `xp check`.

@@ -225,7 +225,10 @@ fn staged_prefix(target: &Path) -> String {
 
 fn stage_dir(target: &Path) -> Result<PathBuf, FsError> {
     let folder = parent(target);
-    fs::create_dir_all(folder).map_err(FsError::at("create", folder))?;
+    if !folder.is_dir() {
+        fs::create_dir_all(folder).map_err(FsError::at("create", folder))?;
+        sync_dir(parent(folder))?;
+    }
     let mut builder = tempfile::Builder::new();
     let prefix = staged_prefix(target);
     builder.prefix(&prefix);

@@ -29,6 +29,8 @@ mod parity;
 mod plot;
 #[path = "tests/readme.rs"]
 mod readme;
+#[path = "tests/resume.rs"]
+mod resume;
 #[path = "tests/runs.rs"]
 mod runs;
 #[path = "tests/summary.rs"]

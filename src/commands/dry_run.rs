@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::blueprint::{self, Blueprint};
 use super::table::Table;
-use super::{Failure, Printer, memory, network, run};
+use super::{Failure, Printer, experiment, memory, network};
 use crate::cli::ConfigArgs;
 use crate::config::size;
 use crate::data::{Dataset, Keep, ScanOptions};
@@ -19,7 +19,7 @@ pub fn run(args: &ConfigArgs, printer: &Printer) -> Result<(), Failure> {
     let blueprint = Blueprint::load(&args.config, &args.sets, printer)?;
     let experiment = &blueprint.loaded.experiment;
     let threads = blueprint::set_threads(experiment.threads)?;
-    let notes = run::cache_root(&experiment.cache).map(|root| root.join("pictures"));
+    let notes = experiment::cache_root(&experiment.cache).map(|root| root.join("pictures"));
     // With notes on all pictures, which this scan leaves, a run decodes none before their first use.
     let keep = notes.is_none().then_some(Keep {
         preprocess: blueprint.preprocess,
@@ -27,7 +27,7 @@ pub fn run(args: &ConfigArgs, printer: &Printer) -> Result<(), Failure> {
     });
     let options = ScanOptions { keep, notes };
     let dataset = Dataset::open_with(&experiment.data, experiment.seed, &options)?;
-    let plan = run::plan(&blueprint, &dataset)?;
+    let plan = experiment::plan(&blueprint, &dataset)?;
     let initial = network::initial(&blueprint, &blueprint.device, printer)?;
     let given = memory::given(&blueprint, &dataset, &plan, &initial.params, threads);
     let (_, estimate) = memory::fit(&blueprint, given)?;
@@ -146,7 +146,7 @@ impl Answer<'_> {
     }
 
     fn disk(&self) -> Option<String> {
-        let root = run::cache_root(&self.blueprint.loaded.experiment.cache)?;
+        let root = experiment::cache_root(&self.blueprint.loaded.experiment.cache)?;
         let bytes = size::show(self.estimate.disk);
         Some(format!(
             "features on disk: {bytes} at most, in `{}`",

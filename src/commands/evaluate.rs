@@ -1,10 +1,9 @@
 //! `xp evaluate RUN`: a trained model on a split of its data, or on other pictures.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::restored::Restored;
-use super::{Exit, Failure, Printer, results};
+use super::{Exit, Failure, Printer, changes, results};
 use crate::cli::EvaluateArgs;
 use crate::config::AugmentConfig;
 use crate::data::Dataset;
@@ -73,7 +72,7 @@ fn own_data(
     let dataset = Dataset::open(&experiment.data, experiment.seed)?;
     if args.model.is_dir() {
         let run = RunDir::open(&args.model)?;
-        let warning = changes(&run, &dataset).unwrap_or_else(|error| {
+        let warning = warning(&run, &dataset).unwrap_or_else(|error| {
             Some(format!(
                 "cannot tell whether the data is still what the run saw: {error}"
             ))
@@ -106,40 +105,15 @@ fn own_data(
 }
 
 /// What is different about the data since the run; `None` if nothing is.
-fn changes(run: &RunDir, dataset: &Dataset) -> Result<Option<String>, RunError> {
+fn warning(run: &RunDir, dataset: &Dataset) -> Result<Option<String>, RunError> {
     let then = run.manifest()?.fingerprints;
     if (&then.data, &then.split) == (&dataset.data_fingerprint, &dataset.split_fingerprint) {
         return Ok(None);
     }
-    let mut gone: BTreeMap<String, Split> = run
-        .split()?
-        .into_iter()
-        .map(|row| (row.path, row.split))
-        .collect();
-    let (mut new, mut moved) = (0, 0);
-    for item in &dataset.items {
-        match gone.remove(&item.path) {
-            None => new += 1,
-            Some(split) if split != item.split => moved += 1,
-            Some(_) => {}
-        }
-    }
-    let mut what: Vec<String> = [
-        (new, "new"),
-        (gone.len(), "gone"),
-        (moved, "in another split"),
-    ]
-    .into_iter()
-    .filter(|&(count, _)| count > 0)
-    .map(|(count, how)| format!("{count} {how}"))
-    .collect();
-    if what.is_empty() {
-        what.push("some with other contents or classes".into());
-    }
+    let what = changes::since(run, dataset)?;
     Ok(Some(format!(
-        "the data is not what the run saw: of its pictures, {}; pictures that the model was trained \
-         on may now count as its test",
-        what.join(", ")
+        "the data is not what the run saw: of its pictures, {what}; pictures that the model was \
+         trained on may now count as its test"
     )))
 }
 

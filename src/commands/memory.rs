@@ -34,7 +34,7 @@ pub fn allowance(experiment: &Experiment) -> Allowance {
             } else {
                 0
             },
-            disk: match super::run::cache_root(cache) {
+            disk: match super::experiment::cache_root(cache) {
                 Some(_) => cache.max_bytes(),
                 None => 0,
             },

@@ -2,19 +2,23 @@
 
 pub mod blueprint;
 pub mod cache;
+pub mod changes;
 pub mod check;
 pub mod completions;
 pub mod data;
 pub mod diff;
 pub mod dry_run;
 pub mod evaluate;
+pub mod experiment;
 pub mod failure;
 pub mod feature_file;
 pub mod features;
+pub mod interrupt;
 pub mod logging;
 pub mod memory;
 pub mod models;
 pub mod network;
+pub mod outcome;
 pub mod pictures;
 pub mod plot;
 pub mod predict;
@@ -24,11 +28,15 @@ pub mod progress;
 pub mod recorder;
 pub mod restored;
 pub mod results;
+pub mod resume;
 pub mod run;
 pub mod runs;
 pub mod schema;
+pub mod state;
 pub mod summary;
 pub mod table;
+pub mod testing;
+pub mod verify_resume;
 
 pub use failure::{Exit, Failure};
 pub use printer::Printer;
@@ -61,6 +69,8 @@ fn dispatch(command: &Command, printer: &Printer) -> Result<ExitCode, Failure> {
         Command::Run(args) => run::run(&args.config, printer),
         Command::Runs(args) => runs::run(args, printer),
         Command::Diff(args) => return diff::run(args, printer),
+        Command::Resume(args) => resume::run(args, printer),
+        Command::VerifyResume(args) => verify_resume::run(args, printer),
         Command::Check(args) => check::run(args, printer),
         Command::Schema => schema::run(printer),
         Command::Data(args) => data::run(args, printer),

@@ -10,7 +10,14 @@ use super::sources::Sources;
 use super::{shape, validate};
 
 /// Settings that change where or how fast a run computes, but not what.
-const NOT_HASHED: [&str; 5] = ["runs_dir", "threads", "device", "cache", "memory_limit"];
+const NOT_HASHED: [&str; 6] = [
+    "runs_dir",
+    "threads",
+    "device",
+    "cache",
+    "memory_limit",
+    "checkpoint",
+];
 
 /// Whether results depend on a key, given by its path.
 pub fn decides(key: &str) -> bool {
@@ -125,7 +132,7 @@ impl Loaded {
     }
 
     /// Hash of what is computed, 64 hex digits; where results go and what computes them
-    /// (`runs_dir`, `threads`, `device`, `cache`, `memory_limit`) are left out.
+    /// (`runs_dir`, `threads`, `device`, `cache`, `memory_limit`, `checkpoint`) are left out.
     pub fn hash(&self) -> String {
         let json = serde_json::to_value(&self.experiment).unwrap_or_default();
         let mut canonical = String::new();

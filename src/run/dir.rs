@@ -316,12 +316,22 @@ impl RunDir {
     /// Writes the newest checkpoint as one transaction; if it is the best so far, it becomes that
     /// one too.
     pub fn write_checkpoint(&self, checkpoint: &Checkpoint, is_best: bool) -> Result<(), RunError> {
-        let last = self.checkpoint_dir(Slot::Last);
-        checkpoint.write(&last)?;
-        if is_best {
-            fsx::link_dir(&last, &self.checkpoint_dir(Slot::Best))?;
+        checkpoint.write(&self.checkpoint_dir(Slot::Last))?;
+        match is_best {
+            true => self.mark_best(),
+            false => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Makes the newest checkpoint the best one, too.
+    pub fn mark_best(&self) -> Result<(), RunError> {
+        let [last, best] = [Slot::Last, Slot::Best].map(|slot| self.checkpoint_dir(slot));
+        Ok(fsx::link_dir(&last, &best)?)
+    }
+
+    /// Whether there is such a checkpoint.
+    pub fn has_checkpoint(&self, slot: Slot) -> bool {
+        Checkpoint::exists(&self.checkpoint_dir(slot))
     }
 
     /// Reads and verifies a checkpoint.

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Process, RunError};
 use crate::fsx;
+use crate::records::MetricsRow;
 
 /// How far a run is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +56,17 @@ pub struct BestMetrics {
     pub val_accuracy: Option<f64>,
     /// Validation loss.
     pub val_loss: Option<f64>,
+}
+
+impl From<&MetricsRow> for BestMetrics {
+    fn from(row: &MetricsRow) -> Self {
+        Self {
+            epoch: row.epoch,
+            step: Some(row.step),
+            val_accuracy: row.val_accuracy,
+            val_loss: row.val_loss,
+        }
+    }
 }
 
 /// A run in one page. Fields that a reader does not know are passed over.

@@ -111,8 +111,9 @@ impl FeatureBank {
         feed: &Feed,
         observer: &mut dyn Observer,
     ) -> Result<Vec<NodeId>, FeedError> {
-        self.caches.clear();
         let (graph, split) = (network.graph, Split::Test);
+        // Layers that stayed frozen are the same in the best weights and in the last.
+        self.caches.retain(|(kept, _), _| *kept == split);
         let stays = |node: &NodeId| phases.iter().all(|phase| phase.frontier.frozen[*node]);
         let usable = |nodes: &&Vec<NodeId>| {
             !nodes.contains(&0)
@@ -125,6 +126,9 @@ impl FeatureBank {
             .filter(usable)
             .max_by_key(|nodes| nodes.last().copied());
         if let (Some(nodes), Some(_)) = (best, &self.disk) {
+            if self.holds(split, nodes) {
+                return Ok(nodes.clone());
+            }
             let cost = cost(graph, nodes, feed.items(split).len());
             if let Some(place) = self.room().place(cost, 0) {
                 let nodes = nodes.clone();

@@ -6,6 +6,7 @@
 
 mod augment;
 mod cache;
+mod checkpoint;
 mod data;
 mod model;
 mod optimizer;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 pub use augment::*;
 pub use cache::*;
+pub use checkpoint::*;
 pub use data::*;
 pub use model::*;
 pub use optimizer::*;
@@ -60,6 +62,9 @@ pub struct Experiment {
     /// Caching of frozen features.
     #[serde(default)]
     pub cache: CacheConfig,
+    /// How often the state of training is kept.
+    #[serde(default)]
+    pub checkpoint: CheckpointConfig,
 }
 
 /// Values of keys that are left out.
