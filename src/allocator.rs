@@ -66,26 +66,30 @@ pub fn keep_freed_memory() {
     }
 }
 
-/// Makes want of memory end the process with its own exit code and advice. Rust aborts then, and
-/// lets only unstable code say otherwise; a request that may fail, of a decoder that was lied to,
-/// never comes this far.
-pub fn explain_refusals() {
+/// Makes want of memory end the process with this exit code and advice. Rust aborts then, and lets
+/// only unstable code say otherwise; a request that may fail, of a decoder that was lied to, never
+/// comes this far.
+pub fn explain_refusals(exit: u8) {
     #[cfg(unix)]
-    abort::explain();
+    abort::explain(exit);
+    #[cfg(not(unix))]
+    let _ = exit;
 }
 
 #[cfg(unix)]
 mod abort {
+    use std::sync::atomic::{AtomicU8, Ordering};
+
     use super::REFUSED;
 
-    /// [`crate::commands::Exit::Memory`].
-    const OUT_OF_MEMORY: i32 = crate::commands::Exit::Memory as i32;
+    static EXIT: AtomicU8 = AtomicU8::new(1);
 
     const ADVICE: &[u8] = b"error: out of memory\n  help: a smaller `train.batch_size` or \
         `data.image_size`, fewer `threads`, or `memory_limit` to give cached features less room; \
         `xp run CONFIG --dry-run` estimates what a run takes\n";
 
-    pub(super) fn explain() {
+    pub(super) fn explain(exit: u8) {
+        EXIT.store(exit, Ordering::Relaxed);
         let handler: extern "C" fn(i32) = on_abort;
         // SAFETY: the handler calls nothing but `write` and `_exit`, which signal handlers may.
         unsafe { libc::signal(libc::SIGABRT, handler as libc::sighandler_t) };
@@ -98,7 +102,7 @@ mod abort {
             // destructors: they would ask for memory.
             unsafe {
                 libc::write(2, ADVICE.as_ptr().cast(), ADVICE.len());
-                libc::_exit(OUT_OF_MEMORY)
+                libc::_exit(i32::from(EXIT.load(Ordering::Relaxed)))
             }
         }
     }

@@ -1,12 +1,16 @@
 //! Why two runs differ: what decides their results, side by side, and where these part.
 
+mod keys;
+mod verdict;
+
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
 use super::{Manifest, RunDir};
-use crate::config;
 use crate::records::{MetricsRow, SplitRow, TestReport};
+use keys::differences;
+use verdict::Evidence;
 
 /// Two runs compared.
 #[derive(Debug, Serialize)]
@@ -102,7 +106,6 @@ pub struct Results {
     pub predictions: Option<[usize; 2]>,
 }
 
-const CONFIG: &str = "the configs";
 const DATA: &str = "data";
 const SPLIT: &str = "split";
 const SEED: &str = "seed";
@@ -145,54 +148,23 @@ impl Comparison {
         let rows = logs.map(|rows| rows.map(|rows| rows.len()));
         let results = Results::of(a, b, &mut unknown);
 
-        let mut causes: Vec<&str> = Vec::new();
-        if config.iter().any(|difference| difference.decides) {
-            causes.push(CONFIG);
-        }
-        if data_differs {
-            causes.push("the data");
-        }
-        let other = facts
-            .iter()
-            .filter(|fact| fact.decides && fact.same == Some(false));
-        causes.extend(
-            other
-                .filter(|fact| ![DATA, SPLIT].contains(&fact.what))
-                .map(|fact| match fact.what {
-                    "weights" => "the weights",
-                    "xp" => "the versions of xp",
-                    "xp build" => "the builds of xp",
-                    "device" => "the devices",
-                    "instructions" => "the processors' instruction sets",
-                    what => what,
-                }),
-        );
-        causes.dedup();
         let parted = metrics.is_some() || results.differ();
-        let all_known = tables.iter().all(Option::is_some)
-            && facts
+        let evidence = Evidence {
+            config: tables
                 .iter()
-                .all(|fact| !fact.decides || fact.same.is_some());
-        let verdict = match causes.as_slice() {
-            [] => nothing_differs(parted, all_known),
-            causes => {
-                let mut verdict = format!("{} differ", list_of(causes));
-                if causes == ["the data"] {
-                    verdict = "the data differs".into();
-                }
-                if !data_differs && data == [Some(true); 2] {
-                    verdict += ", the data is the same";
-                } else if data_differs
-                    && !causes.contains(&CONFIG)
-                    && tables.iter().all(Option::is_some)
-                {
-                    verdict += ", the configs are the same";
-                }
-                verdict
-            }
+                .all(Option::is_some)
+                .then(|| config.iter().any(|difference| difference.decides)),
+            data: match data {
+                _ if data_differs => Some(true),
+                [Some(true), Some(true)] => Some(false),
+                _ => None,
+            },
+            facts: &facts,
+            parted,
         };
+        let causes = evidence.causes();
         Self {
-            verdict,
+            verdict: evidence.verdict(&causes),
             different: !causes.is_empty() || parted,
             config,
             facts,
@@ -202,26 +174,6 @@ impl Comparison {
             results,
             unknown,
         }
-    }
-}
-
-fn nothing_differs(parted: bool, all_known: bool) -> String {
-    let verdict = match all_known {
-        true => "nothing that decides results differs",
-        false => "nothing that decides results is known to differ, but not everything is known",
-    };
-    match parted {
-        true => format!("{verdict}, yet the results do"),
-        false => verdict.into(),
-    }
-}
-
-/// `a`, `a and b`, `a, b and c`.
-fn list_of(words: &[&str]) -> String {
-    match words {
-        [] => String::new(),
-        [only] => (*only).into(),
-        [first @ .., last] => format!("{} and {last}", first.join(", ")),
     }
 }
 
@@ -266,58 +218,6 @@ fn facts(a: Option<&Manifest>, b: Option<&Manifest>) -> Vec<Fact> {
 
 fn filled(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
-}
-
-/// Keys whose values differ, in the order of the first table.
-fn differences(a: &toml::Table, b: &toml::Table, same_data: bool) -> Vec<Difference> {
-    let mut found = Vec::new();
-    in_tables("", a, b, &mut found);
-    for difference in &mut found {
-        let key = difference.key.as_str();
-        let is_place = matches!(key, "data.root" | "data.manifest");
-        difference.decides = config::decides(key) && !(same_data && is_place);
-    }
-    found
-}
-
-fn in_tables(path: &str, a: &toml::Table, b: &toml::Table, found: &mut Vec<Difference>) {
-    let only_in_b = b.keys().filter(|key| !a.contains_key(*key));
-    for key in a.keys().chain(only_in_b) {
-        let path = match path {
-            "" => key.clone(),
-            path => format!("{path}.{key}"),
-        };
-        in_values(&path, a.get(key), b.get(key), found);
-    }
-}
-
-fn in_values(
-    path: &str,
-    a: Option<&toml::Value>,
-    b: Option<&toml::Value>,
-    found: &mut Vec<Difference>,
-) {
-    use toml::Value::{Array, Table};
-    match (a, b) {
-        (Some(Table(a)), Some(Table(b))) => in_tables(path, a, b, found),
-        (Some(Array(a)), Some(Array(b))) if has_tables(a) && has_tables(b) => {
-            for index in 0..a.len().max(b.len()) {
-                let path = format!("{path}[{index}]");
-                in_values(&path, a.get(index), b.get(index), found);
-            }
-        }
-        (a, b) if a == b => {}
-        (a, b) => found.push(Difference {
-            key: path.to_owned(),
-            a: a.map(toml::Value::to_string),
-            b: b.map(toml::Value::to_string),
-            decides: true,
-        }),
-    }
-}
-
-fn has_tables(values: &[toml::Value]) -> bool {
-    !values.is_empty() && values.iter().all(toml::Value::is_table)
 }
 
 /// Pictures that differ by `split.csv`; `None` if none do, or if that cannot be read.
@@ -432,32 +332,6 @@ impl Results {
 mod tests {
     use super::*;
 
-    fn keys(a: &str, b: &str) -> Vec<(String, bool)> {
-        let [a, b] = [a, b].map(|text| toml::from_str(text).unwrap());
-        let found = differences(&a, &b, true).into_iter();
-        found.map(|it| (it.key, it.decides)).collect()
-    }
-
-    #[test]
-    fn keys_that_differ_are_found_by_path() {
-        let a = "threads = 1\n[data]\nroot = 'x'\nimage_size = 32\n[[phase]]\nepochs = 2\nlr = 1";
-        let b = "threads = 2\n[data]\nroot = 'y'\nimage_size = [32, 32]\n[[phase]]\nepochs = 3\nlr = 1\n\
-                 [[phase]]\nepochs = 1\n[train]\nbatch_size = 8";
-        let of = |key: &str, decides| (key.to_owned(), decides);
-        assert_eq!(
-            keys(a, b),
-            [
-                of("threads", false),
-                of("data.root", false),
-                of("data.image_size", true),
-                of("phase[0].epochs", true),
-                of("phase[1]", true),
-                of("train", true),
-            ]
-        );
-        assert_eq!(keys(a, a), []);
-    }
-
     #[test]
     fn the_first_metric_that_differs_is_named() {
         let row = |epoch, loss: Option<f64>, seconds| MetricsRow {
@@ -480,11 +354,5 @@ mod tests {
         let found = first_difference(&a, &b).unwrap();
         assert_eq!((found.row, found.epoch, found.column), (2, 1, "train_loss"));
         assert_eq!([found.a, found.b], ["0.3", "0.30000000000000004"]);
-    }
-
-    #[test]
-    fn words_are_listed() {
-        assert_eq!(list_of(&["a"]), "a");
-        assert_eq!(list_of(&["a", "b", "c"]), "a, b and c");
     }
 }
