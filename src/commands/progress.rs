@@ -6,10 +6,10 @@ use std::time::Duration;
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::Printer;
+use crate::fetch::Download;
 use crate::graph::summary::thousands;
 use crate::records::MetricsRow;
 use crate::train::observer::{FeatureProgress, FeaturesReady, PhaseStarted, StepTaken};
-use crate::weights::Download;
 
 /// Shows where training stands.
 #[derive(Debug)]

@@ -12,6 +12,9 @@ pub fn report(
 ) -> (TestReport, Vec<PredictionRow>) {
     let mut pairs = Vec::new();
     let mut rows = Vec::new();
+    // A class that only a label file names says something only where it was predicted.
+    let counts = dataset.counts();
+    let mut told: Vec<bool> = counts.iter().map(|counts| *counts != [0; 3]).collect();
     for (&item, probabilities) in dataset.split(split).iter().zip(&evaluation.probabilities) {
         let item = &dataset.items[item];
         let best = top(probabilities);
@@ -23,9 +26,19 @@ pub fn report(
             confidence: f64::from(probabilities[best]),
         });
         pairs.push((item.label, best));
+        told[best] = true;
     }
+    let mut place = vec![0; told.len()];
+    let mut classes = Vec::new();
+    for label in (0..told.len()).filter(|&label| told[label]) {
+        place[label] = classes.len();
+        classes.push(dataset.classes[label].clone());
+    }
+    let pairs = pairs
+        .into_iter()
+        .map(|(label, best)| (place[label], place[best]));
     let loss = evaluation.scores.map_or(f64::NAN, |scores| scores.loss);
-    let report = TestReport::from_predictions(split, "best", &dataset.classes, pairs, loss);
+    let report = TestReport::from_predictions(split, "best", &classes, pairs, loss);
     (report, rows)
 }
 

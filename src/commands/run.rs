@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::blueprint::{self, Blueprint};
 use super::progress::Progress;
 use super::recorder::Recorder;
-use super::{Exit, Failure, Printer, logging, network, results};
+use super::{Exit, Failure, Printer, logging, network, pictures, results};
 use crate::cli::ConfigArgs;
 use crate::config::CacheConfig;
 use crate::data::{Dataset, Keep, ScanOptions};
@@ -40,6 +40,7 @@ pub fn run(args: &ConfigArgs, printer: &Printer) -> Result<(), Failure> {
         }),
         notes: cache_root(&experiment.cache).map(|root| root.join("pictures")),
     };
+    pictures::bring(&experiment.data, printer)?;
     let dataset = Dataset::open_with(&experiment.data, experiment.seed, &options)?;
     let plan = plan(&blueprint, &dataset)?;
     let initial = network::initial(&blueprint, &blueprint.device, printer)?;
@@ -81,9 +82,17 @@ pub fn run(args: &ConfigArgs, printer: &Printer) -> Result<(), Failure> {
 
 fn say_data(dataset: &Dataset, printer: &Printer) {
     let [train, val, test] = Split::ALL.map(|split| dataset.split(split).len());
+    let (filled, all) = (dataset.classes_with_pictures(), dataset.classes.len());
+    let classes = match all - filled {
+        0 => format!("{all} classes"),
+        _ => format!("{filled} of {all} classes"),
+    };
+    let left_out = match dataset.left_out {
+        0 => String::new(),
+        count => format!("; {count} left out by `max_per_class`"),
+    };
     printer.note(format!(
-        "data: {} classes, {train} train, {val} val, {test} test pictures",
-        dataset.classes.len()
+        "data: {classes}, {train} train, {val} val, {test} test pictures{left_out}"
     ));
     if !dataset.issues.is_empty() {
         printer.warning(format!(
@@ -144,6 +153,13 @@ fn create_run(
 /// What the run starts from, and its log.
 fn write_inputs(blueprint: &Blueprint, dataset: &Dataset, run: &RunDir) -> Result<(), Failure> {
     logging::log_to(run.open_log()?);
+    let origin = &dataset.origin;
+    tracing::info!(
+        from = origin.from,
+        sha256 = origin.sha256,
+        commit = origin.commit,
+        "pictures"
+    );
     let loaded = &blueprint.loaded;
     run.write_config(&loaded.text, &loaded.resolved())?;
     run.write_split(&dataset.split_rows())?;

@@ -9,12 +9,16 @@ mod folders;
 pub mod framing;
 pub mod generate;
 mod kept;
+mod labels;
 mod listing;
 mod manifest;
 mod notes;
+mod parquet;
 pub mod preprocess;
+mod presets;
 mod scan;
 pub mod sheet;
+mod sources;
 pub mod split;
 #[cfg(test)]
 mod testing;
@@ -30,13 +34,18 @@ pub use error::DataError;
 pub use framing::Framing;
 pub use kept::{Keep, ScanOptions};
 pub use preprocess::Preprocess;
+pub use sources::Origin;
 
 use crate::config::{
     ClassFrom, DataConfig, GenerateConfig, GenerateKind, ImageSize, OnCorrupt, SplitBy,
 };
+use crate::fetch::Download;
+use crate::fsx;
 use crate::records::{DataIssueRow, Split, SplitRow};
 use kept::Kept;
+use listing::issue;
 use scan::{Found, Scan};
+use sources::{Place, check_folder};
 
 /// Side of generated pictures where neither `resize` nor `image_size` is given, in pixels.
 const GENERATED_SIDE: u32 = 96;
@@ -79,7 +88,7 @@ pub struct Item {
 /// Labelled pictures, each in one split.
 #[derive(Debug, Clone)]
 pub struct Dataset {
-    /// Class names in label order, which is byte order.
+    /// Class names in label order: those of `data.labels`, then the others in byte order.
     pub classes: Vec<String>,
     /// Sorted by path.
     pub items: Vec<Item>,
@@ -89,6 +98,10 @@ pub struct Dataset {
     pub data_fingerprint: String,
     /// The same with every split.
     pub split_fingerprint: String,
+    /// Where the pictures came from.
+    pub origin: Origin,
+    /// Pictures that `max_per_class` has left out.
+    pub left_out: usize,
     /// The seed that generated pictures are drawn with.
     seed: u64,
     /// Pictures that the scan has left for their first use.
@@ -107,18 +120,66 @@ impl Dataset {
         seed: u64,
         options: &ScanOptions,
     ) -> Result<Self, DataError> {
-        if let Some(generate) = &config.generate {
-            return Self::generated(config, generate, seed);
+        let located = sources::locate(config, &mut |_| ())?;
+        if let (Some(generate), Place::Generated) = (&config.generate, &located.place) {
+            let scan = Self::draw(config, generate, seed)?;
+            return Self::finish(scan, located.origin, config, seed);
         }
-        let (root, listing) = Self::list(config)?;
+        if let (true, Some(manifest)) = (config.create_manifest, &config.manifest)
+            && !manifest.exists()
+        {
+            Self::create_manifest(manifest, config, seed, options)?;
+        }
+        let (root, listing) = list(&located.place, config)?;
         let mut scan = scan::scan(listing, config.on_corrupt, options)?;
-        check_classes(&scan, &root, 2)?;
+        check_classes(&mut scan, &root, 2)?;
         duplicates::resolve(&mut scan, config.on_corrupt)?;
-        check_classes(&scan, &root, 2)?;
-        let mut dataset = Self::assemble(scan, seed);
-        dataset.assign(config, seed)?;
-        dataset.finish();
-        Ok(dataset)
+        check_classes(&mut scan, &root, 2)?;
+        Self::finish(scan, located.origin, config, seed)
+    }
+
+    /// Brings the pictures of a configuration to this disk, if they are not there; `progress` hears
+    /// of a download. [`Self::open`] does the same unheard.
+    pub fn fetch(
+        config: &DataConfig,
+        progress: &mut dyn FnMut(Download),
+    ) -> Result<Origin, DataError> {
+        Ok(sources::locate(config, progress)?.origin)
+    }
+
+    /// Whether [`Self::fetch`] may download something.
+    pub fn is_remote(config: &DataConfig) -> bool {
+        sources::is_remote(config)
+    }
+
+    /// Writes the manifest of the class folders, unless another process has done so meanwhile.
+    fn create_manifest(
+        manifest: &Path,
+        config: &DataConfig,
+        seed: u64,
+        options: &ScanOptions,
+    ) -> Result<(), DataError> {
+        let mut folders = DataConfig {
+            manifest: None,
+            create_manifest: false,
+            labels: None,
+            max_per_class: None,
+            ..config.clone()
+        };
+        if matches!(folders.split.by, SplitBy::Column | SplitBy::Given) {
+            folders.split.by = SplitBy::Ratio;
+        }
+        let options = ScanOptions {
+            keep: None,
+            ..options.clone()
+        };
+        let dataset = Self::open_with(&folders, seed, &options)?;
+        let text = manifest::render(&dataset.split_rows())?;
+        let parent = manifest.parent().unwrap_or(Path::new(""));
+        let made = std::fs::create_dir_all(parent).map_err(fsx::FsError::at("create", parent));
+        made.and_then(|()| fsx::create_atomic(manifest, &text))
+            .map_err(|error| DataError::Fetch(error.into()))?;
+        Ok(())
     }
 
     /// Pictures of a model's `classes` in class folders under `root`, all in the test split.
@@ -130,13 +191,13 @@ impl Dataset {
     ) -> Result<Self, DataError> {
         check_folder("root", root)?;
         let listing = folders::list(root, ClassFrom::First)?;
-        let scan = scan::scan(listing, on_corrupt, &ScanOptions::default())?;
-        check_classes(&scan, root, 1)?;
+        let mut scan = scan::scan(listing, on_corrupt, &ScanOptions::default())?;
+        check_classes(&mut scan, root, 1)?;
         if let Some(class) = scan.classes.iter().find(|class| !classes.contains(class)) {
             return Err(DataError::UnknownClass {
                 class: class.clone(),
                 root: root.to_owned(),
-                known: format!("`{}`", classes.join("`, `")),
+                known: shown(classes),
             });
         }
         let scan = Scan {
@@ -152,63 +213,11 @@ impl Dataset {
             ..scan
         };
         let mut dataset = Self::assemble(scan, 0);
-        dataset.finish();
+        dataset.seal();
         Ok(dataset)
     }
 
-    fn list(config: &DataConfig) -> Result<(PathBuf, listing::Listing), DataError> {
-        let by = config.split.by;
-        if let Some(root) = &config.root {
-            check_folder("root", root)?;
-        }
-        let Some(manifest) = &config.manifest else {
-            let root = config.root.clone().ok_or(DataError::NoSource)?;
-            let listing = match by {
-                SplitBy::Folders => folders::list_split(&root, config.class_from)?,
-                SplitBy::Column => {
-                    return Err(DataError::SplitSource {
-                        by: "column",
-                        needs: "`data.manifest`",
-                    });
-                }
-                SplitBy::Ratio | SplitBy::Hash => folders::list(&root, config.class_from)?,
-            };
-            return Ok((root, listing));
-        };
-        if !manifest.exists() {
-            return Err(DataError::Missing {
-                what: "manifest",
-                path: manifest.clone(),
-            });
-        }
-        if !manifest.is_file() {
-            return Err(DataError::WrongKind {
-                what: "manifest",
-                path: manifest.clone(),
-                expected: "file",
-            });
-        }
-        if by == SplitBy::Folders {
-            let needs = "folders below `data.root`, not a manifest";
-            return Err(DataError::SplitSource {
-                by: "folders",
-                needs,
-            });
-        }
-        let root = config
-            .root
-            .clone()
-            .or_else(|| manifest.parent().map(Path::to_owned));
-        let root = root.unwrap_or_default();
-        let listing = manifest::list(manifest, &root, by == SplitBy::Column)?;
-        Ok((manifest.clone(), listing))
-    }
-
-    fn generated(
-        config: &DataConfig,
-        generate: &GenerateConfig,
-        seed: u64,
-    ) -> Result<Self, DataError> {
+    fn draw(config: &DataConfig, generate: &GenerateConfig, seed: u64) -> Result<Scan, DataError> {
         match config.split.by {
             SplitBy::Ratio | SplitBy::Hash => {}
             SplitBy::Folders => {
@@ -221,6 +230,12 @@ impl Dataset {
                 return Err(DataError::SplitSource {
                     by: "column",
                     needs: "`data.manifest`",
+                });
+            }
+            SplitBy::Given => {
+                return Err(DataError::SplitSource {
+                    by: "given",
+                    needs: "pictures that come with a split",
                 });
             }
         }
@@ -256,20 +271,48 @@ impl Dataset {
             }
         }
         scan.classes.sort();
+        Ok(scan)
+    }
+
+    /// From pictures with their classes by name to labels and splits.
+    fn finish(
+        mut scan: Scan,
+        origin: Origin,
+        config: &DataConfig,
+        seed: u64,
+    ) -> Result<Self, DataError> {
+        if let Some(path) = &config.labels {
+            scan.classes = labels::order(path, labels::read(path)?, &scan.classes)?;
+        }
         let mut dataset = Self::assemble(scan, seed);
+        dataset.origin = origin;
+        if let Some(most) = config.max_per_class {
+            dataset.keep_at_most(most);
+        }
         dataset.assign(config, seed)?;
-        dataset.finish();
+        dataset.seal();
         Ok(dataset)
     }
 
-    fn assemble(scan: Scan, seed: u64) -> Self {
-        let labels: BTreeMap<String, usize> = scan
-            .classes
+    /// Leaves out all but so many pictures of each class.
+    fn keep_at_most(&mut self, most: usize) {
+        let pictures: Vec<_> = self
+            .items
             .iter()
-            .cloned()
-            .enumerate()
-            .map(|(label, class)| (class, label))
+            .map(|item| (item.label, item.hash, item.path.as_str()))
             .collect();
+        let mut stays = split::at_most(&pictures, most, self.seed).into_iter();
+        let before = self.items.len();
+        self.items.retain(|_| stays.next().unwrap_or(true));
+        self.left_out = before - self.items.len();
+        if let Some(kept) = &self.kept {
+            kept.retain(&self.items.iter().map(|item| item.hash).collect());
+        }
+    }
+
+    fn assemble(scan: Scan, seed: u64) -> Self {
+        let classes = scan.classes.iter().cloned().zip(0..);
+        let labels: BTreeMap<String, usize> = classes.collect();
         let items = scan.found.into_iter().map(|found| Item {
             label: labels.get(&found.class).copied().unwrap_or_default(),
             split: found.given.unwrap_or(Split::Train),
@@ -281,6 +324,8 @@ impl Dataset {
             issues: scan.issues,
             data_fingerprint: String::new(),
             split_fingerprint: String::new(),
+            origin: Origin::default(),
+            left_out: 0,
             seed,
             kept: scan.kept,
         }
@@ -291,7 +336,7 @@ impl Dataset {
         let by = config.split.by;
         let shares = [config.split.train, config.split.val, config.split.test];
         match by {
-            SplitBy::Folders | SplitBy::Column => {}
+            SplitBy::Folders | SplitBy::Column | SplitBy::Given => {}
             SplitBy::Hash => {
                 for item in &mut self.items {
                     item.split = split::by_hash(&item.hash, shares, seed);
@@ -315,7 +360,9 @@ impl Dataset {
             }
         }
         let counts = self.counts();
-        if let Some(class) = counts.iter().position(|counts| counts[0] == 0) {
+        // A class that only a label file names has no pictures at all.
+        let untrained = |counts: &[usize; 3]| counts[0] == 0 && counts != &[0; 3];
+        if let Some(class) = counts.iter().position(untrained) {
             let class = self.classes[class].clone();
             return Err(DataError::NoTraining { class });
         }
@@ -329,7 +376,7 @@ impl Dataset {
         Ok(())
     }
 
-    fn finish(&mut self) {
+    fn seal(&mut self) {
         self.items.sort_by(|a, b| a.path.cmp(&b.path));
         self.issues
             .sort_by(|a, b| (&a.path, &a.kind).cmp(&(&b.path, &b.kind)));
@@ -366,6 +413,12 @@ impl Dataset {
         counts
     }
 
+    /// How many classes have pictures; others stand in `data.labels` only.
+    pub fn classes_with_pictures(&self) -> usize {
+        let counts = self.counts();
+        counts.iter().filter(|counts| **counts != [0; 3]).count()
+    }
+
     /// The rows of `split.csv`.
     pub fn split_rows(&self) -> Vec<SplitRow> {
         let row = |item: &Item| SplitRow {
@@ -394,7 +447,12 @@ impl Dataset {
                 Ok(generate::draw(*kind, *class, *index, self.seed, item.width))
             }
             Source::File(file) => {
-                let bytes = std::fs::read(file).map_err(|error| unusable(error.to_string()))?;
+                let bytes = std::fs::read(file).map_err(|error| match error.kind() {
+                    std::io::ErrorKind::NotFound => DataError::Gone {
+                        path: item.path.clone(),
+                    },
+                    _ => unusable(error.to_string()),
+                })?;
                 if blake3::hash(&bytes).as_bytes() != &item.hash {
                     return Err(DataError::Changed {
                         path: item.path.clone(),
@@ -413,8 +471,76 @@ fn decode_guarded(bytes: &[u8]) -> Result<image::RgbImage, decode::Flaw> {
         .unwrap_or_else(|_| Err(decode::Flaw::Broken("the decoder failed".into())))
 }
 
-/// Every class has pictures, there are enough classes, and no two differ in case only.
-fn check_classes(scan: &Scan, path: &Path, least: usize) -> Result<(), DataError> {
+/// Lists what a place holds. The path is for messages.
+fn list(place: &Place, config: &DataConfig) -> Result<(PathBuf, listing::Listing), DataError> {
+    let by = config.split.by;
+    match place {
+        Place::Generated => Err(DataError::NoSource),
+        Place::Folders(root) => {
+            let listing = match by {
+                SplitBy::Folders | SplitBy::Given => folders::list_split(root, config.class_from)?,
+                SplitBy::Column => {
+                    return Err(DataError::SplitSource {
+                        by: "column",
+                        needs: "`data.manifest`",
+                    });
+                }
+                SplitBy::Ratio | SplitBy::Hash => folders::list(root, config.class_from)?,
+            };
+            Ok((root.clone(), listing))
+        }
+        Place::Manifest {
+            file,
+            root,
+            unpacked,
+        } => {
+            if by == SplitBy::Folders {
+                let needs = "folders below `data.root`, not a manifest";
+                return Err(DataError::SplitSource {
+                    by: "folders",
+                    needs,
+                });
+            }
+            let reading = manifest::Reading {
+                with_split: matches!(by, SplitBy::Column | SplitBy::Given),
+                allow_outside: config.allow_outside,
+            };
+            let listed = manifest::list(file, root, reading);
+            let mut listing = listed.map_err(|error| match error {
+                DataError::SplitSource { .. } if *unpacked => DataError::SplitSource {
+                    by: "given",
+                    needs: "files named `train-...`, `validation-...` or `test-...`",
+                },
+                DataError::SplitSource { needs, .. } if by == SplitBy::Given => {
+                    DataError::SplitSource { by: "given", needs }
+                }
+                error => error,
+            })?;
+            if *unpacked {
+                listing.issues.extend(parquet::skipped(file));
+            }
+            Ok((file.clone(), listing))
+        }
+    }
+}
+
+/// The first names of a list, for messages.
+pub fn shown(names: &[String]) -> String {
+    const SHOWN: usize = 20;
+    if names.is_empty() {
+        return "none".into();
+    }
+    let first = &names[..names.len().min(SHOWN)];
+    let more = match names.len() - first.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("`{}`{more}", first.join("`, `"))
+}
+
+/// Every class has pictures, and there are enough classes. Two that differ in case only are noted:
+/// some file systems cannot tell them apart, and few people mean two.
+fn check_classes(scan: &mut Scan, path: &Path, least: usize) -> Result<(), DataError> {
     let looks_like_split = |class: &String| folders::split_folder(class).is_some();
     if path.is_dir() && !scan.classes.is_empty() && scan.classes.iter().all(looks_like_split) {
         return Err(DataError::SplitsAsClasses {
@@ -458,14 +584,15 @@ fn check_classes(scan: &Scan, path: &Path, least: usize) -> Result<(), DataError
         });
     }
     let mut folded: BTreeMap<String, &String> = BTreeMap::new();
+    let mut notes = Vec::new();
     for class in &scan.classes {
         if let Some(first) = folded.insert(class.to_lowercase(), class) {
-            return Err(DataError::CaseClash {
-                first: first.clone(),
-                second: class.clone(),
-            });
+            let reason = format!("class `{class}` differs from `{first}` in case only");
+            notes.push(issue(class.clone(), "similar_class", reason));
         }
     }
+    notes.retain(|note| !scan.issues.contains(note));
+    scan.issues.append(&mut notes);
     match scan.classes.as_slice() {
         [class] if least > 1 => Err(DataError::OneClass {
             path: path.to_owned(),
@@ -477,21 +604,6 @@ fn check_classes(scan: &Scan, path: &Path, least: usize) -> Result<(), DataError
 
 fn was_dropped(row: &DataIssueRow) -> bool {
     ["corrupt", "bad_name", "missing", "conflicting_label"].contains(&row.kind.as_str())
-}
-
-fn check_folder(what: &'static str, path: &Path) -> Result<(), DataError> {
-    let path = path.to_owned();
-    if !path.exists() {
-        return Err(DataError::Missing { what, path });
-    }
-    if !path.is_dir() {
-        return Err(DataError::WrongKind {
-            what,
-            path,
-            expected: "folder",
-        });
-    }
-    Ok(())
 }
 
 /// The pictures that `path` stands for: itself, or every picture below a folder, sorted. A file

@@ -603,6 +603,84 @@ fn broken_toml() {
     "#);
 }
 
+const ROOT: &str = r#"root = "photos""#;
+
+#[test]
+fn sources_of_pictures_that_cannot_be() {
+    check!(replace(ROOT, "preset = \"flowers\""), @"");
+    check!(replace(ROOT, "preset = \"tf_flowers\"\nhf = \"a/b\""), @"");
+    check!(replace(ROOT, "url = \"example.org/x.tgz\""), @"");
+    check!(replace(ROOT, "url = \"http://example.org/x.tgz\""), @"");
+    check!(replace(ROOT, "url = \"https://example.org/x.tgz#sha256=12\""), @"");
+    check!(replace(ROOT, "url = \"https://example.org/x.tgz\"\nsha256 = \"12\""), @"");
+    check!(replace(ROOT, "url = \"https://example.org/x.tgz\"\ninside = \"../x\""), @"");
+    check!(replace(ROOT, "root = \"photos\"\ninside = \"x\""), @"");
+    check!(replace(ROOT, "root = \"photos\"\ncreate_manifest = true"), @"");
+    check!(replace(ROOT, "root = \"photos\"\nallow_outside = true"), @"");
+    check!(replace(ROOT, "root = \"photos\"\ncolumns = { image = \"img\" }"), @"");
+    check!(replace(ROOT, "root = \"photos\"\nmax_per_class = 0"), @"");
+    check!(replace(ROOT, "root = \"photos\"\nlabels = \"\""), @"");
+    check!(replace(ROOT, "parquet = []"), @"");
+    check!(replace(ROOT, "parquet = [\"\"]"), @"");
+    check!(replace(ROOT, "hf = \"a/b/c\""), @"");
+    check!(replace(ROOT, "hf = { repo = \"a/b\", revision = \"../x\" }"), @"");
+    check!(replace(ROOT, "hf = { repo = \"a/b\", split = \"x\" }"), @"");
+    check!(replace(ROOT, "hf = { revision = \"x\" }"), @"");
+    check!(replace(ROOT, "hf = \"a/b\"").replace("{ train = 0.8, val = 0.1, test = 0.1 }", "{ by = \"folders\" }"), @"");
+    check!(replace(ROOT, "generate = { kind = \"shapes\", per_class = 9 }").replace("{ train = 0.8, val = 0.1, test = 0.1 }", "{ by = \"given\" }"), @"");
+    check!(replace("split = { train = 0.8, val = 0.1, test = 0.1 }", "manifest = \"m.csv\"\ncreate_manifest = true\nsplit = { by = \"column\", train = 0.9 }"), @"");
+}
+
+#[test]
+fn sources_of_pictures_that_are_good() {
+    for source in [
+        "preset = \"tf_flowers\"",
+        "preset = \"cats_vs_dogs\"\nurl = \"https://mirror/x.zip\"",
+        "url = \"https://example.org/x.tgz\"\ninside = \"a/b\"\nclass_from = \"leaf\"",
+        "hf = \"owner/name@refs/convert/parquet\"",
+        "hf = { repo = \"name\", config = \"small\" }\ncolumns = { label = \"x\" }",
+        "parquet = \"x.parquet\"",
+        "parquet = [\"a\", \"b\"]",
+        "root = \"x\"\nmanifest = \"y\"\ncreate_manifest = true\nclass_from = \"leaf\"",
+        "manifest = \"y\"\nallow_outside = true\nlabels = \"imagenet\"",
+    ] {
+        let text = replace(ROOT, source);
+        assert_eq!(errors(&[("config.toml", &text)], &[], &[]), "", "{source}");
+    }
+}
+
+#[test]
+fn a_source_in_a_higher_layer_is_meant_instead() {
+    let text = replace(
+        ROOT,
+        "preset = \"tf_flowers\"\nsha256 = \"0\"\ninside = \"x\"",
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config.toml");
+    std::fs::write(&path, text).unwrap();
+    let sets = ["data.root=photos".to_owned()];
+    let loaded = config::load_with(&path, &sets, []).unwrap();
+    let data = &loaded.experiment.data;
+    assert!(data.root.is_some());
+    assert_eq!(
+        (data.preset, &data.sha256, &data.inside),
+        (None, &None, &None)
+    );
+    // Paths of a list start at the file, too.
+    let text = replace(ROOT, "parquet = [\"a\", \"../b\"]\nlabels = \"imagenet\"");
+    std::fs::write(&path, text).unwrap();
+    let loaded = config::load_with(&path, &[], []).unwrap();
+    let files = loaded.experiment.data.parquet.unwrap();
+    assert!(
+        files.paths().iter().all(|path| path.is_absolute()),
+        "{files:?}"
+    );
+    assert_eq!(
+        loaded.experiment.data.labels.unwrap(),
+        Path::new("imagenet")
+    );
+}
+
 #[test]
 fn data_that_cannot_be() {
     check!(replace("train = 0.8, val = 0.1", "train = 0.7, val = 0.1"), @r#"
@@ -619,15 +697,15 @@ fn data_that_cannot_be() {
       |
     4 | [data]
       | ^^^^^^
-      = help: set `data.root` to a folder of class folders, or `data.manifest` to a CSV file
+      = help: set `data.root` to a folder of class folders, or `data.manifest` to a CSV file, or name a `preset`, `url`, `parquet`, `hf` or `generate`
     "#);
     check!(replace(r#"root = "photos""#, "root = \"photos\"\ngenerate = { kind = \"patterns\", per_class = 9 }"), @r#"
-    error: `data` has two sources of pictures
+    error: `data` has two sources of pictures, `root` and `generate`
      --> config.toml:6:12
       |
     6 | generate = { kind = "patterns", per_class = 9 }
       |            ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
-      = help: keep `root` or `manifest` to read pictures, or `generate` to draw them
+      = help: keep one of them
     "#);
     check!(replace(r#"root = "photos""#, r#"root = """#), @r#"
     error: `data.root` is empty
