@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::blueprint::Blueprint;
-use super::{Exit, Failure, Printer, pictures};
+use super::{Exit, Failure, Printer, pictures, results};
 use crate::cli::DataArgs;
 use crate::data::{Augment, Dataset, Origin, sheet};
 use crate::records::{DataIssueRow, Split};
@@ -134,7 +134,7 @@ impl<'a> Summary<'a> {
         let mut text = row("class", None, [train, val, test, "all".into()]);
         for counts in &self.classes {
             text += &row(
-                counts.class,
+                &results::one_line(counts.class),
                 Some(counts.label),
                 numbers([counts.train, counts.val, counts.test]),
             );

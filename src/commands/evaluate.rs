@@ -166,7 +166,11 @@ fn print(report: &TestReport, printer: &Printer) -> Result<(), Failure> {
     for class in &report.per_class {
         printer.data(format!(
             "{:width$}  {:9.3}  {:6.3}  {:5.3}  {:8}",
-            class.class, class.precision, class.recall, class.f1, class.support
+            results::one_line(&class.class),
+            class.precision,
+            class.recall,
+            class.f1,
+            class.support
         ));
     }
     Ok(())

@@ -53,6 +53,11 @@ pub fn top(probabilities: &[f32]) -> usize {
     best
 }
 
+/// A name in a table: one line, whatever it holds.
+pub fn one_line(name: &str) -> String {
+    name.replace(char::is_control, " ")
+}
+
 /// `test accuracy 87.0 % of 100 pictures (95 % interval 79.0 to 92.2)`.
 pub fn headline(report: &TestReport) -> String {
     let [low, high] = report.accuracy_interval;

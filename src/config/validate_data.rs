@@ -328,7 +328,12 @@ impl Findings {
                 self.error(by_key, "`by = \"column\"` needs a manifest", help);
             }
             SplitBy::Folders if data.manifest.is_some() || !folders && head(data).is_some() => {
-                let help = "set `data.root` alone, or choose `by = \"ratio\"`";
+                let help = match data.parquet.is_some() || data.hf.is_some() {
+                    true => {
+                        "choose `by = \"given\"` for the split of the files, or `by = \"ratio\"`"
+                    }
+                    false => "set `data.root` alone, or choose `by = \"ratio\"`",
+                };
                 self.error(by_key, "`by = \"folders\"` needs folders of pictures", help);
             }
             SplitBy::Given if data.generate.is_some() => {

@@ -8,7 +8,7 @@ use crate::config::IMAGENET_LABELS;
 use crate::zoo::imagenet;
 
 /// The classes of a label file in the order of their indices, or ImageNet's. A name may stand there
-/// twice, as two of ImageNet's do; the data must then not use it.
+/// twice, as in some lists of ImageNet; the data must then not use it.
 pub(super) fn read(path: &Path) -> Result<Vec<String>, DataError> {
     if path == Path::new(IMAGENET_LABELS) {
         return Ok(imagenet::classes());
@@ -140,13 +140,16 @@ mod tests {
     fn imagenet_comes_first_and_new_classes_behind() {
         let listed = read(Path::new("imagenet")).unwrap();
         let flowers = ["daisy", "dandelion", "roses", "sunflowers", "tulips"].map(String::from);
-        let classes = order(Path::new("imagenet"), listed.clone(), &flowers).unwrap();
+        let classes = order(Path::new("imagenet"), listed, &flowers).unwrap();
         // ImageNet has daisies.
         assert_eq!(classes.len(), 1004);
         assert_eq!(classes[985], "daisy");
         assert_eq!(&classes[1000..], &flowers[1..]);
+        let twice = ["crane", "rose", "crane"].map(String::from).to_vec();
+        let roses = ["rose".to_owned()];
+        assert_eq!(order(Path::new("x"), twice.clone(), &roses).unwrap(), twice);
         let crane = ["crane".to_owned()];
-        let error = order(Path::new("imagenet"), listed, &crane).unwrap_err();
+        let error = order(Path::new("x"), twice, &crane).unwrap_err();
         assert!(error.to_string().contains("twice"), "{error}");
     }
 }

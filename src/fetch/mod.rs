@@ -8,6 +8,7 @@ mod http;
 pub mod hub;
 #[cfg(test)]
 pub(crate) mod loopback;
+mod part;
 pub mod store;
 #[cfg(test)]
 mod tests;
