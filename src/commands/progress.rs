@@ -126,6 +126,9 @@ impl Progress {
     }
 }
 
+/// A download that begins with this many bytes goes on from an earlier one.
+const RESUMED: u64 = 1 << 20;
+
 /// Shows a download: a bar on a terminal, one line elsewhere.
 #[derive(Debug)]
 pub struct DownloadProgress<'a> {
@@ -159,9 +162,12 @@ impl<'a> DownloadProgress<'a> {
             bar.set_position(state.done);
         } else if !self.announced {
             self.announced = true;
-            let size = HumanBytes(state.total);
-            self.printer
-                .note(format!("downloading {} ({size})", self.what));
+            let (size, here) = (HumanBytes(state.total), HumanBytes(state.done));
+            let what = self.what;
+            self.printer.note(match state.done {
+                0..RESUMED => format!("downloading {what} ({size})"),
+                _ => format!("downloading {what} ({size}, going on at {here})"),
+            });
         }
     }
 

@@ -199,17 +199,16 @@ impl Downloads {
                 }
             }
         };
-        let bytes = part.length();
-        std::fs::rename(&part.file, path).map_err(FsError::at("rename", &part.file))?;
         let record = Record {
             url: address.url.clone(),
             sha256: sum,
-            bytes,
+            bytes: part.length(),
         };
-        // Without its record a file counts as not downloaded.
+        // Without its record a file counts as not downloaded, so that comes first.
         let record = serde_json::to_vec_pretty(&record)
             .map_err(|error| failure(address, error.to_string()))?;
         fsx::write_atomic(&record_of(path), &record)?;
+        std::fs::rename(&part.file, path).map_err(FsError::at("rename", &part.file))?;
         remove(&part.record)
     }
 }

@@ -69,6 +69,16 @@ impl Part {
     ) -> Result<String, Broken> {
         let begun = self.begun(address);
         let have = begun.as_ref().map_or(0, |_| self.length());
+        if begun
+            .as_ref()
+            .is_some_and(|begun| begun.total == Some(have))
+        {
+            // All of it, from a process that ended before it could say so.
+            let whole = self
+                .go_on()
+                .map_err(|error| Broken::Final(error.to_string()))?;
+            return self.check(address, whole.0, true);
+        }
         let mut answer = match ask(address, begun.as_ref(), have) {
             Ok(answer) => answer,
             Err(ureq::Error::StatusCode(416)) => {
@@ -132,6 +142,11 @@ impl Part {
             let reason = format!("it broke off after {done} of {total} bytes");
             return Err(Broken::Passing(reason));
         }
+        self.check(address, passed, resumed)
+    }
+
+    /// The SHA-256 of a whole file, if it is what it must be.
+    fn check(&self, address: &Address, passed: Passed, resumed: bool) -> Result<String, Broken> {
         let sum = passed.sha256();
         match &address.sha256 {
             Some(expected) if *expected != sum => {

@@ -202,6 +202,25 @@ fn the_next_run_goes_on_where_this_one_gave_up() {
 }
 
 #[test]
+fn a_whole_part_needs_no_network() {
+    let content = content(1000);
+    let server = server(&content, "v1");
+    let folder = tempfile::tempdir().unwrap();
+    let downloads = Downloads::new(folder.path().into());
+    let address = Address::new(&format!("{}/w.h5", server.endpoint), None);
+    let path = downloads.fetch(&address, &mut |_| ()).unwrap();
+    // As a process leaves it that is killed just before the last step.
+    let name = path.display();
+    std::fs::rename(&path, format!("{name}.part")).unwrap();
+    let begun = serde_json::json!({ "url": address.url, "validator": "\"v1\"", "total": 1000 });
+    std::fs::write(format!("{name}.part.json"), begun.to_string()).unwrap();
+    assert_eq!(downloads.cached(&address), None);
+    let path = downloads.fetch(&address, &mut |_| ()).unwrap();
+    assert_eq!(std::fs::read(path).unwrap(), content);
+    assert_eq!(server.asked().len(), 1);
+}
+
+#[test]
 fn a_file_that_has_changed_is_begun_anew() {
     let (old, new) = (content(100_000), content(90_000));
     let (first, second) = (old, new.clone());
