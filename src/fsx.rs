@@ -71,6 +71,21 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), FsError> {
     write_atomic_with(path, |file| file.write_all(bytes))
 }
 
+/// Makes the file `path` of `bytes` as one step, unless there is one; tells whether it did.
+pub fn create_atomic(path: &Path, bytes: &[u8]) -> Result<bool, FsError> {
+    let folder = parent(path);
+    let mut staged = stage_file(folder).map_err(FsError::at("write", path))?;
+    let filled = fill_file(staged.as_file_mut(), |file| file.write_all(bytes));
+    filled
+        .and_then(|()| staged.as_file().sync_all())
+        .map_err(FsError::at("write", path))?;
+    match staged.persist_noclobber(path) {
+        Ok(_) => sync_dir(folder).map(|()| true),
+        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(FsError::at("write", path)(error.error)),
+    }
+}
+
 /// Replaces `path` by what `fill` writes, as one step. If `fill` fails, `path` stays as it was.
 pub fn write_atomic_with(
     path: &Path,
@@ -91,6 +106,14 @@ fn stage_and_persist(
     folder: &Path,
     fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> io::Result<()> {
+    let mut staged = stage_file(folder)?;
+    fill_file(staged.as_file_mut(), fill)?;
+    staged.as_file().sync_all()?;
+    staged.persist(path)?;
+    Ok(())
+}
+
+fn stage_file(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(".").suffix(".tmp");
     #[cfg(unix)]
@@ -99,11 +122,7 @@ fn stage_and_persist(
         // Temporary files are private by default; results are as readable as the umask allows.
         builder.permissions(fs::Permissions::from_mode(0o666));
     }
-    let mut staged = builder.tempfile_in(folder)?;
-    fill_file(staged.as_file_mut(), fill)?;
-    staged.as_file().sync_all()?;
-    staged.persist(path)?;
-    Ok(())
+    builder.tempfile_in(folder)
 }
 
 fn fill_file(
@@ -282,15 +301,18 @@ pub struct Lock {
 }
 
 impl Lock {
+    /// Takes the lock of `path`, waiting while another process holds it.
+    pub fn acquire(path: &Path) -> Result<Self, FsError> {
+        let file = Self::open(path)?;
+        file.lock().map_err(FsError::at("lock", path))?;
+        let path = path.to_path_buf();
+        Ok(Self { file, path })
+    }
+
     /// Takes the lock of `path`, a file made for that and left behind; `None` if another process
     /// holds it. Where the file system has no locks it is always free.
     pub fn try_acquire(path: &Path) -> Result<Option<Self>, FsError> {
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(path)
-            .map_err(FsError::at("open", path))?;
+        let file = Self::open(path)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(fs::TryLockError::WouldBlock) => return Ok(None),
@@ -310,6 +332,15 @@ impl Lock {
             .and_then(|()| file.write_all(text.as_bytes()))
             .and_then(|()| file.sync_data());
         written.map_err(FsError::at("write", &self.path))
+    }
+
+    fn open(path: &Path) -> Result<File, FsError> {
+        File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path)
+            .map_err(FsError::at("open", path))
     }
 }
 

@@ -15,12 +15,17 @@ mod config_phases;
 mod damage;
 #[path = "tests/data_errors.rs"]
 mod data_errors;
+#[path = "tests/data_sources.rs"]
+mod data_sources;
 #[path = "tests/experiments.rs"]
 mod experiments;
 #[path = "tests/feature_cache.rs"]
 mod feature_cache;
 #[path = "tests/intervals.rs"]
 mod intervals;
+#[allow(dead_code, reason = "the library's own tests use all of it")]
+#[path = "../src/fetch/loopback.rs"]
+mod loopback;
 #[path = "tests/network_errors.rs"]
 mod network_errors;
 #[path = "tests/parity.rs"]

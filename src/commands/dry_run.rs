@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::blueprint::{self, Blueprint};
 use super::table::Table;
-use super::{Failure, Printer, experiment, memory, network};
+use super::{Failure, Printer, experiment, memory, network, pictures};
 use crate::cli::ConfigArgs;
 use crate::config::size;
 use crate::data::{Dataset, Keep, ScanOptions};
@@ -26,6 +26,7 @@ pub fn run(args: &ConfigArgs, printer: &Printer) -> Result<(), Failure> {
         budget: memory::waiting(experiment),
     });
     let options = ScanOptions { keep, notes };
+    pictures::bring(&experiment.data, printer)?;
     let dataset = Dataset::open_with(&experiment.data, experiment.seed, &options)?;
     let plan = experiment::plan(&blueprint, &dataset)?;
     let initial = network::initial(&blueprint, &blueprint.device, printer)?;

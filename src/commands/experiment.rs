@@ -11,7 +11,7 @@ use super::progress::Progress;
 use super::recorder::{Recorder, Target};
 use super::state::Restored;
 use super::testing::{self, Tester};
-use super::{Failure, Printer, memory, network};
+use super::{Failure, Printer, memory, network, pictures};
 use crate::config::CacheConfig;
 use crate::data::{Dataset, Keep, ScanOptions};
 use crate::engine::params::Params;
@@ -39,8 +39,8 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// Scans the pictures and plans the phases.
-    pub fn new(blueprint: Blueprint) -> Result<Self, Failure> {
+    /// Brings and scans the pictures and plans the phases.
+    pub fn new(blueprint: Blueprint, printer: &Printer) -> Result<Self, Failure> {
         let experiment = &blueprint.loaded.experiment;
         let threads = blueprint::set_threads(experiment.threads)?;
         let options = ScanOptions {
@@ -50,6 +50,7 @@ impl Prepared {
             }),
             notes: cache_root(&experiment.cache).map(|root| root.join("pictures")),
         };
+        pictures::bring(&experiment.data, printer)?;
         let dataset = Dataset::open_with(&experiment.data, experiment.seed, &options)?;
         let plan = plan(&blueprint, &dataset)?;
         Ok(Self {

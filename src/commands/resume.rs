@@ -17,7 +17,7 @@ pub fn run(args: &ResumeArgs, printer: &Printer) -> Result<(), Failure> {
         return say_done(&run, &before, printer);
     }
     let loaded = config::load_with(&run.resolved_toml(), &[], [])?;
-    let prepared = Prepared::new(Blueprint::from_loaded(loaded)?)?;
+    let prepared = Prepared::new(Blueprint::from_loaded(loaded)?, printer)?;
     check_data(&run, &before, &prepared)?;
     warn_of_version(&before, printer);
     interrupt::watch()?;

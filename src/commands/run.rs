@@ -16,7 +16,7 @@ use crate::train::memory::Allowance;
 /// Runs the command.
 pub fn run(args: &ConfigArgs, printer: &Printer) -> Result<(), Failure> {
     let blueprint = Blueprint::load(&args.config, &args.sets, printer)?;
-    let prepared = Prepared::new(blueprint)?;
+    let prepared = Prepared::new(blueprint, printer)?;
     let initial = network::initial(&prepared.blueprint, &prepared.blueprint.device, printer)?;
     let allowance = prepared.allowance(&initial.params, printer)?;
     interrupt::watch()?;
@@ -50,9 +50,17 @@ fn work(
 
 pub(super) fn say_data(dataset: &Dataset, printer: &Printer) {
     let [train, val, test] = Split::ALL.map(|split| dataset.split(split).len());
+    let (filled, all) = (dataset.classes_with_pictures(), dataset.classes.len());
+    let classes = match all - filled {
+        0 => format!("{all} classes"),
+        _ => format!("{filled} of {all} classes"),
+    };
+    let left_out = match dataset.left_out {
+        0 => String::new(),
+        count => format!("; {count} left out by `max_per_class`"),
+    };
     printer.note(format!(
-        "data: {} classes, {train} train, {val} val, {test} test pictures",
-        dataset.classes.len()
+        "data: {classes}, {train} train, {val} val, {test} test pictures{left_out}"
     ));
     if !dataset.issues.is_empty() {
         printer.warning(format!(
@@ -90,6 +98,13 @@ fn create_run(prepared: &Prepared, weights: String) -> Result<(RunDir, ManifestW
 /// What the run starts from, and its log.
 fn write_inputs(blueprint: &Blueprint, dataset: &Dataset, run: &RunDir) -> Result<(), Failure> {
     logging::log_to(run.open_log()?);
+    let origin = &dataset.origin;
+    tracing::info!(
+        from = origin.from,
+        sha256 = origin.sha256,
+        commit = origin.commit,
+        "pictures"
+    );
     let loaded = &blueprint.loaded;
     run.write_config(&loaded.text, &loaded.resolved())?;
     run.write_split(&dataset.split_rows())?;

@@ -79,8 +79,9 @@ pub fn load_with(
     let repaired = shape::repair(merged.clone(), &findings);
     let mut warnings = Vec::new();
     let repaired = repaired.deserialize::<Experiment>().ok();
-    if let Some(experiment) = repaired.filter(|_| syntax_is_good) {
-        let level = |key: &str| merged.find_ref(key).and(sources.level(key));
+    let level = |key: &str| merged.find_ref(key).and(sources.level(key));
+    if let Some(mut experiment) = repaired.filter(|_| syntax_is_good) {
+        validate::overrule(&mut experiment, level);
         for finding in validate::check(&experiment, level) {
             let independent = findings.iter().all(|f| !f.touches(&finding.problem.key));
             if independent {
@@ -99,13 +100,16 @@ pub fn load_with(
         return Err(Report::new(problems));
     }
     match figment.extract::<Experiment>() {
-        Ok(experiment) => Ok(Loaded {
-            // What lower layers say of keys without effect must not tell two experiments apart.
-            experiment: toml::from_str(&resolved(&experiment)).unwrap_or(experiment),
-            text,
-            warnings,
-            sources,
-        }),
+        Ok(mut experiment) => {
+            validate::overrule(&mut experiment, level);
+            Ok(Loaded {
+                // What lower layers say of keys without effect must not tell two experiments apart.
+                experiment: toml::from_str(&resolved(&experiment)).unwrap_or(experiment),
+                text,
+                warnings,
+                sources,
+            })
+        }
         Err(error) => {
             let key = error.path.join(".");
             let problem = Problem::new(key, error.kind.to_string());

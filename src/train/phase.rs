@@ -242,10 +242,11 @@ fn is_binary(loss: Loss, outputs: usize) -> bool {
     }
 }
 
-/// total / (classes * count): mean 1 over the pictures.
+/// total / (classes * count), of the classes that have pictures: mean 1 over the pictures.
 fn balanced(counts: &[usize]) -> Vec<f32> {
     let total: usize = counts.iter().sum();
-    let share = total as f64 / counts.len().max(1) as f64;
+    let classes = counts.iter().filter(|&&count| count > 0).count();
+    let share = total as f64 / classes.max(1) as f64;
     counts
         .iter()
         .map(|&count| (share / count.max(1) as f64) as f32)

@@ -11,6 +11,7 @@ mod data;
 mod model;
 mod optimizer;
 mod phase;
+mod source;
 mod train;
 
 use std::path::PathBuf;
@@ -25,6 +26,7 @@ pub use data::*;
 pub use model::*;
 pub use optimizer::*;
 pub use phase::*;
+pub use source::*;
 pub use train::*;
 
 /// One image-classification experiment.
