@@ -67,6 +67,11 @@ peers:
 parity:
     cargo test --release --locked --lib -- --include-ignored --nocapture --test-threads=1 parity cutoffs
 
+# 300 kills at random moments of tiny runs, cached and not, augmented and not; every one must resume to the same bytes
+[group('measure')]
+kills kills="75": release
+    tests/kills.sh {{ kills }}
+
 # Accuracy on real pictures, three seeds (needs ../shared)
 [group('measure')]
 accuracy: release

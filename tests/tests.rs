@@ -11,14 +11,21 @@ mod config_layers;
 mod config_loop;
 #[path = "tests/config_phases.rs"]
 mod config_phases;
+#[path = "tests/damage.rs"]
+mod damage;
 #[path = "tests/data_errors.rs"]
 mod data_errors;
+#[path = "tests/data_sources.rs"]
+mod data_sources;
 #[path = "tests/experiments.rs"]
 mod experiments;
 #[path = "tests/feature_cache.rs"]
 mod feature_cache;
 #[path = "tests/intervals.rs"]
 mod intervals;
+#[allow(dead_code, reason = "the library's own tests use all of it")]
+#[path = "../src/fetch/loopback.rs"]
+mod loopback;
 #[path = "tests/network_errors.rs"]
 mod network_errors;
 #[path = "tests/new.rs"]
@@ -29,6 +36,10 @@ mod parity;
 mod plot;
 #[path = "tests/readme.rs"]
 mod readme;
+#[path = "tests/resume.rs"]
+mod resume;
+#[path = "tests/runs.rs"]
+mod runs;
 #[path = "tests/summary.rs"]
 mod summary;
 #[path = "tests/tutorials.rs"]

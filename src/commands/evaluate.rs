@@ -1,13 +1,12 @@
 //! `xp evaluate RUN`: a trained model on a split of its data, or on other pictures.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::restored::Restored;
-use super::{Exit, Failure, Printer, results};
+use super::{Exit, Failure, Printer, changes, pictures, results};
 use crate::cli::EvaluateArgs;
 use crate::config::AugmentConfig;
-use crate::data::Dataset;
+use crate::data::{self, Dataset};
 use crate::records::{Split, TestReport};
 use crate::run::{RunDir, RunError};
 use crate::train::evaluate;
@@ -70,10 +69,11 @@ fn own_data(
     printer: &Printer,
 ) -> Result<Dataset, Failure> {
     let experiment = &model.experiment;
+    pictures::bring(&experiment.data, printer)?;
     let dataset = Dataset::open(&experiment.data, experiment.seed)?;
     if args.model.is_dir() {
         let run = RunDir::open(&args.model)?;
-        let warning = changes(&run, &dataset).unwrap_or_else(|error| {
+        let warning = warning(&run, &dataset).unwrap_or_else(|error| {
             Some(format!(
                 "cannot tell whether the data is still what the run saw: {error}"
             ))
@@ -84,16 +84,19 @@ fn own_data(
     }
     let elsewhere = "evaluate on a folder of class folders with `--data`";
     if dataset.classes != model.classes {
-        let names = |classes: &[String]| format!("`{}`", classes.join("`, `"));
-        return Err(Failure::new(
-            Exit::Data,
-            format!(
-                "the data has other classes than the model: {} instead of {}",
-                names(&dataset.classes),
-                names(&model.classes)
-            ),
-        )
-        .help(elsewhere));
+        let others = |all: &[String], known: &[String]| -> Vec<String> {
+            let others = all.iter().filter(|class| !known.contains(class));
+            others.cloned().collect()
+        };
+        let what = match [
+            others(&dataset.classes, &model.classes),
+            others(&model.classes, &dataset.classes),
+        ] {
+            [new, gone] if new.is_empty() && gone.is_empty() => "in another order".into(),
+            [new, gone] => format!("{} new, {} gone", data::shown(&new), data::shown(&gone)),
+        };
+        let message = format!("the data has other classes than the model: {what}");
+        return Err(Failure::new(Exit::Data, message).help(elsewhere));
     }
     if dataset.split(split).is_empty() {
         return Err(Failure::new(
@@ -106,40 +109,15 @@ fn own_data(
 }
 
 /// What is different about the data since the run; `None` if nothing is.
-fn changes(run: &RunDir, dataset: &Dataset) -> Result<Option<String>, RunError> {
+fn warning(run: &RunDir, dataset: &Dataset) -> Result<Option<String>, RunError> {
     let then = run.manifest()?.fingerprints;
     if (&then.data, &then.split) == (&dataset.data_fingerprint, &dataset.split_fingerprint) {
         return Ok(None);
     }
-    let mut gone: BTreeMap<String, Split> = run
-        .split()?
-        .into_iter()
-        .map(|row| (row.path, row.split))
-        .collect();
-    let (mut new, mut moved) = (0, 0);
-    for item in &dataset.items {
-        match gone.remove(&item.path) {
-            None => new += 1,
-            Some(split) if split != item.split => moved += 1,
-            Some(_) => {}
-        }
-    }
-    let mut what: Vec<String> = [
-        (new, "new"),
-        (gone.len(), "gone"),
-        (moved, "in another split"),
-    ]
-    .into_iter()
-    .filter(|&(count, _)| count > 0)
-    .map(|(count, how)| format!("{count} {how}"))
-    .collect();
-    if what.is_empty() {
-        what.push("some with other contents or classes".into());
-    }
+    let what = changes::since(run, dataset)?;
     Ok(Some(format!(
-        "the data is not what the run saw: of its pictures, {}; pictures that the model was trained \
-         on may now count as its test",
-        what.join(", ")
+        "the data is not what the run saw: of its pictures, {what}; pictures that the model was \
+         trained on may now count as its test"
     )))
 }
 
@@ -165,7 +143,11 @@ fn print(report: &TestReport, printer: &Printer) -> Result<(), Failure> {
     for class in &report.per_class {
         printer.data(format!(
             "{:width$}  {:9.3}  {:6.3}  {:5.3}  {:8}",
-            class.class, class.precision, class.recall, class.f1, class.support
+            results::one_line(&class.class),
+            class.precision,
+            class.recall,
+            class.f1,
+            class.support
         ));
     }
     Ok(())

@@ -190,6 +190,10 @@ impl From<FeedError> for Failure {
         match error {
             FeedError::Data(error) => error.into(),
             FeedError::Tensor(error) => error.into(),
+            FeedError::Interrupted => Self::new(
+                Exit::Interrupted,
+                "interrupted; everything up to the last step is kept",
+            ),
         }
     }
 }

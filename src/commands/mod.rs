@@ -2,17 +2,24 @@
 
 pub mod blueprint;
 pub mod cache;
+pub mod changes;
 pub mod check;
 pub mod completions;
 pub mod data;
+pub mod diff;
+pub mod dry_run;
 pub mod evaluate;
+pub mod experiment;
 pub mod failure;
 pub mod feature_file;
 pub mod features;
+pub mod interrupt;
 pub mod logging;
+pub mod memory;
 pub mod models;
 pub mod network;
 pub mod new;
+pub mod outcome;
 pub mod pictures;
 pub mod plot;
 pub mod predict;
@@ -22,10 +29,16 @@ pub mod progress;
 pub mod recorder;
 pub mod restored;
 pub mod results;
+pub mod resume;
 pub mod run;
+pub mod runs;
 pub mod schema;
 pub mod starter;
+pub mod state;
 pub mod summary;
+pub mod table;
+pub mod testing;
+pub mod verify_resume;
 
 pub use failure::{Exit, Failure};
 pub use printer::Printer;
@@ -44,7 +57,7 @@ pub fn main() -> ExitCode {
         json: cli.global.json,
     };
     match dispatch(&cli.command, &printer) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(failure) => {
             printer.failure(&failure);
             ExitCode::from(failure.exit as u8)
@@ -52,10 +65,15 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn dispatch(command: &Command, printer: &Printer) -> Result<(), Failure> {
+fn dispatch(command: &Command, printer: &Printer) -> Result<ExitCode, Failure> {
     match command {
         Command::New(args) => new::run(args, printer),
-        Command::Run(args) => run::run(args, printer),
+        Command::Run(args) if args.dry_run => dry_run::run(&args.config, printer),
+        Command::Run(args) => run::run(&args.config, printer),
+        Command::Runs(args) => runs::run(args, printer),
+        Command::Diff(args) => return diff::run(args, printer),
+        Command::Resume(args) => resume::run(args, printer),
+        Command::VerifyResume(args) => verify_resume::run(args, printer),
         Command::Check(args) => check::run(args, printer),
         Command::Schema => schema::run(printer),
         Command::Data(args) => data::run(args, printer),
@@ -67,5 +85,6 @@ fn dispatch(command: &Command, printer: &Printer) -> Result<(), Failure> {
         Command::Cache(args) => cache::run(args, printer),
         Command::Completions(args) => completions::run(args, printer),
         Command::Summary(args) => summary::run(args, printer),
-    }
+    }?;
+    Ok(ExitCode::SUCCESS)
 }

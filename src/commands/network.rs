@@ -4,7 +4,7 @@ use candle_core::Device;
 
 use super::blueprint::Blueprint;
 use super::progress::DownloadProgress;
-use super::recorder;
+use super::state;
 use super::{Exit, Failure, Printer};
 use crate::config::Flavour;
 use crate::engine::params::Params;
@@ -114,7 +114,7 @@ pub fn model_file(
     let preprocess = serde_json::to_string(&blueprint.preprocess)
         .map_err(|error| Failure::new(Exit::Other, error))?;
     Ok(ModelFile {
-        tensors: recorder::tensors(params),
+        tensors: state::tensors(params),
         classes: classes.to_vec(),
         preprocess_json: preprocess,
         config_toml: blueprint.loaded.resolved(),

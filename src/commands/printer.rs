@@ -59,6 +59,12 @@ impl Printer {
         let _ = writeln!(std::io::stderr(), "{text}");
     }
 
+    /// Characters of a line of stdout; `None` if it is no terminal.
+    pub fn width(&self) -> Option<usize> {
+        let (width, _) = terminal_size::terminal_size_of(std::io::stdout())?;
+        Some(usize::from(width.0))
+    }
+
     /// Whether stderr is a terminal: progress bars instead of lines.
     pub fn interactive(&self) -> bool {
         !self.quiet && std::io::stderr().is_terminal()

@@ -6,11 +6,11 @@ use std::time::Duration;
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::Printer;
+use crate::fetch::Download;
 use crate::graph::summary::thousands;
 use crate::records::MetricsRow;
 use crate::train::observer::{Evaluated, FeatureProgress, FeaturesReady, PhaseStarted, StepTaken};
 use crate::train::pace::Pace;
-use crate::weights::Download;
 
 /// Shows where training stands.
 #[derive(Debug)]
@@ -158,6 +158,9 @@ impl Progress {
     }
 }
 
+/// A download that begins with this many bytes goes on from an earlier one.
+const RESUMED: u64 = 1 << 20;
+
 /// Shows a download: a bar on a terminal, one line elsewhere.
 #[derive(Debug)]
 pub struct DownloadProgress<'a> {
@@ -191,9 +194,12 @@ impl<'a> DownloadProgress<'a> {
             bar.set_position(state.done);
         } else if !self.announced {
             self.announced = true;
-            let size = HumanBytes(state.total);
-            self.printer
-                .note(format!("downloading {} ({size})", self.what));
+            let (size, here) = (HumanBytes(state.total), HumanBytes(state.done));
+            let what = self.what;
+            self.printer.note(match state.done {
+                0..RESUMED => format!("downloading {what} ({size})"),
+                _ => format!("downloading {what} ({size}, going on at {here})"),
+            });
         }
     }
 

@@ -3,60 +3,93 @@
 use std::time::{Duration, Instant};
 
 use super::progress::Progress;
-use crate::engine::params::Params;
+use super::{interrupt, state};
+use crate::config::CheckpointEvery;
 use crate::records::MetricsRow;
 use crate::report;
-use crate::run::{BestMetrics, Checkpoint, ManifestWriter, MetricsWriter, RunDir, Tensors};
-use crate::train::ema::Ema;
+use crate::run::{ManifestWriter, MetricsWriter, RunDir};
 use crate::train::observer::{
     Evaluated, FeatureProgress, FeaturesReady, Observer, ObserverError, PhaseStarted, StepTaken,
 };
-use crate::train::position::Snapshot;
+use crate::train::position::{Next, Snapshot};
 
-/// Writes rows, curves and checkpoints as they are earned.
+/// Where a run is recorded.
+#[derive(Debug, Clone, Copy)]
+pub struct Target<'a> {
+    /// The run directory.
+    pub run: &'a RunDir,
+    /// Its manifest.
+    pub manifest: &'a ManifestWriter,
+    /// What the curves are called.
+    pub title: &'a str,
+    /// How often the state is kept.
+    pub every: CheckpointEvery,
+}
+
+/// Writes checkpoints, rows and curves as they are earned.
 #[derive(Debug)]
 pub struct Recorder<'a> {
-    run: &'a RunDir,
+    target: Target<'a>,
     progress: Progress,
-    manifest: &'a ManifestWriter,
     metrics: MetricsWriter,
     rows: Vec<MetricsRow>,
     /// Index of the best row.
     best: Option<usize>,
-    title: String,
     /// When the curves were drawn last.
     drawn: Option<Instant>,
+    /// When the last checkpoint was written, and the steps since.
+    kept: Instant,
+    steps: u64,
 }
 
 /// Epochs on cached features take milliseconds, less than their picture.
 const REDRAW_AFTER: Duration = Duration::from_secs(1);
 
 impl<'a> Recorder<'a> {
-    /// For a new run.
+    /// Goes on behind `rows`, with the index of the best of them; none for a new run.
     pub fn new(
-        run: &'a RunDir,
-        manifest: &'a ManifestWriter,
+        target: Target<'a>,
         progress: Progress,
-        title: &str,
+        rows: Vec<MetricsRow>,
+        best: Option<usize>,
     ) -> Result<Self, crate::run::RunError> {
-        let metrics = run.start_metrics(&[])?;
         Ok(Self {
-            run,
-            manifest,
+            metrics: target.run.start_metrics(&rows)?,
+            target,
             progress,
-            metrics,
-            rows: Vec::new(),
-            best: None,
-            title: title.to_owned(),
+            rows,
+            best,
             drawn: None,
+            kept: Instant::now(),
+            steps: 0,
         })
+    }
+
+    /// Whether it is time for a checkpoint, evaluations aside.
+    fn is_due(&self) -> bool {
+        match self.target.every {
+            CheckpointEvery::Evaluation(_) => false,
+            CheckpointEvery::Steps(every) => self.steps >= every.steps,
+            CheckpointEvery::Minutes(every) => {
+                self.kept.elapsed().as_secs_f64() >= 60.0 * every.minutes
+            }
+        }
+    }
+
+    /// Writes a checkpoint behind the rows so far.
+    fn keep(&mut self, snapshot: Snapshot<'_>, is_best: bool) -> Result<(), ObserverError> {
+        let checkpoint = state::checkpoint(snapshot, &self.rows, is_best);
+        self.target.run.write_checkpoint(&checkpoint, is_best)?;
+        self.kept = Instant::now();
+        self.steps = 0;
+        Ok(())
     }
 
     /// Draws the curves of all epochs so far.
     pub fn draw_curves(&mut self) -> Result<(), ObserverError> {
         if !self.rows.is_empty() {
-            let curves = report::curves(&self.rows, &self.title, self.best)?;
-            self.run.write_curves(&curves)?;
+            let curves = report::curves(&self.rows, self.target.title, self.best)?;
+            self.target.run.write_curves(&curves)?;
         }
         self.drawn = Some(Instant::now());
         Ok(())
@@ -96,32 +129,32 @@ impl Observer for Recorder<'_> {
     }
 
     fn step(&mut self, event: StepTaken<'_>) {
+        self.steps += 1;
         self.progress.step(event);
     }
 
     fn evaluated(&mut self, event: Evaluated<'_>) -> Result<(), ObserverError> {
-        self.metrics.append(event.row)?;
         self.rows.push(event.row.clone());
         if event.is_best {
             self.best = Some(self.rows.len() - 1);
+        }
+        // First the state, then what claims that it is there.
+        let every = matches!(self.target.every, CheckpointEvery::Evaluation(_));
+        let phase_over = event.snapshot.position.next == Next::Begin;
+        if every || event.is_best || phase_over || self.is_due() {
+            self.keep(event.snapshot, event.is_best)?;
+        }
+        self.metrics.append(event.row)?;
+        if event.is_best {
+            let best = event.row.into();
+            let manifest = self.target.manifest;
+            manifest.update(|manifest| manifest.best = Some(best))?;
         }
         if self
             .drawn
             .is_none_or(|drawn| drawn.elapsed() >= REDRAW_AFTER)
         {
             self.draw_curves()?;
-        }
-        self.run
-            .write_checkpoint(&checkpoint(event.snapshot)?, event.is_best)?;
-        if event.is_best {
-            let best = BestMetrics {
-                epoch: event.row.epoch,
-                step: Some(event.row.step),
-                val_accuracy: event.row.val_accuracy,
-                val_loss: event.row.val_loss,
-            };
-            self.manifest
-                .update(|manifest| manifest.best = Some(best))?;
         }
         tracing::info!(
             epoch = event.row.epoch,
@@ -135,36 +168,21 @@ impl Observer for Recorder<'_> {
         Ok(())
     }
 
+    fn save(&mut self, snapshot: Snapshot<'_>) -> Result<(), ObserverError> {
+        tracing::info!(step = snapshot.position.step, "checkpoint");
+        self.keep(snapshot, false)
+    }
+
+    fn wants_state(&mut self) -> bool {
+        self.is_due()
+    }
+
+    fn interrupted(&self) -> bool {
+        interrupt::asked()
+    }
+
     fn stopped_early(&mut self, phase: &str, phase_epoch: usize, phase_step: u64) {
         tracing::info!(phase, phase_epoch, phase_step, "stopped early");
         self.progress.stopped_early(phase, phase_epoch, phase_step);
     }
-}
-
-/// All that training goes on from.
-fn checkpoint(snapshot: Snapshot<'_>) -> Result<Checkpoint, ObserverError> {
-    let averaged = snapshot.ema.map(|ema| {
-        let value = |name: &String| (name.clone(), ema.params().value(name).clone());
-        ema.names().iter().map(value).collect()
-    });
-    // Before the first step there is no optimizer, and its part of the checkpoint is empty.
-    let optimizer = snapshot.optimizer.cloned().unwrap_or_default();
-    Ok(Checkpoint {
-        weights: tensors(snapshot.params),
-        averaged: averaged.unwrap_or_default(),
-        optimizer: optimizer.tensors,
-        state: serde_json::json!({
-            "position": snapshot.position,
-            "optimizer_step": optimizer.step,
-            "averaged_steps": snapshot.ema.map(Ema::steps),
-        }),
-    })
-}
-
-/// All parameters and statistics by name.
-pub fn tensors(params: &Params) -> Tensors {
-    params
-        .iter()
-        .map(|(name, param)| (name.to_owned(), param.value.clone()))
-        .collect()
 }

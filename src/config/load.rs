@@ -10,7 +10,20 @@ use super::sources::Sources;
 use super::{shape, validate};
 
 /// Settings that change where or how fast a run computes, but not what.
-const NOT_HASHED: [&str; 4] = ["runs_dir", "threads", "device", "cache"];
+const NOT_HASHED: [&str; 6] = [
+    "runs_dir",
+    "threads",
+    "device",
+    "cache",
+    "memory_limit",
+    "checkpoint",
+];
+
+/// Whether results depend on a key, given by its path.
+pub fn decides(key: &str) -> bool {
+    let section = key.split(['.', '[']).next().unwrap_or_default();
+    section != "name" && !NOT_HASHED.contains(&section)
+}
 
 /// A configuration that passed every check that needs nothing but itself.
 #[derive(Debug)]
@@ -66,8 +79,9 @@ pub fn load_with(
     let repaired = shape::repair(merged.clone(), &findings);
     let mut warnings = Vec::new();
     let repaired = repaired.deserialize::<Experiment>().ok();
-    if let Some(experiment) = repaired.filter(|_| syntax_is_good) {
-        let level = |key: &str| merged.find_ref(key).and(sources.level(key));
+    let level = |key: &str| merged.find_ref(key).and(sources.level(key));
+    if let Some(mut experiment) = repaired.filter(|_| syntax_is_good) {
+        validate::overrule(&mut experiment, level);
         for finding in validate::check(&experiment, level) {
             let independent = findings.iter().all(|f| !f.touches(&finding.problem.key));
             if independent {
@@ -86,13 +100,16 @@ pub fn load_with(
         return Err(Report::new(problems));
     }
     match figment.extract::<Experiment>() {
-        Ok(experiment) => Ok(Loaded {
-            // What lower layers say of keys without effect must not tell two experiments apart.
-            experiment: toml::from_str(&resolved(&experiment)).unwrap_or(experiment),
-            text,
-            warnings,
-            sources,
-        }),
+        Ok(mut experiment) => {
+            validate::overrule(&mut experiment, level);
+            Ok(Loaded {
+                // What lower layers say of keys without effect must not tell two experiments apart.
+                experiment: toml::from_str(&resolved(&experiment)).unwrap_or(experiment),
+                text,
+                warnings,
+                sources,
+            })
+        }
         Err(error) => {
             let key = error.path.join(".");
             let problem = Problem::new(key, error.kind.to_string());
@@ -119,7 +136,7 @@ impl Loaded {
     }
 
     /// Hash of what is computed, 64 hex digits; where results go and what computes them
-    /// (`runs_dir`, `threads`, `device`, `cache`) are left out.
+    /// (`runs_dir`, `threads`, `device`, `cache`, `memory_limit`, `checkpoint`) are left out.
     pub fn hash(&self) -> String {
         let json = serde_json::to_value(&self.experiment).unwrap_or_default();
         let mut canonical = String::new();

@@ -11,7 +11,7 @@ use super::preprocess::{Preprocess, Resizer, Scale};
 use super::{DataError, Dataset};
 
 /// Batches that wait to be used, over all threads.
-const DEPTH: usize = 4;
+pub const DEPTH: usize = 4;
 
 /// Pictures ready for the network.
 #[derive(Debug, Clone, PartialEq)]
@@ -393,7 +393,10 @@ mod tests {
             assert!(loader.next().is_none());
             error
         };
-        assert!(failure().starts_with("picture `a/here.png` cannot be used: No such file"));
+        assert_eq!(
+            failure(),
+            "picture `a/here.png` is gone since it was scanned"
+        );
         std::fs::write(&file, b"other bytes").unwrap();
         assert_eq!(
             failure(),

@@ -1,7 +1,7 @@
 //! What a scan saves for later: it decodes every picture to find the broken ones, so it can leave
 //! them resized for their first use, and write down which ones were whole.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -57,6 +57,19 @@ impl Kept {
             if let Ok(mut pictures) = self.pictures.lock() {
                 pictures.insert(hash, resized);
             }
+        }
+    }
+
+    /// Bytes that are kept.
+    pub(super) fn bytes(&self) -> usize {
+        let pictures = self.pictures.lock();
+        pictures.map_or(0, |pictures| pictures.values().map(Vec::len).sum())
+    }
+
+    /// Lets go of all pictures but these; nothing is kept in their place.
+    pub(super) fn retain(&self, hashes: &HashSet<[u8; 32]>) {
+        if let Ok(mut pictures) = self.pictures.lock() {
+            pictures.retain(|hash, _| hashes.contains(hash));
         }
     }
 

@@ -35,8 +35,13 @@ pub fn write(
     let scaled = |side: u32| ((f64::from(side) * shrink).round() as u32).max(1);
     let tile = [scaled(height), scaled(width)];
     let train = dataset.split(Split::Train);
-    let rows: Vec<Vec<usize>> = (0..dataset.classes.len().min(CLASSES))
-        .map(|class| {
+    // A label file may name classes that the data has no pictures of.
+    let counts = dataset.counts();
+    let filled = (0..counts.len()).filter(|&class| counts[class][0] > 0);
+    let classes: Vec<usize> = filled.take(CLASSES).collect();
+    let rows: Vec<Vec<usize>> = classes
+        .iter()
+        .map(|&class| {
             let of_class = train
                 .iter()
                 .copied()
@@ -77,7 +82,8 @@ pub fn write(
             image::imageops::replace(&mut sheet, &picture, i64::from(x), i64::from(y));
         }
     }
-    let names = dataset.classes.iter().take(CLASSES).enumerate();
+    let names = classes.iter().map(|&class| &dataset.classes[class]);
+    let names = names.enumerate();
     let labels: Vec<(i32, &str)> = names
         .map(|(row, name)| ((GAP + row as u32 * row_height) as i32, name.as_str()))
         .collect();

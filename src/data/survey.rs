@@ -4,9 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use super::DataError;
 use super::folders::{Tree, split_folder};
+use super::manifest::{self, Reading};
 use super::scan::named_like_a_picture;
-use super::{DataError, manifest};
 use crate::records::Split;
 
 /// How pictures lie, and so what `[data]` has to say.
@@ -46,6 +47,8 @@ pub fn survey(path: &Path) -> Result<Layout, DataError> {
     if path.is_file() {
         let folder = path.parent().unwrap_or(Path::new(""));
         return match is_csv(path) {
+            // A bare name has a folder, too.
+            true if folder.as_os_str().is_empty() => survey(&Path::new(".").join(path)),
             true => listed(path, folder)?.ok_or_else(|| DataError::Empty {
                 path: path.to_owned(),
             }),
@@ -102,11 +105,17 @@ fn is_csv(path: &Path) -> bool {
 
 /// A manifest that names pictures of two classes or more; `None` if it names none that are there.
 fn listed(path: &Path, folder: &Path) -> Result<Option<Layout>, DataError> {
-    let listing = manifest::list(path, folder, false)?;
-    if listing.pictures.is_empty() {
+    let list = |with_split| {
+        let reading = Reading {
+            with_split,
+            allow_outside: false,
+        };
+        manifest::list(path, folder, reading).map(|listing| listing.pictures)
+    };
+    if list(false)?.is_empty() {
         return Ok(None);
     }
-    let given = manifest::list(path, folder, true).map(|listing| listing.pictures);
+    let given = list(true);
     let has = |split| {
         given
             .as_ref()

@@ -95,6 +95,7 @@ impl<'a> Extraction<'a> {
         let (total, split) = (missing.len(), self.source.split);
         let mut done = 0;
         let order = self.source.feed.cut(missing);
+        let mut interrupted = false;
         self.pass(&order, |positions, computed| {
             for (unit, cache) in units.iter().zip(caches.iter_mut()) {
                 if !cache.is_lost() {
@@ -103,12 +104,19 @@ impl<'a> Extraction<'a> {
             }
             done += positions.len();
             observer.features(FeatureProgress { split, done, total });
+            interrupted = observer.interrupted();
             // Nowhere to keep the rest: it is computed when it is needed.
-            Ok(match caches.iter().all(FeatureCache::is_lost) {
-                true => ControlFlow::Break(()),
-                false => ControlFlow::Continue(()),
-            })
-        })
+            Ok(
+                match interrupted || caches.iter().all(FeatureCache::is_lost) {
+                    true => ControlFlow::Break(()),
+                    false => ControlFlow::Continue(()),
+                },
+            )
+        })?;
+        match interrupted {
+            true => Err(FeedError::Interrupted),
+            false => Ok(()),
+        }
     }
 
     fn pass(

@@ -130,7 +130,7 @@ impl FeatureBank {
                 return Ok(nodes.clone());
             }
             let cost = cost(graph, nodes, feed.items(split).len());
-            if let Some(place) = self.place(cost, 0) {
+            if let Some(place) = self.room().place(cost, 0) {
                 let nodes = nodes.clone();
                 let units = vec![Unit {
                     nodes: nodes.clone(),
@@ -153,40 +153,16 @@ impl FeatureBank {
     /// What to compute for a split: this phase's layers first, then those of the phases that
     /// follow, as long as they stay frozen.
     fn wanted(&self, graph: &Graph, phases: &[PhasePlan], split: Split, feed: &Feed) -> Vec<Unit> {
-        let mut used: usize = self.caches.values().map(FeatureCache::memory_bytes).sum();
-        let mut wanted: Vec<Unit> = Vec::new();
-        for (offset, phase) in phases.iter().enumerate() {
-            let nodes = &phase.frontier.stored;
-            let stays_frozen = |&node: &NodeId| {
-                let mut between = phases[..offset].iter();
-                between.all(|phase| phase.frontier.frozen[node])
-            };
-            // The picture itself is no feature: the loader keeps decoded pictures.
-            if nodes.contains(&0)
-                || self.holds(split, nodes)
-                || wanted.iter().any(|unit| &unit.nodes == nodes)
-                || !nodes.iter().all(stays_frozen)
-            {
-                continue;
-            }
-            let cost = cost(graph, nodes, feed.items(split).len());
-            if let Some(place) = self.place(cost, used) {
-                used += if place == Place::Memory { cost } else { 0 };
-                wanted.push(Unit {
-                    nodes: nodes.clone(),
-                    place,
-                });
-            }
-        }
-        wanted
+        let used = self.caches.values().map(FeatureCache::memory_bytes).sum();
+        let holds = |nodes: &[NodeId]| self.holds(split, nodes);
+        let pictures = feed.items(split).len();
+        wanted(graph, phases, pictures, holds, used, self.room())
     }
 
-    /// Where that many bytes go when `used` bytes of memory are taken; `None` if nowhere.
-    fn place(&self, bytes: usize, used: usize) -> Option<Place> {
-        if used + bytes <= self.memory {
-            Some(Place::Memory)
-        } else {
-            self.disk_for(bytes).map(|_| Place::Disk)
+    fn room(&self) -> Room {
+        Room {
+            memory: self.memory,
+            disk: self.disk.as_ref().map_or(0, |disk| disk.store.max_bytes()),
         }
     }
 
@@ -321,6 +297,62 @@ impl FeatureBank {
     }
 }
 
+/// Bytes that features may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Of main memory.
+    pub memory: usize,
+    /// Of the disk; 0 without one.
+    pub disk: u64,
+}
+
+impl Room {
+    /// Where that many bytes go when `used` bytes of memory are taken; `None` if nowhere.
+    fn place(self, bytes: usize, used: usize) -> Option<Place> {
+        if used.saturating_add(bytes) <= self.memory {
+            return Some(Place::Memory);
+        }
+        (self.disk > 0 && bytes as u64 <= self.disk).then_some(Place::Disk)
+    }
+}
+
+/// What the first of these phases and, as long as its layers stay frozen, later ones want of a
+/// split of so many pictures and is not held yet.
+pub(super) fn wanted(
+    graph: &Graph,
+    phases: &[PhasePlan],
+    pictures: usize,
+    holds: impl Fn(&[NodeId]) -> bool,
+    mut used: usize,
+    room: Room,
+) -> Vec<Unit> {
+    let mut wanted: Vec<Unit> = Vec::new();
+    for (offset, phase) in phases.iter().enumerate() {
+        let nodes = &phase.frontier.stored;
+        let stays_frozen = |&node: &NodeId| {
+            let mut between = phases[..offset].iter();
+            between.all(|phase| phase.frontier.frozen[node])
+        };
+        // The picture itself is no feature: the loader keeps decoded pictures.
+        if nodes.contains(&0)
+            || holds(nodes)
+            || wanted.iter().any(|unit| &unit.nodes == nodes)
+            || !nodes.iter().all(stays_frozen)
+        {
+            continue;
+        }
+        let cost = cost(graph, nodes, pictures);
+        if let Some(place) = room.place(cost, used) {
+            used += if place == Place::Memory { cost } else { 0 };
+            wanted.push(Unit {
+                nodes: nodes.clone(),
+                place,
+            });
+        }
+    }
+    wanted
+}
+
 /// Values per picture.
 fn elements(graph: &Graph, nodes: &[NodeId]) -> usize {
     let nodes = nodes
@@ -330,7 +362,7 @@ fn elements(graph: &Graph, nodes: &[NodeId]) -> usize {
 }
 
 /// Bytes of the features of that many pictures.
-fn cost(graph: &Graph, nodes: &[NodeId], pictures: usize) -> usize {
+pub(super) fn cost(graph: &Graph, nodes: &[NodeId], pictures: usize) -> usize {
     FeatureCache::bytes(pictures, &[elements(graph, nodes)])
 }
 
@@ -340,7 +372,7 @@ fn layers(graph: &Graph, nodes: &[NodeId]) -> Vec<String> {
 }
 
 /// Whether one of these phases reads these nodes' outputs before one of them changes.
-fn is_read<'a>(phases: impl Iterator<Item = &'a Frontier>, nodes: &[NodeId]) -> bool {
+pub(super) fn is_read<'a>(phases: impl Iterator<Item = &'a Frontier>, nodes: &[NodeId]) -> bool {
     phases
         .take_while(|frontier| nodes.iter().all(|&node| frontier.frozen[node]))
         .any(|frontier| frontier.stored == nodes)

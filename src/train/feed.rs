@@ -19,6 +19,9 @@ pub enum FeedError {
     /// A tensor could not be made or used.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
+    /// The observer wants to end.
+    #[error("interrupted")]
+    Interrupted,
 }
 
 /// A batch.

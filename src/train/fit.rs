@@ -1,32 +1,35 @@
 //! The line of phases: steps and evaluations, from wherever training stands to its end.
 
+mod interval;
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::time::Instant;
 
 use thiserror::Error;
 
-use super::early_stopping::{Best, Decision, EarlyStopping};
+use super::early_stopping::EarlyStopping;
 use super::ema::Ema;
-use super::evaluate;
 use super::features::{FeatureBank, Network};
 use super::feed::{Feed, FeedError, Pass};
 use super::inputs::{Inputs, SuffixBatch};
-use super::metrics::{Accumulator, Scores};
-use super::observer::{Evaluated, Observer, ObserverError, PhaseStarted, StepTaken};
+use super::observer::{Observer, ObserverError, PhaseStarted, StepTaken};
 use super::optimizer::{Optimizer, OptimizerState};
 use super::pace::Pace;
 use super::phase::{PhasePlan, Plan};
 use super::position::{BestSoFar, Next, Position, Snapshot, Start};
 use super::sampler::Sampler;
 use super::schedule::learning_rate;
-use super::selfcheck::{self, SelfCheckError};
+use super::selfcheck::SelfCheckError;
 use super::step::{StepError, Stride, Trainer};
-use crate::config::Monitor;
 use crate::engine::params::Params;
-use crate::engine::prefix::Prefix;
 use crate::engine::suffix::Suffix;
 use crate::graph::Graph;
 use crate::records::{MetricsRow, Split};
+
+/// Seconds that an interval takes at least, so that rates are numbers.
+const SHORTEST: f64 = 1e-9;
 
 /// Why training ended without a result.
 #[derive(Debug, Error)]
@@ -254,12 +257,19 @@ impl<'a> Fit<'a> {
     }
 
     fn begin(&mut self, stage: &Stage<'_>) -> Result<(), FitError> {
-        if stage.index == 0 && self.plan.evaluate_first {
-            self.evaluate_first(stage)?;
-        }
+        let first = match stage.index == 0 && self.plan.evaluate_first {
+            true => self.evaluate_first(stage)?,
+            false => None,
+        };
+        // What is kept with the first row comes after it.
         let stopping = self.plan.early_stopping.as_ref();
         self.position.early_stopping = stopping.map(EarlyStopping::new);
         self.position.next = Next::Step;
+        if let Some(row) = first {
+            let is_best = self.compare(&row);
+            self.tell(stage, &row, 0, is_best)?;
+        }
+        self.running_since = Instant::now();
         Ok(())
     }
 
@@ -274,6 +284,7 @@ impl<'a> Fit<'a> {
         let mut batches = stage.inputs.batches(Split::Train, rest, pass)?;
         loop {
             self.step(&mut stage.trainer, pace, &mut *batches)?;
+            self.pause(stage)?;
             let ends = pace.ends_epoch(self.position.phase_step);
             if self.position.next == Next::Evaluate && !ends {
                 self.evaluate(stage)?;
@@ -282,6 +293,39 @@ impl<'a> Fit<'a> {
                 return Ok(());
             }
         }
+    }
+
+    /// After a step: keeps the state if it is wanted, ends if that is.
+    fn pause(&mut self, stage: &Stage<'_>) -> Result<(), FitError> {
+        let end = self.observer.interrupted();
+        // The state before an evaluation is kept with its row.
+        let wanted = self.observer.wants_state() && self.position.next == Next::Step;
+        if end || wanted {
+            self.save(stage)?;
+        }
+        match end {
+            true => Err(FeedError::Interrupted.into()),
+            false => Ok(()),
+        }
+    }
+
+    /// Hands over the state between two rows.
+    fn save(&mut self, stage: &Stage<'_>) -> Result<(), FitError> {
+        self.settle();
+        let optimizer = stage.trainer.optimizer.state()?;
+        self.observer.save(Snapshot {
+            position: &self.position,
+            params: &self.params,
+            ema: self.ema.as_ref(),
+            optimizer: Some(&optimizer),
+        })?;
+        Ok(())
+    }
+
+    /// Moves the time that has passed into the position.
+    fn settle(&mut self) {
+        self.position.interval_seconds += self.running_since.elapsed().as_secs_f64();
+        self.running_since = Instant::now();
     }
 
     fn step(
@@ -334,182 +378,9 @@ impl<'a> Fit<'a> {
             pace,
             loss: totals.loss().unwrap_or(0.0),
             accuracy: totals.accuracy().unwrap_or(f64::NAN),
-            images_per_second: totals.seen as f64 / seconds,
+            images_per_second: totals.seen as f64 / seconds.max(SHORTEST),
         });
         Ok(())
-    }
-
-    /// Ends an interval: validates, decides, tells.
-    fn evaluate(&mut self, stage: &Stage<'_>) -> Result<(), FitError> {
-        self.settle();
-        let started = Instant::now();
-        let val = self.validate(stage)?;
-        if val.is_none() {
-            self.check_params(stage)?;
-        }
-        let Position {
-            interval,
-            interval_seconds,
-            phase_step,
-            step,
-            lr,
-            ..
-        } = self.position;
-        let row = MetricsRow {
-            phase: stage.plan.name.clone(),
-            phase_epoch: stage.pace.epoch(phase_step),
-            epoch: self.position.epoch(&stage.pace),
-            step,
-            lr,
-            train_loss: interval.loss(),
-            train_accuracy: interval.accuracy(),
-            val_loss: val.map(|scores| scores.loss),
-            val_accuracy: val.map(|scores| scores.accuracy),
-            images_per_second: interval.seen as f64 / interval_seconds,
-            seconds: interval_seconds + started.elapsed().as_secs_f64(),
-        };
-        let stop = self.position.early_stopping.as_mut().is_some_and(|it| {
-            let value = monitored(it.monitor(), &row);
-            value.is_some_and(|value| it.update(value) == Decision::Stop)
-        });
-        let is_best = self.compare(&row);
-        self.position.evaluated(&stage.pace, stop);
-        self.tell(stage, &row, phase_step, is_best)?;
-        if stop {
-            let epochs = row.phase_epoch;
-            self.observer.stopped_early(&row.phase, epochs, phase_step);
-        }
-        self.running_since = Instant::now();
-        Ok(())
-    }
-
-    /// Epoch 0: how good the network is before any step.
-    fn evaluate_first(&mut self, stage: &Stage<'_>) -> Result<(), FitError> {
-        let started = Instant::now();
-        let Some(val) = self.validate(stage)? else {
-            return Ok(());
-        };
-        let row = MetricsRow {
-            phase: stage.plan.name.clone(),
-            phase_epoch: 0,
-            epoch: 0,
-            step: 0,
-            lr: 0.0,
-            train_loss: None,
-            train_accuracy: None,
-            val_loss: Some(val.loss),
-            val_accuracy: Some(val.accuracy),
-            images_per_second: 0.0,
-            seconds: started.elapsed().as_secs_f64(),
-        };
-        let is_best = self.compare(&row);
-        self.tell(stage, &row, 0, is_best)
-    }
-
-    /// Keeps the weights if they are the best so far; whether they are.
-    fn compare(&mut self, row: &MetricsRow) -> bool {
-        let before = self.position.best.as_ref();
-        let mut best = before.map_or_else(Best::default, |before| before.best);
-        let is_best = match monitored(self.plan.best, row) {
-            Some(value) => {
-                let loss = row.val_loss.unwrap_or(f64::NAN);
-                best.update(self.plan.best, value, loss) || before.is_none()
-            }
-            // Without validation there is nothing to choose by, and the last is the best.
-            None => true,
-        };
-        if is_best {
-            let row = row.clone();
-            self.position.best = Some(BestSoFar { best, row });
-            self.best = Some(self.evaluated_params().clone());
-        }
-        is_best
-    }
-
-    /// A row is earned, and the state behind it may be kept.
-    fn tell(
-        &mut self,
-        stage: &Stage<'_>,
-        row: &MetricsRow,
-        phase_step: u64,
-        is_best: bool,
-    ) -> Result<(), FitError> {
-        // The next phase begins with an optimizer of its own.
-        let goes_on = self.position.phase == stage.index && self.position.next != Next::Begin;
-        let optimizer = &stage.trainer.optimizer;
-        let optimizer = goes_on.then(|| optimizer.state()).transpose()?;
-        self.observer.evaluated(Evaluated {
-            row,
-            phase_step,
-            pace: stage.pace,
-            is_best,
-            snapshot: Snapshot {
-                position: &self.position,
-                params: &self.params,
-                ema: self.ema.as_ref(),
-                optimizer: optimizer.as_ref(),
-            },
-        })?;
-        Ok(())
-    }
-
-    /// The weights that count: averaged where there is an average.
-    fn evaluated_params(&self) -> &Params {
-        self.ema.as_ref().map_or(&self.params, Ema::params)
-    }
-
-    /// Moves the time that has passed into the position.
-    fn settle(&mut self) {
-        self.position.interval_seconds += self.running_since.elapsed().as_secs_f64();
-        self.running_since = Instant::now();
-    }
-
-    /// Without a validation split no loss tells what the last step did.
-    fn check_params(&self, stage: &Stage<'_>) -> Result<(), FitError> {
-        match selfcheck::first_non_finite(&self.params)? {
-            None => Ok(()),
-            Some(name) => {
-                let what = format!("`{name}` has infinite or undefined values");
-                Err(self.after_last_step(what, stage))
-            }
-        }
-    }
-
-    fn after_last_step(&self, what: String, stage: &Stage<'_>) -> FitError {
-        let Position { step, lr, .. } = self.position;
-        non_finite(what, stage.plan, self.position.epoch(&stage.pace), step, lr)
-    }
-
-    /// Scores on the validation split, if there is one.
-    fn validate(&self, stage: &Stage<'_>) -> Result<Option<Scores>, FitError> {
-        if self.feed.items(Split::Val).is_empty() {
-            return Ok(None);
-        }
-        let order = self.feed.in_order(Split::Val);
-        let network = Prefix::compile(
-            self.graph,
-            self.evaluated_params(),
-            &stage.plan.frontier.stored,
-            &[self.graph.output()],
-        )?;
-        let mut totals = Accumulator::default();
-        let pass = Pass::Epoch(self.position.epoch(&stage.pace) as u64);
-        for batch in stage.inputs.batches(Split::Val, &order, pass)? {
-            let (features, labels) = batch?;
-            let logits = network.run(&features)?.swap_remove(0);
-            totals.add(
-                &evaluate::loss(&self.plan.plain_loss, &logits, &labels)?,
-                labels.len(),
-            );
-        }
-        let scores = totals.scores();
-        match scores {
-            Some(Scores { loss, .. }) if !loss.is_finite() => {
-                let what = format!("the validation loss is {loss}");
-                Err(self.after_last_step(what, stage))
-            }
-            _ => Ok(scores),
-        }
     }
 }
 
@@ -520,12 +391,4 @@ fn non_finite(what: String, phase: &PhasePlan, epoch: usize, step: u64, lr: f64)
         phase.name
     );
     FitError::NonFinite { what, place }
-}
-
-/// The value that a monitor watches; `None` without a validation split.
-fn monitored(monitor: Monitor, row: &MetricsRow) -> Option<f64> {
-    match monitor {
-        Monitor::ValAccuracy => row.val_accuracy,
-        Monitor::ValLoss => row.val_loss,
-    }
 }

@@ -97,6 +97,18 @@ pub trait Observer {
     fn step(&mut self, event: StepTaken<'_>);
     /// An interval is evaluated.
     fn evaluated(&mut self, event: Evaluated<'_>) -> Result<(), ObserverError>;
+    /// A state between two rows, to be kept: one that was wanted, or the last before the end that
+    /// was asked for.
+    fn save(&mut self, snapshot: Snapshot<'_>) -> Result<(), ObserverError>;
+    /// Whether the state after a step is wanted; asked after every step.
+    fn wants_state(&mut self) -> bool {
+        false
+    }
+    /// Whether training is to end now, to be taken up later; asked after every step and between
+    /// batches of anything that takes long.
+    fn interrupted(&self) -> bool {
+        false
+    }
     /// Early stopping ends a phase in this epoch of it, after so many steps of it.
     fn stopped_early(&mut self, phase: &str, phase_epoch: usize, phase_step: u64);
 }

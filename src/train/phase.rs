@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::optimizer::Member;
+use super::pace::Pace;
 use crate::config::{
     BatchNormMode, ClassWeightRule, ClassWeights, DecayExempt, EarlyStopping, EmaConfig, Length,
     Loss, Monitor, OptimizerConfig, PhaseConfig, Problem, Sampling, ScheduleConfig, TrainConfig,
@@ -241,10 +242,11 @@ fn is_binary(loss: Loss, outputs: usize) -> bool {
     }
 }
 
-/// total / (classes * count): mean 1 over the pictures.
+/// total / (classes * count), of the classes that have pictures: mean 1 over the pictures.
 fn balanced(counts: &[usize]) -> Vec<f32> {
     let total: usize = counts.iter().sum();
-    let share = total as f64 / counts.len().max(1) as f64;
+    let classes = counts.iter().filter(|&&count| count > 0).count();
+    let share = total as f64 / classes.max(1) as f64;
     counts
         .iter()
         .map(|&count| (share / count.max(1) as f64) as f32)
@@ -326,6 +328,16 @@ impl Plan {
             Length::Steps(_) => None,
         };
         self.phases.iter().map(epochs).sum()
+    }
+
+    /// How a phase's steps fall into epochs of so many training pictures.
+    pub fn pace(&self, phase: &PhasePlan, pictures: usize) -> Pace {
+        let batches = match self.drop_last {
+            true => pictures / self.batch_size.max(1),
+            false => pictures.div_ceil(self.batch_size.max(1)),
+        };
+        let steps = batches.div_ceil(self.accumulate).max(1) as u64;
+        Pace::new(phase.length, phase.evaluate_every, steps)
     }
 }
 

@@ -248,3 +248,17 @@ fn fewer_pictures_than_a_whole_batch() {
       = help: take it out, or make `batch_size` smaller
     "#);
 }
+
+#[test]
+fn how_often_the_state_is_kept() {
+    let every = |every: &str| {
+        let section = format!("[checkpoint]\nevery = {every}\n\n[[phase]]");
+        said_of(&replace("[[phase]]", &section))
+    };
+    insta::assert_snapshot!(every("\"epochs\""), @"");
+    insta::assert_snapshot!(every("{ step = 50 }"), @"");
+    insta::assert_snapshot!(every("{ steps = 0 }"), @"");
+    insta::assert_snapshot!(every("{ minutes = 0 }"), @"");
+    insta::assert_snapshot!(every("{ steps = 5, minutes = 1 }"), @"");
+    insta::assert_snapshot!(every("10"), @"");
+}

@@ -228,7 +228,7 @@ fn a_loss_that_is_not_finite_ends_with_exit_5_and_says_where() {
 }
 
 /// Ten pictures of each class in class folders below `root`.
-fn draw(root: &Path, classes: &[&str]) {
+pub(super) fn draw(root: &Path, classes: &[&str]) {
     for (shade, class) in classes.iter().enumerate() {
         fs::create_dir_all(root.join(class)).unwrap();
         for index in 0..10 {
@@ -244,7 +244,7 @@ fn draw(root: &Path, classes: &[&str]) {
 
 /// Trains one epoch on the class folders below `root`; returns the run directory.
 #[track_caller]
-fn run_on(root: &Path, runs: &Path, classes: usize) -> PathBuf {
+pub(super) fn run_on(root: &Path, runs: &Path, classes: usize) -> PathBuf {
     let config = runs.join("folders.toml");
     let text = format!(
         r#"

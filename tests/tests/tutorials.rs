@@ -158,7 +158,7 @@ fn pokemon_with_vgg19() {
 
 #[test]
 fn flowers_with_a_deep_head() {
-    let head = |classes| (1280 * 1024 + 1024) + (1024 * 512 + 512) + (512 + 1) * classes;
+    let head = |classes: u64| (1280 * 1024 + 1024) + (1024 * 512 + 512) + (512 + 1) * classes;
     // `Conv_1` without bias, and scale and offset of its norm; 1,280 means and variances.
     let layers = 320 * 1280 + 2 * 1280;
     for (name, classes) in [

@@ -6,10 +6,12 @@
 
 mod augment;
 mod cache;
+mod checkpoint;
 mod data;
 mod model;
 mod optimizer;
 mod phase;
+mod source;
 mod train;
 
 use std::path::PathBuf;
@@ -19,10 +21,12 @@ use serde::{Deserialize, Serialize};
 
 pub use augment::*;
 pub use cache::*;
+pub use checkpoint::*;
 pub use data::*;
 pub use model::*;
 pub use optimizer::*;
 pub use phase::*;
+pub use source::*;
 pub use train::*;
 
 /// One image-classification experiment.
@@ -40,6 +44,11 @@ pub struct Experiment {
     /// Number of threads; 0 means all cores. Results do not depend on it.
     #[serde(default)]
     pub threads: usize,
+    /// Most main memory that the run may take, as `"2GB"` or `"512MiB"`. Cached features and decoded
+    /// pictures get less room; a run that is estimated to need more nonetheless does not start.
+    /// Results do not depend on it. Default: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_limit: Option<String>,
     /// Folder that receives run directories. Default: `runs` in the current directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runs_dir: Option<PathBuf>,
@@ -55,6 +64,9 @@ pub struct Experiment {
     /// Caching of frozen features.
     #[serde(default)]
     pub cache: CacheConfig,
+    /// How often the state of training is kept.
+    #[serde(default)]
+    pub checkpoint: CheckpointConfig,
 }
 
 /// Values of keys that are left out.

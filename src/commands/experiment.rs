@@ -1,0 +1,220 @@
+//! The part that `xp run` and `xp resume` share: from a configuration's pictures to a trained and
+//! tested network.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::blueprint::{self, Blueprint};
+use super::outcome::Outcome;
+use super::progress::Progress;
+use super::recorder::{Recorder, Target};
+use super::state::Restored;
+use super::testing::{self, Tester};
+use super::{Failure, Printer, memory, network, pictures};
+use crate::config::CacheConfig;
+use crate::data::{Dataset, Keep, ScanOptions};
+use crate::engine::params::Params;
+use crate::engine::store::FeatureStore;
+use crate::records::Split;
+use crate::run::{ManifestWriter, RunDir};
+use crate::train::features::{Disk, FeatureBank};
+use crate::train::feed::Feed;
+use crate::train::fit::{self, FitError};
+use crate::train::memory::Allowance;
+use crate::train::phase::{LossPlan, Plan, check_batches};
+use crate::train::sampler;
+
+/// An experiment before its run directory is touched.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The configuration and its network.
+    pub blueprint: Blueprint,
+    /// Threads that compute.
+    pub threads: usize,
+    /// The pictures.
+    pub dataset: Arc<Dataset>,
+    /// The phases.
+    pub plan: Plan,
+}
+
+impl Prepared {
+    /// Brings and scans the pictures and plans the phases.
+    pub fn new(blueprint: Blueprint, printer: &Printer) -> Result<Self, Failure> {
+        let experiment = &blueprint.loaded.experiment;
+        let threads = blueprint::set_threads(experiment.threads)?;
+        let options = ScanOptions {
+            keep: Some(Keep {
+                preprocess: blueprint.preprocess,
+                budget: memory::waiting(experiment),
+            }),
+            notes: cache_root(&experiment.cache).map(|root| root.join("pictures")),
+        };
+        pictures::bring(&experiment.data, printer)?;
+        let dataset = Dataset::open_with(&experiment.data, experiment.seed, &options)?;
+        let plan = plan(&blueprint, &dataset)?;
+        Ok(Self {
+            blueprint,
+            threads,
+            dataset: Arc::new(dataset),
+            plan,
+        })
+    }
+
+    /// What `memory_limit` leaves for features and decoded pictures.
+    ///
+    /// # Errors
+    /// If the run does not fit into the limit.
+    pub fn allowance(&self, params: &Params, printer: &Printer) -> Result<Allowance, Failure> {
+        let (blueprint, dataset, plan) = (&self.blueprint, &self.dataset, &self.plan);
+        let given = memory::given(blueprint, dataset, plan, params, self.threads);
+        memory::within_limit(blueprint, given, printer)
+    }
+
+    /// Trains from where `restored` stands, tests, and leaves a complete run directory.
+    pub fn complete(
+        &self,
+        restored: Restored,
+        allowance: Allowance,
+        run: &RunDir,
+        manifest: &ManifestWriter,
+        printer: &Printer,
+    ) -> Result<Outcome, Failure> {
+        let started = Instant::now();
+        let (blueprint, plan, dataset) = (&self.blueprint, &self.plan, &self.dataset);
+        let experiment = &blueprint.loaded.experiment;
+        let feed = feed(blueprint, dataset, allowance.pictures);
+        let mut recorder = Recorder::new(
+            Target {
+                run,
+                manifest,
+                title: &experiment.name,
+                every: experiment.checkpoint.every,
+            },
+            Progress::new(*printer, plan.epochs()),
+            restored.rows,
+            restored.best,
+        )?;
+        let mut bank = bank(blueprint, allowance.features.memory, printer);
+        let fitted = fit::fit(
+            &blueprint.graph,
+            restored.start,
+            plan,
+            &feed,
+            &mut bank,
+            &mut recorder,
+        );
+        let drawn = recorder.draw_curves();
+        let fitted = fitted?;
+        drawn.map_err(FitError::from)?;
+        let (best, row) = &fitted.best;
+        run.write_model(&network::model_file(blueprint, best, &dataset.classes)?)?;
+        let fitted_in = started.elapsed().as_secs_f64();
+
+        let mut tester = Tester {
+            blueprint,
+            plan,
+            feed: &feed,
+            bank: &mut bank,
+            observer: &mut recorder,
+        };
+        let phase = plan.phases.iter().position(|phase| phase.name == row.phase);
+        let phases = &plan.phases[..phase.map_or(plan.phases.len(), |index| index + 1)];
+        let test = match tester.test(best, phases)? {
+            Some(evaluation) => Some(testing::write_best(blueprint, dataset, &evaluation, run)?),
+            None => None,
+        };
+        let also_last = experiment.train.test_last && !fitted.best_is_last;
+        let last = match also_last.then(|| tester.test(&fitted.last, &plan.phases)) {
+            Some(evaluation) => evaluation?,
+            None => None,
+        };
+        let test_last = match last {
+            Some(evaluation) => Some(testing::write_last(dataset, &evaluation, run)?),
+            None => None,
+        };
+        manifest.update(|manifest| {
+            manifest.test_accuracy = test.as_ref().map(|test| test.accuracy);
+            manifest.test_last_accuracy = test_last.as_ref().map(|test| test.accuracy);
+        })?;
+        manifest.add_seconds("train", fitted_in)?;
+        manifest.add_seconds("test", started.elapsed().as_secs_f64() - fitted_in)?;
+        Ok(Outcome {
+            best: row.clone(),
+            in_steps: plan.epochs().is_none(),
+            test,
+            test_last,
+            seconds: started.elapsed().as_secs_f64(),
+        })
+    }
+}
+
+pub(super) fn plan(blueprint: &Blueprint, dataset: &Dataset) -> Result<Plan, Failure> {
+    let experiment = &blueprint.loaded.experiment;
+    let graph = &blueprint.graph;
+    let outputs = graph.nodes()[graph.output()].shape.elements();
+    let mut counts = vec![0; dataset.classes.len()];
+    for item in dataset.split(Split::Train) {
+        counts[dataset.items[item].label] += 1;
+    }
+    let loss = LossPlan::new(&experiment.train, outputs, &dataset.classes, &counts)
+        .map_err(|problem| blueprint.problem(problem))?
+        .with_auxiliary(experiment.model.auxiliary);
+    let pictures = counts.iter().sum();
+    check_batches(graph, &blueprint.phases, &experiment.train, pictures)
+        .map_err(|problem| blueprint.problem(problem))?;
+    Ok(Plan::new(
+        blueprint.phases.clone(),
+        loss,
+        LossPlan::plain(&experiment.train, outputs),
+        &experiment.train,
+        experiment.seed,
+    ))
+}
+
+/// Folder of what runs keep on disk for others; `None` where they keep nothing.
+pub(super) fn cache_root(cache: &CacheConfig) -> Option<PathBuf> {
+    let root = || cache.dir.clone().or_else(FeatureStore::default_root);
+    (cache.features && cache.disk).then(root)?
+}
+
+/// Cached features as the configuration wants them.
+fn bank(blueprint: &Blueprint, memory: usize, printer: &Printer) -> FeatureBank {
+    let cache = &blueprint.loaded.experiment.cache;
+    if !cache.features {
+        return FeatureBank::new(0, None);
+    }
+    let root = cache_root(cache);
+    if cache.disk && root.is_none() {
+        printer
+            .warning("features are not kept on disk: there is no home directory; set `cache.dir`");
+    }
+    let disk = root.map(|root| Disk {
+        store: FeatureStore::new(root, cache.max_bytes()),
+        backbone: blueprint.family.name.into(),
+    });
+    FeatureBank::new(memory, disk)
+}
+
+/// The pictures as training sees them.
+fn feed(blueprint: &Blueprint, dataset: &Arc<Dataset>, memory: usize) -> Feed {
+    let experiment = &blueprint.loaded.experiment;
+    let train = &experiment.train;
+    let feed = Feed::new(
+        dataset.clone(),
+        &blueprint.preprocess,
+        experiment.data.augment,
+        train.batch_size,
+        experiment.seed,
+        memory,
+    );
+    match train.eval_batches {
+        None => feed,
+        Some(batches) => {
+            let labels = feed.classes(Split::Val);
+            let count = batches.saturating_mul(train.batch_size);
+            let part = sampler::stratified(&labels, count, experiment.seed);
+            feed.only(Split::Val, &part)
+        }
+    }
+}

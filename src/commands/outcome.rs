@@ -1,0 +1,90 @@
+//! How a run ends: what it says, and what its manifest keeps of that.
+
+use super::{Exit, Failure, Printer, results};
+use crate::records::{MetricsRow, TestReport};
+use crate::run::{ManifestWriter, RunDir, Status};
+
+/// What a finished run says.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The best row.
+    pub best: MetricsRow,
+    /// Whether a phase was counted in steps.
+    pub in_steps: bool,
+    /// The best weights on the test split.
+    pub test: Option<TestReport>,
+    /// The last weights on it, where they are not the best.
+    pub test_last: Option<TestReport>,
+    /// Wall time of this process' part.
+    pub seconds: f64,
+}
+
+/// Writes down how the run ended, before the process does, and says it.
+pub fn conclude(
+    outcome: Result<Outcome, Failure>,
+    run: &RunDir,
+    manifest: ManifestWriter,
+    printer: &Printer,
+) -> Result<(), Failure> {
+    let failure = match outcome {
+        Ok(outcome) => {
+            manifest.end(Status::Done, None)?;
+            outcome.print(run, printer);
+            return Ok(());
+        }
+        Err(failure) => failure,
+    };
+    let path = run.path().display();
+    let (status, error) = match failure.exit {
+        Exit::Interrupted => (Status::Interrupted, None),
+        _ => (Status::Failed, Some(failure.message.clone())),
+    };
+    // What it ended of matters more than that this cannot be written down.
+    if let Err(error) = manifest.end(status, error) {
+        printer.warning(error.to_string());
+    }
+    if status == Status::Interrupted {
+        return Err(failure.help(format!("go on with `xp resume {path}`")));
+    }
+    printer.note(format!("`{path}` keeps what was done"));
+    Err(failure)
+}
+
+impl Outcome {
+    fn print(&self, run: &RunDir, printer: &Printer) {
+        let path = run.path().display();
+        if printer.json {
+            printer.data(
+                serde_json::json!({
+                    "run": path.to_string(),
+                    "best_epoch": self.best.epoch,
+                    "best_step": self.best.step,
+                    "val_accuracy": self.best.val_accuracy,
+                    "val_loss": self.best.val_loss,
+                    "test_accuracy": self.test.as_ref().map(|test| test.accuracy),
+                    "test_loss": self.test.as_ref().map(|test| test.loss),
+                    "test_last_accuracy": self.test_last.as_ref().map(|test| test.accuracy),
+                    "test_last_loss": self.test_last.as_ref().map(|test| test.loss),
+                    "seconds": self.seconds,
+                })
+                .to_string(),
+            );
+            return;
+        }
+        if let Some(accuracy) = self.best.val_accuracy {
+            let at = match self.in_steps {
+                true => format!("step {}", self.best.step),
+                false => format!("epoch {}", self.best.epoch),
+            };
+            let percent = 100.0 * accuracy;
+            printer.data(format!("best {at}: validation accuracy {percent:.1} %"));
+        }
+        for test in self.test.iter().chain(&self.test_last) {
+            printer.data(results::headline(test));
+        }
+        printer.note(format!(
+            "done in {:.1} s; curves in {path}/curves.png\nnext: xp predict {path} PICTURE...",
+            self.seconds
+        ));
+    }
+}

@@ -1,0 +1,150 @@
+//! `xp resume RUN`: goes on where a run was interrupted or killed, to the same bytes.
+
+use super::blueprint::Blueprint;
+use super::experiment::Prepared;
+use super::outcome::{self, Outcome};
+use super::state::Restored;
+use super::{Exit, Failure, Printer, changes, interrupt, logging, network, run};
+use crate::cli::ResumeArgs;
+use crate::config;
+use crate::run::{Manifest, ManifestWriter, RunDir, Status};
+
+/// Runs the command.
+pub fn run(args: &ResumeArgs, printer: &Printer) -> Result<(), Failure> {
+    let run = RunDir::open_to_write(&args.run)?;
+    let before = begun(&run)?;
+    if before.status == Status::Done {
+        return say_done(&run, &before, printer);
+    }
+    let loaded = config::load_with(&run.resolved_toml(), &[], [])?;
+    let prepared = Prepared::new(Blueprint::from_loaded(loaded)?, printer)?;
+    check_data(&run, &before, &prepared)?;
+    warn_of_version(&before, printer);
+    interrupt::watch()?;
+    let manifest = run.start_manifest(taken_up(before, &prepared))?;
+    printer.note(format!("run directory: {}", run.path().display()));
+    run::say_data(&prepared.dataset, printer);
+    let outcome = work(&prepared, &run, &manifest, printer);
+    outcome::conclude(outcome, &run, manifest, printer)
+}
+
+fn work(
+    prepared: &Prepared,
+    run: &RunDir,
+    manifest: &ManifestWriter,
+    printer: &Printer,
+) -> Result<Outcome, Failure> {
+    logging::log_to(run.open_log()?);
+    // A kill may have come before these were written.
+    if !run.split_csv().exists() || !run.data_issues_csv().exists() {
+        run.write_split(&prepared.dataset.split_rows())?;
+        run.write_data_issues(&prepared.dataset.issues)?;
+    }
+    let restored = match Restored::from_checkpoint(run, &prepared.blueprint.graph)? {
+        Some(restored) => {
+            let position = &restored.start.position;
+            if position.seed != prepared.plan.seed {
+                return Err(Failure::new(
+                    Exit::Other,
+                    "the checkpoint is of a run with another seed",
+                ));
+            }
+            printer.note(said(position.step, restored.rows.len()));
+            restored
+        }
+        None => {
+            printer.note("there is no checkpoint yet: from the beginning");
+            from_the_beginning(prepared, run, printer)?
+        }
+    };
+    manifest.update(|manifest| {
+        let best = restored.start.position.best.as_ref();
+        manifest.best = best.map(|best| (&best.row).into());
+    })?;
+    let allowance = prepared.allowance(&restored.start.params, printer)?;
+    prepared.complete(restored, allowance, run, manifest, printer)
+}
+
+fn said(step: u64, rows: usize) -> String {
+    format!("going on after step {step}, with {rows} rows of `metrics.csv`")
+}
+
+/// The manifest of a run that has something to go on from.
+fn begun(run: &RunDir) -> Result<Manifest, Failure> {
+    if run.resolved_toml().exists() {
+        return Ok(run.manifest()?);
+    }
+    let message = format!(
+        "`{}` ended before its configuration was written: there is nothing to go on from",
+        run.path().display()
+    );
+    Err(Failure::new(Exit::Other, message).help("start it again with `xp run`"))
+}
+
+fn say_done(run: &RunDir, manifest: &Manifest, printer: &Printer) -> Result<(), Failure> {
+    let path = run.path().display();
+    if printer.json {
+        let answer = serde_json::json!({
+            "run": path.to_string(),
+            "status": Status::Done,
+            "test_accuracy": manifest.test_accuracy,
+        });
+        printer.data(answer.to_string());
+    } else {
+        printer.data(format!("`{path}` is done: there is nothing left to do"));
+    }
+    Ok(())
+}
+
+/// Other pictures would make another experiment of it.
+fn check_data(run: &RunDir, before: &Manifest, prepared: &Prepared) -> Result<(), Failure> {
+    let fingerprints = &before.fingerprints;
+    let dataset = &prepared.dataset;
+    let then = (&fingerprints.data, &fingerprints.split);
+    if then == (&dataset.data_fingerprint, &dataset.split_fingerprint) {
+        return Ok(());
+    }
+    let what = changes::since(run, dataset)?;
+    let message = format!(
+        "the data is not what the run saw: of its pictures, {what}; going on would mix two experiments"
+    );
+    let help = "bring the pictures back (`split.csv` lists them), or start anew with `xp run`";
+    Err(Failure::new(Exit::Data, message).help(help))
+}
+
+fn warn_of_version(before: &Manifest, printer: &Printer) {
+    let now = env!("CARGO_PKG_VERSION");
+    if before.xp_version != now {
+        printer.warning(format!(
+            "the run was begun by xp {}, and this is {now}: the rest may differ in its last bits",
+            before.xp_version
+        ));
+    }
+}
+
+/// The manifest of a run that goes on in this process.
+fn taken_up(before: Manifest, prepared: &Prepared) -> Manifest {
+    let seed = prepared.blueprint.loaded.experiment.seed;
+    Manifest {
+        started: before.started,
+        fingerprints: before.fingerprints,
+        timings: before.timings,
+        best: before.best,
+        ..Manifest::begin("cpu", prepared.threads, seed)
+    }
+}
+
+fn from_the_beginning(
+    prepared: &Prepared,
+    run: &RunDir,
+    printer: &Printer,
+) -> Result<Restored, Failure> {
+    let blueprint = &prepared.blueprint;
+    let initial = network::initial(blueprint, &blueprint.device, printer)?;
+    if initial.fingerprint != run.manifest()?.fingerprints.weights {
+        let message = "the weights are not those that the run began with";
+        let help = "bring the weights file back, or start anew with `xp run`";
+        return Err(Failure::new(Exit::Other, message).help(help));
+    }
+    Ok(Restored::fresh(initial.params, prepared.plan.seed))
+}
