@@ -31,6 +31,7 @@ pub(super) fn check<L: PartialOrd>(
     found.model(&experiment.model);
     found.train(experiment, |key| level(key).is_some());
     found.phases(experiment);
+    found.augment_in_phases(experiment);
     found.cache(&experiment.cache);
     for Idle {
         key,
@@ -218,6 +219,7 @@ impl Findings {
         }
         self.split(data);
         self.sizes(data);
+        self.augment(&data.augment);
         if let Some(Normalize::MeanStd(MeanStd { std, .. })) = data.normalize {
             for (channel, std) in std.iter().enumerate() {
                 if *std <= 0.0 {

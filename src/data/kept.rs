@@ -33,7 +33,7 @@ pub struct Keep {
 pub(super) struct Kept {
     preprocess: Preprocess,
     free: AtomicUsize,
-    pictures: Mutex<HashMap<[u8; 32], Vec<u8>>>,
+    pictures: Mutex<HashMap<[u8; 32], RgbImage>>,
 }
 
 impl Kept {
@@ -61,7 +61,7 @@ impl Kept {
     }
 
     /// Gives away a picture that was kept for this preprocessing.
-    pub(super) fn take(&self, hash: &[u8; 32], preprocess: &Preprocess) -> Option<Vec<u8>> {
+    pub(super) fn take(&self, hash: &[u8; 32], preprocess: &Preprocess) -> Option<RgbImage> {
         let same = self.preprocess.resized() == preprocess.resized()
             && self.preprocess.interpolation == preprocess.interpolation;
         same.then(|| self.pictures.lock().ok()?.remove(hash))?

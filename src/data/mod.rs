@@ -11,6 +11,7 @@ pub mod generate;
 mod kept;
 mod listing;
 mod manifest;
+pub mod mix;
 mod notes;
 pub mod preprocess;
 mod scan;
@@ -24,7 +25,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub use augment::Augment;
+pub use augment::{Augment, Draw};
 pub use batches::{Batch, Loader, PictureCache};
 pub use error::DataError;
 pub use framing::Framing;
@@ -378,7 +379,7 @@ impl Dataset {
     }
 
     /// The item as the scan left it for this preprocessing; once only.
-    fn take_kept(&self, item: usize, preprocess: &Preprocess) -> Option<Vec<u8>> {
+    fn take_kept(&self, item: usize, preprocess: &Preprocess) -> Option<image::RgbImage> {
         self.kept.as_ref()?.take(&self.items[item].hash, preprocess)
     }
 

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::extract::{Extraction, Source, Unit};
-use super::feed::{Feed, FeedError};
+use super::feed::{Feed, FeedError, Variety};
 use super::observer::{FeaturesReady, Observer};
 use super::phase::PhasePlan;
 use crate::engine::cache::{FeatureCache, Place};
@@ -24,10 +24,13 @@ pub struct Disk {
     pub backbone: String,
 }
 
+/// Which pictures, how they vary, and the layers.
+type Key = (Split, Variety, Vec<NodeId>);
+
 /// Cached outputs of frozen layers.
 #[derive(Debug)]
 pub struct FeatureBank {
-    caches: BTreeMap<(Split, Vec<NodeId>), FeatureCache>,
+    caches: BTreeMap<Key, FeatureCache>,
     memory: usize,
     disk: Option<Disk>,
     /// Entries on disk that this run uses.
@@ -58,19 +61,21 @@ impl FeatureBank {
         }
     }
 
-    /// Whether these layers are cached for the split.
-    pub fn holds(&self, split: Split, nodes: &[NodeId]) -> bool {
-        self.caches.contains_key(&(split, nodes.to_vec()))
+    /// Whether these layers are cached for the split as the feed treats it.
+    pub fn holds(&self, feed: &Feed, split: Split, nodes: &[NodeId]) -> bool {
+        self.caches.contains_key(&key_of(feed, split, nodes))
     }
 
-    /// Features of the pictures at these positions of the split, one tensor a layer.
+    /// Features of these versions of the split's pictures (see [`Feed::versions`]), one tensor a
+    /// layer.
     pub fn gather(
         &self,
+        feed: &Feed,
         split: Split,
         nodes: &[NodeId],
-        positions: &[usize],
+        versions: &[usize],
     ) -> candle_core::Result<Vec<candle_core::Tensor>> {
-        self.caches[&(split, nodes.to_vec())].gather(positions)
+        self.caches[&key_of(feed, split, nodes)].gather(versions)
     }
 
     /// Prepares for phase `index`: drops what it will change and what no phase reads any more,
@@ -84,12 +89,26 @@ impl FeatureBank {
         feed: &Feed,
         observer: &mut dyn Observer,
     ) -> Result<(), FeedError> {
-        self.caches.retain(|(_, nodes), _| {
-            is_read(phases[index..].iter().map(|phase| &phase.frontier), nodes)
+        let phases = &phases[index..];
+        self.caches.retain(|(split, variety, nodes), _| {
+            let reads = phases.iter().map(|phase| {
+                let feed = feed.in_phase(phase.pictures);
+                (&phase.frontier, feed.variety(*split) == *variety)
+            });
+            is_read(reads, nodes)
         });
         for split in [Split::Train, Split::Val] {
-            if feed.is_cacheable(split) {
-                let units = self.wanted(network.graph, &phases[index..], split, feed);
+            // Phases that see the same pictures share a pass.
+            let mut feeds: Vec<Feed> = Vec::new();
+            for phase in phases {
+                let feed = feed.in_phase(phase.pictures);
+                let other = |known: &Feed| known.variety(split) != feed.variety(split);
+                if feed.is_cacheable(split) && feeds.iter().all(other) {
+                    feeds.push(feed);
+                }
+            }
+            for feed in &feeds {
+                let units = self.wanted(network.graph, phases, split, feed);
                 let source = Source {
                     network,
                     feed,
@@ -125,7 +144,7 @@ impl FeatureBank {
             .filter(usable)
             .max_by_key(|nodes| nodes.last().copied());
         if let (Some(nodes), Some(_)) = (best, &self.disk) {
-            let cost = cost(graph, nodes, feed.items(split).len());
+            let cost = cost(graph, nodes, rows(feed, split));
             if let Some(place) = self.place(cost, 0) {
                 let nodes = nodes.clone();
                 let units = vec![Unit {
@@ -138,7 +157,7 @@ impl FeatureBank {
                     split,
                 };
                 self.fill(source, units, observer)?;
-                if self.holds(split, &nodes) {
+                if self.holds(feed, split, &nodes) {
                     return Ok(nodes);
                 }
             }
@@ -147,7 +166,7 @@ impl FeatureBank {
     }
 
     /// What to compute for a split: this phase's layers first, then those of the phases that
-    /// follow, as long as they stay frozen.
+    /// follow and see the same pictures, as long as they stay frozen.
     fn wanted(&self, graph: &Graph, phases: &[PhasePlan], split: Split, feed: &Feed) -> Vec<Unit> {
         let mut used: usize = self.caches.values().map(FeatureCache::memory_bytes).sum();
         let mut wanted: Vec<Unit> = Vec::new();
@@ -157,15 +176,17 @@ impl FeatureBank {
                 let mut between = phases[..offset].iter();
                 between.all(|phase| phase.frontier.frozen[node])
             };
+            let sees_them = feed.in_phase(phase.pictures).variety(split) == feed.variety(split);
             // The picture itself is no feature: the loader keeps decoded pictures.
             if nodes.contains(&0)
-                || self.holds(split, nodes)
+                || !sees_them
+                || self.holds(feed, split, nodes)
                 || wanted.iter().any(|unit| &unit.nodes == nodes)
                 || !nodes.iter().all(stays_frozen)
             {
                 continue;
             }
-            let cost = cost(graph, nodes, feed.items(split).len());
+            let cost = cost(graph, nodes, rows(feed, split));
             if let Some(place) = self.place(cost, used) {
                 used += if place == Place::Memory { cost } else { 0 };
                 wanted.push(Unit {
@@ -242,10 +263,12 @@ impl FeatureBank {
                 split: source.split,
                 layers: &layers(source.network.graph, &unit.nodes),
                 pictures: cache.pictures(),
+                views: source.feed.variety(source.split).versions(),
                 reused,
                 in_memory: cache.place() == Place::Memory,
             });
-            self.caches.insert((source.split, unit.nodes), cache);
+            let key = key_of(source.feed, source.split, &unit.nodes);
+            self.caches.insert(key, cache);
         }
         if wrote {
             self.evict(observer);
@@ -288,11 +311,11 @@ impl FeatureBank {
         observer: &mut dyn Observer,
     ) -> Result<Option<Entry>, FeedError> {
         let Network { graph, params } = source.network;
-        let pictures = source.feed.items(source.split).len();
-        let Some(disk) = self.disk_for(cost(graph, &unit.nodes, pictures)) else {
+        let rows = rows(source.feed, source.split);
+        let Some(disk) = self.disk_for(cost(graph, &unit.nodes, rows)) else {
             return Ok(None);
         };
-        let input = source.feed.preprocess().describe();
+        let input = source.feed.input(source.split);
         let about = About {
             backbone: disk.backbone.clone(),
             layers: layers(graph, &unit.nodes),
@@ -325,9 +348,18 @@ fn elements(graph: &Graph, nodes: &[NodeId]) -> usize {
     nodes.sum()
 }
 
-/// Bytes of the features of that many pictures.
-fn cost(graph: &Graph, nodes: &[NodeId], pictures: usize) -> usize {
-    FeatureCache::bytes(pictures, &[elements(graph, nodes)])
+/// Versions of a split's pictures, all of them.
+fn rows(feed: &Feed, split: Split) -> usize {
+    feed.items(split).len() * feed.variety(split).versions()
+}
+
+/// Bytes of that many rows of features.
+fn cost(graph: &Graph, nodes: &[NodeId], rows: usize) -> usize {
+    FeatureCache::bytes(rows, &[elements(graph, nodes)])
+}
+
+fn key_of(feed: &Feed, split: Split, nodes: &[NodeId]) -> Key {
+    (split, feed.variety(split), nodes.to_vec())
 }
 
 fn layers(graph: &Graph, nodes: &[NodeId]) -> Vec<String> {
@@ -335,11 +367,12 @@ fn layers(graph: &Graph, nodes: &[NodeId]) -> Vec<String> {
     nodes.collect()
 }
 
-/// Whether one of these phases reads these nodes' outputs before one of them changes.
-fn is_read<'a>(phases: impl Iterator<Item = &'a Frontier>, nodes: &[NodeId]) -> bool {
+/// Whether one of these phases reads these nodes' outputs before one of them changes. A phase comes
+/// with whether it sees the pictures that the outputs are of.
+fn is_read<'a>(phases: impl Iterator<Item = (&'a Frontier, bool)>, nodes: &[NodeId]) -> bool {
     phases
-        .take_while(|frontier| nodes.iter().all(|&node| frontier.frozen[node]))
-        .any(|frontier| frontier.stored == nodes)
+        .take_while(|(frontier, _)| nodes.iter().all(|&node| frontier.frozen[node]))
+        .any(|(frontier, sees_them)| sees_them && frontier.stored == nodes)
 }
 
 #[cfg(test)]
@@ -353,10 +386,13 @@ mod tests {
             stored: vec![stored],
         };
         let phases = [frontier(4, 3), frontier(3, 2), frontier(4, 3)];
-        let kept = |from: usize, node| is_read(phases[from..].iter(), &[node]);
+        let kept =
+            |from: usize, node| is_read(phases[from..].iter().map(|phase| (phase, true)), &[node]);
         assert!(kept(0, 3) && kept(0, 2));
         assert!(!kept(0, 1), "no phase reads it");
         assert!(!kept(1, 3), "it changes before the last phase reads it");
         assert!(!kept(2, 2), "only a phase that is over read it");
+        let others = phases.iter().map(|phase| (phase, false));
+        assert!(!is_read(others, &[3]), "they read it of other pictures");
     }
 }

@@ -118,7 +118,8 @@ impl Fit<'_> {
         let (plan, graph) = (self.plan, self.graph);
         let phase = &plan.phases[index];
         let (stored, splits) = (&phase.frontier.stored, [Split::Train, Split::Val]);
-        let inputs = Inputs::open(bank, self.feed, graph, &self.params, stored, &splits)?;
+        let feed = self.feed.in_phase(phase.pictures);
+        let inputs = Inputs::open(bank, &feed, graph, &self.params, stored, &splits)?;
         let suffix = Suffix::new(graph.clone(), &phase.trainable, &phase.frontier, phase.bn);
         self.updated_statistics = suffix.updated_statistics();
         self.checked = false;

@@ -7,6 +7,7 @@ pub mod features;
 pub mod feed;
 pub mod fit;
 pub mod inputs;
+pub mod labels;
 pub mod metrics;
 pub mod observer;
 pub mod optimizer;

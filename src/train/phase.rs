@@ -3,11 +3,13 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use super::feed::Treatment;
 use super::optimizer::Member;
 use crate::config::{
     BatchNormMode, ClassWeightRule, ClassWeights, DecayExempt, EarlyStopping, Loss, Monitor,
     OptimizerConfig, PhaseConfig, Problem, ScheduleConfig, TrainConfig,
 };
+use crate::data::mix::Mixing;
 use crate::engine::suffix::Suffix;
 use crate::graph::cutoff::{Frontier, Trainable};
 use crate::graph::rates::Rates;
@@ -26,6 +28,8 @@ pub struct PhasePlan {
     pub bn: BatchNormMode,
     /// Passes over the training pictures.
     pub epochs: usize,
+    /// What happens to training pictures.
+    pub pictures: Treatment,
     /// How parameters move.
     pub optimizer: OptimizerConfig,
     /// How the learning rate changes.
@@ -76,6 +80,13 @@ pub fn plan_phases(
                 trainable,
                 bn: phase.bn.unwrap_or(default_bn(pretrained)),
                 epochs: phase.epochs,
+                pictures: Treatment {
+                    augment: phase.augment,
+                    mixing: Mixing {
+                        mixup: phase.mixup,
+                        cutmix: phase.cutmix,
+                    },
+                },
                 optimizer: phase.optimizer,
                 schedule: phase.schedule,
                 rates,

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::defaults;
 use super::optimizer::{OptimizerConfig, ScheduleConfig};
 
 /// `[[phase]]`: one stretch of training with one freezing, optimizer and schedule.
@@ -30,6 +31,22 @@ pub struct PhaseConfig {
     /// Passes over the training pictures.
     #[schemars(range(min = 1, max = 100_000))]
     pub epochs: usize,
+    /// Whether training pictures are changed as `[data.augment]` says. `false` trains this phase on
+    /// the pictures as they are, whose frozen features can be cached.
+    #[serde(default = "defaults::yes")]
+    pub augment: bool,
+    /// Mixup: every batch is mixed with itself in reverse order, each picture keeping a share drawn
+    /// from the beta distribution with this parameter (timm's batch mode). Targets are mixed alike;
+    /// training accuracy counts the label of the larger share. 0 is off.
+    #[serde(default)]
+    #[schemars(range(min = 0.0))]
+    pub mixup: f64,
+    /// CutMix: a rectangle of each picture comes from another of the batch; its share of the area
+    /// is drawn like mixup's. With both, each batch gets one or the other with equal chance. 0 is
+    /// off.
+    #[serde(default)]
+    #[schemars(range(min = 0.0))]
+    pub cutmix: f64,
     /// How parameters move.
     pub optimizer: OptimizerConfig,
     /// How the learning rate changes.
