@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use candle_core::{Device, Tensor};
 use xp::config::{AugmentConfig, BatchNormMode, DataConfig, Flavour, OnCorrupt, PhaseConfig};
-use xp::data::batches::{Loader, Plan};
+use xp::data::batches::{Loader, Plan, Shot};
 use xp::data::preprocess::IMAGENET;
 use xp::data::{Dataset, Preprocess};
 use xp::engine::params::Params;
@@ -200,8 +200,8 @@ fn feed(side: u32) -> Outcome<Feed> {
     let preprocess = Preprocess::from_config(&config, [side; 2], IMAGENET)?;
     let augment = AugmentConfig {
         flip_horizontal: true,
-        flip_vertical: false,
         crop: true,
+        ..AugmentConfig::default()
     };
     let dataset = Arc::new(Dataset::open(&config, 0)?);
     Ok(Feed::new(
@@ -225,9 +225,10 @@ fn load(folder: &str, side: u32) -> Outcome<Work> {
     let dataset = Arc::new(dataset);
     let config = toml::from_str(&format!("root = \"{folder}\""))?;
     let plan = Plan {
-        items: (0..dataset.items.len()).collect(),
+        shots: (0..dataset.items.len()).map(Shot::plain).collect(),
         preprocess: Preprocess::from_config(&config, [side; 2], IMAGENET)?,
         augment: None,
+        mix: None,
         batch_size: BATCH,
         threads: rayon::current_num_threads(),
         cache: None,

@@ -25,7 +25,6 @@ pub fn run(args: &DataArgs, printer: &Printer) -> Result<(), Failure> {
     let augment = Augment {
         config: experiment.data.augment,
         seed: experiment.seed,
-        epoch: 1,
     };
     sheet::write(&args.sheet, &dataset, preprocess, augment)?;
     let summary = Summary::new(&dataset, &args.sheet);

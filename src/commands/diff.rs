@@ -51,6 +51,7 @@ fn lines(compared: &Comparison, a: &Path, b: &Path, width: Option<usize>) -> Vec
     }
     let commands = compared.facts.iter().find(|fact| fact.what == COMMAND);
     if let Some(Fact { a, b, .. }) = commands.filter(|fact| told_apart(fact)) {
+        lines.push(String::new());
         for (name, line) in [("a", a), ("b", b)] {
             let line = line.as_deref().map_or_else(|| "-".into(), table::printable);
             let line = format!("{COMMAND} {name}: {line}");
@@ -70,7 +71,7 @@ fn lines(compared: &Comparison, a: &Path, b: &Path, width: Option<usize>) -> Vec
     if !same.is_empty() {
         lines.push(format!("the same: {}", same.join(", ")));
     }
-    lines.push(metrics(compared));
+    lines.extend(metrics(compared));
     lines.extend(results(&compared.results));
     for reason in &compared.unknown {
         lines.push(format!("unknown: {}", table::printable(reason)));
@@ -140,7 +141,7 @@ fn of_pictures(pictures: &Pictures) -> Vec<String> {
         .collect()
 }
 
-fn metrics(compared: &Comparison) -> String {
+fn metrics(compared: &Comparison) -> Vec<String> {
     if let Some(first) = &compared.metrics {
         let FirstDifference {
             row,
@@ -151,20 +152,21 @@ fn metrics(compared: &Comparison) -> String {
             b,
         } = first;
         let phase = table::printable(phase);
-        return format!(
-            "metrics: first differ in row {row} (`{phase}`, epoch {epoch}): {column} is {} and {}",
-            shown(a),
-            shown(b)
-        );
+        return vec![
+            format!(
+                "metrics: {column} is the first to differ, in row {row} (`{phase}`, epoch {epoch}):"
+            ),
+            format!("  {} and {}", shown(a), shown(b)),
+        ];
     }
-    match compared.rows {
+    vec![match compared.rows {
         [Some(a), Some(b)] if a == b => format!("metrics: the same, in all {a} rows"),
         [Some(a), Some(b)] => format!(
             "metrics: the same in the {} rows that both have; a has {a}, b has {b}",
             a.min(b)
         ),
         _ => "metrics: not to be compared".into(),
-    }
+    }]
 }
 
 fn shown(value: &str) -> String {

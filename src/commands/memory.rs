@@ -58,7 +58,7 @@ pub fn given<'a>(
         params,
         plan,
         pictures: Split::ALL.map(|split| dataset.split(split).len()),
-        augmented: blueprint.loaded.experiment.data.augment.is_random(),
+        augment: &blueprint.loaded.experiment.data.augment,
         preprocess: &blueprint.preprocess,
         largest: pixels.max().unwrap_or(0),
         waiting: dataset.waiting(),

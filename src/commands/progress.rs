@@ -260,10 +260,14 @@ fn new_bar(total: u64, template: &str) -> ProgressBar {
 
 /// ``features of `out_relu`: 800 train pictures, 640 reused, 160 computed``
 fn features_line(event: &FeaturesReady<'_>) -> String {
+    let views = match event.views {
+        1 => String::new(),
+        views => format!(" in {views} views each"),
+    };
     let mut line = format!(
-        "features of `{}`: {} {} pictures, {} reused",
+        "features of `{}`: {} {} pictures{views}, {} reused",
         event.layers.join("`, `"),
-        event.pictures,
+        event.pictures / event.views.max(1),
         event.split.name(),
         event.reused
     );

@@ -22,7 +22,8 @@ const NOT_HASHED: [&str; 6] = [
 /// Whether results depend on a key, given by its path.
 pub fn decides(key: &str) -> bool {
     let section = key.split(['.', '[']).next().unwrap_or_default();
-    section != "name" && !NOT_HASHED.contains(&section)
+    let is_label = key == "name" || (section == "phase" && key.ends_with("].name"));
+    !is_label && !NOT_HASHED.contains(&section)
 }
 
 /// A configuration that passed every check that needs nothing but itself.

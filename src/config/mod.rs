@@ -11,6 +11,7 @@ pub mod size;
 mod sources;
 mod suggest;
 mod validate;
+mod validate_augment;
 mod validate_data;
 mod validate_head;
 mod validate_phase;

@@ -29,6 +29,7 @@ pub(super) fn check<L: PartialOrd>(
     found.model(&experiment.model);
     found.train(experiment, |key| level(key).is_some());
     found.phases(experiment);
+    found.augment_in_phases(experiment);
     found.cache(&experiment.cache);
     for Idle {
         key,

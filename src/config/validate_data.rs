@@ -193,6 +193,7 @@ impl Findings {
         self.tables(data);
         self.split(data);
         self.sizes(data);
+        self.augment(&data.augment);
         if let Some(Normalize::MeanStd(MeanStd { std, .. })) = data.normalize {
             for (channel, std) in std.iter().enumerate() {
                 if *std <= 0.0 {

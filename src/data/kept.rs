@@ -33,7 +33,7 @@ pub struct Keep {
 pub(super) struct Kept {
     preprocess: Preprocess,
     free: AtomicUsize,
-    pictures: Mutex<HashMap<[u8; 32], Vec<u8>>>,
+    pictures: Mutex<HashMap<[u8; 32], RgbImage>>,
 }
 
 impl Kept {
@@ -63,7 +63,7 @@ impl Kept {
     /// Bytes that are kept.
     pub(super) fn bytes(&self) -> usize {
         let pictures = self.pictures.lock();
-        pictures.map_or(0, |pictures| pictures.values().map(Vec::len).sum())
+        pictures.map_or(0, |pictures| pictures.values().map(|it| it.len()).sum())
     }
 
     /// Lets go of all pictures but these; nothing is kept in their place.
@@ -74,7 +74,7 @@ impl Kept {
     }
 
     /// Gives away a picture that was kept for this preprocessing.
-    pub(super) fn take(&self, hash: &[u8; 32], preprocess: &Preprocess) -> Option<Vec<u8>> {
+    pub(super) fn take(&self, hash: &[u8; 32], preprocess: &Preprocess) -> Option<RgbImage> {
         let same = self.preprocess.resized() == preprocess.resized()
             && self.preprocess.interpolation == preprocess.interpolation;
         same.then(|| self.pictures.lock().ok()?.remove(hash))?

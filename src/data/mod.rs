@@ -14,6 +14,7 @@ mod kept;
 mod labels;
 mod listing;
 mod manifest;
+pub mod mix;
 mod notes;
 mod open;
 mod parquet;
@@ -31,7 +32,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub use augment::Augment;
+pub use augment::{Augment, Draw};
 pub use batches::{Batch, Loader, PictureCache};
 pub use classes::shown;
 pub use error::DataError;
@@ -145,7 +146,7 @@ impl Dataset {
     }
 
     /// The item as the scan left it for this preprocessing; once only.
-    fn take_kept(&self, item: usize, preprocess: &Preprocess) -> Option<Vec<u8>> {
+    fn take_kept(&self, item: usize, preprocess: &Preprocess) -> Option<image::RgbImage> {
         self.kept.as_ref()?.take(&self.items[item].hash, preprocess)
     }
 

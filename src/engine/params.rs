@@ -239,7 +239,7 @@ fn initial(spec: &ParamSpec, node: &Node, modern: bool, seed: u64) -> Vec<f32> {
         }
         kind if kind == ParamKind::Position || (modern && part == Part::Backbone) => {
             let mut stream = rng::stream(seed, &format!("initialise {}", spec.name), &[]);
-            let draw = |_| (DEVIATION * normal(&mut stream)) as f32;
+            let draw = |_| (DEVIATION * rng::normal(&mut stream)) as f32;
             (0..count).map(draw).collect()
         }
         ParamKind::Kernel | ParamKind::Position => {
@@ -249,7 +249,7 @@ fn initial(spec: &ParamSpec, node: &Node, modern: bool, seed: u64) -> Vec<f32> {
             let fan_out = (spec.dims[0] * receptive) as f64;
             if part == Part::Backbone && spec.dims.len() == 4 {
                 let deviation = (2.0 / fan_out).sqrt();
-                let draw = |_| (deviation * normal(&mut stream)) as f32;
+                let draw = |_| (deviation * rng::normal(&mut stream)) as f32;
                 (0..count).map(draw).collect()
             } else {
                 let limit = if part == Part::Backbone {
@@ -264,12 +264,6 @@ fn initial(spec: &ParamSpec, node: &Node, modern: bool, seed: u64) -> Vec<f32> {
             }
         }
     }
-}
-
-/// A standard normal number (Box and Muller, 1958).
-fn normal(stream: &mut rng::Stream) -> f64 {
-    let radius = (-2.0 * (1.0 - stream.random::<f64>()).ln()).sqrt();
-    radius * (std::f64::consts::TAU * stream.random::<f64>()).cos()
 }
 
 #[cfg(test)]

@@ -60,6 +60,7 @@ fn run(case: &Case) -> Vec<Vec<f32>> {
     let x = wave(&case.x, 0.1);
     let target = Target {
         labels: &case.labels,
+        others: None,
         smoothing: case.smoothing,
         class_weights: case.weights.as_deref(),
     };

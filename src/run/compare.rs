@@ -250,11 +250,10 @@ fn pictures(a: &RunDir, b: &RunDir, unknown: &mut Vec<String>) -> Option<Picture
     (found != Pictures::default()).then_some(found)
 }
 
-/// The columns that do not depend on the clock.
-fn columns(row: &MetricsRow) -> [(&'static str, String); 9] {
+/// The columns that do not depend on the clock or on what phases are called.
+fn columns(row: &MetricsRow) -> [(&'static str, String); 8] {
     let number = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
     [
-        ("phase", row.phase.clone()),
         ("phase_epoch", row.phase_epoch.to_string()),
         ("epoch", row.epoch.to_string()),
         ("step", row.step.to_string()),

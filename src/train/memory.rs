@@ -7,8 +7,10 @@ use candle_core::Result;
 use serde::Serialize;
 
 use super::features::{self, Room};
+use super::feed::Variety;
 use super::phase::{PhasePlan, Plan};
 use super::rule::Rule;
+use crate::config::AugmentConfig;
 use crate::data::batches;
 use crate::data::preprocess::Preprocess;
 use crate::engine::cache::{self, Place};
@@ -37,8 +39,8 @@ pub struct Given<'a> {
     pub plan: &'a Plan,
     /// Pictures of each split.
     pub pictures: [usize; 3],
-    /// Whether training pictures change from epoch to epoch.
-    pub augmented: bool,
+    /// How training pictures change.
+    pub augment: &'a AugmentConfig,
     /// From picture to tensor.
     pub preprocess: &'a Preprocess,
     /// Pixels of the largest picture.
@@ -115,6 +117,7 @@ struct Past {
 /// Features that are held from phase to phase.
 struct Held {
     split: Split,
+    variety: Variety,
     nodes: Vec<NodeId>,
     in_memory: usize,
 }
@@ -124,17 +127,28 @@ impl Estimate {
     pub fn of(given: Given<'_>, allowance: Allowance) -> Result<Self> {
         let mut phases = Vec::new();
         let mut held: Vec<Held> = Vec::new();
-        let mut stored: BTreeSet<(Split, Vec<NodeId>)> = BTreeSet::new();
+        let mut stored: BTreeSet<(Split, Variety, Vec<NodeId>)> = BTreeSet::new();
         let mut past = Past::default();
         for index in 0..given.plan.phases.len() {
             let rest = &given.plan.phases[index..];
-            held.retain(|it| features::is_read(rest.iter().map(|it| &it.frontier), &it.nodes));
+            held.retain(|it| {
+                let reads = rest.iter().map(|phase| {
+                    let variety = given.variety(it.split, phase);
+                    (&phase.frontier, variety == it.variety)
+                });
+                features::is_read(reads, &it.nodes)
+            });
             let mut computed: Vec<NodeId> = Vec::new();
             for split in [Split::Train, Split::Val] {
-                if given.is_cacheable(split) && given.pictures[split as usize] > 0 {
-                    let new = given.wanted(rest, split, &held, allowance.features);
+                let varieties = rest.iter().map(|phase| given.variety(split, phase));
+                let varieties: BTreeSet<Variety> = varieties.collect();
+                for variety in varieties.into_iter().filter(|&it| it != Variety::Endless) {
+                    if given.pictures[split as usize] == 0 {
+                        continue;
+                    }
+                    let new = given.wanted(rest, (split, variety), &held, allowance.features);
                     computed.extend(new.iter().flat_map(|it| &it.nodes));
-                    stored.extend(new.iter().map(|it| (split, it.nodes.clone())));
+                    stored.extend(new.iter().map(|it| (split, variety, it.nodes.clone())));
                     held.extend(new);
                 }
             }
@@ -144,10 +158,10 @@ impl Estimate {
             phases.push(given.phase(phase, &held, &computed, &mut past, allowance)?);
         }
         // The test pictures start from the highest features that there are.
-        let last = stored.iter().map(|(_, nodes)| nodes).max().cloned();
-        stored.extend(last.map(|nodes| (Split::Test, nodes)));
-        let bytes = |(split, nodes): &(Split, Vec<NodeId>)| {
-            features::cost(given.graph, nodes, given.pictures[*split as usize]) as u64
+        let last = stored.iter().map(|(_, _, nodes)| nodes).max().cloned();
+        stored.extend(last.map(|nodes| (Split::Test, Variety::Same, nodes)));
+        let bytes = |(split, variety, nodes): &(Split, Variety, Vec<NodeId>)| {
+            features::cost(given.graph, nodes, given.rows(*split, *variety)) as u64
         };
         Ok(Self {
             peak: phases.iter().map(|it| it.total).max().unwrap_or(0),
@@ -166,20 +180,33 @@ impl Estimate {
 }
 
 impl Given<'_> {
-    fn is_cacheable(&self, split: Split) -> bool {
-        split != Split::Train || !self.augmented
+    fn variety(&self, split: Split, phase: &PhasePlan) -> Variety {
+        Variety::of(split, phase.pictures, self.augment)
     }
 
-    fn wanted(&self, rest: &[PhasePlan], split: Split, held: &[Held], room: Room) -> Vec<Held> {
-        let pictures = self.pictures[split as usize];
-        let holds = |nodes: &[NodeId]| held.iter().any(|it| it.split == split && it.nodes == nodes);
+    fn rows(&self, split: Split, variety: Variety) -> usize {
+        self.pictures[split as usize] * variety.versions()
+    }
+
+    fn wanted(
+        &self,
+        rest: &[PhasePlan],
+        (split, variety): (Split, Variety),
+        held: &[Held],
+        room: Room,
+    ) -> Vec<Held> {
+        let rows = self.rows(split, variety);
+        let of_these = |it: &&Held| (it.split, it.variety) == (split, variety);
+        let holds = |nodes: &[NodeId]| held.iter().filter(of_these).any(|it| it.nodes == nodes);
+        let sees = |phase: &PhasePlan| self.variety(split, phase) == variety;
         let used = held.iter().map(|it| it.in_memory).sum();
-        let units = features::wanted(self.graph, rest, pictures, holds, used, room).into_iter();
+        let units = features::wanted(self.graph, rest, (rows, sees), holds, used, room).into_iter();
         units
             .map(|unit| Held {
                 split,
+                variety,
                 in_memory: match unit.place {
-                    Place::Memory => features::cost(self.graph, &unit.nodes, pictures),
+                    Place::Memory => features::cost(self.graph, &unit.nodes, rows),
                     Place::Disk => 0,
                 },
                 nodes: unit.nodes,
@@ -214,8 +241,9 @@ impl Given<'_> {
         let moments = Rule::moments(&phase.optimizer).len() * trained;
 
         let cached = |split| {
+            let variety = self.variety(split, phase);
             held.iter()
-                .any(|it| it.split == split && &it.nodes == stored)
+                .any(|it| (it.split, it.variety) == (split, variety) && &it.nodes == stored)
         };
         let reads_pictures = !cached(Split::Train);
         if reads_pictures || !computed.is_empty() {

@@ -3,12 +3,14 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use super::feed::Treatment;
 use super::optimizer::Member;
 use super::pace::Pace;
 use crate::config::{
     BatchNormMode, ClassWeightRule, ClassWeights, DecayExempt, EarlyStopping, EmaConfig, Length,
     Loss, Monitor, OptimizerConfig, PhaseConfig, Problem, Sampling, ScheduleConfig, TrainConfig,
 };
+use crate::data::mix::Mixing;
 use crate::engine::suffix::Suffix;
 use crate::graph::cutoff::{Frontier, Trainable};
 use crate::graph::rates::Rates;
@@ -29,6 +31,8 @@ pub struct PhasePlan {
     pub length: Length,
     /// Steps between two evaluations; an epoch if `None`.
     pub evaluate_every: Option<u64>,
+    /// What happens to training pictures.
+    pub pictures: Treatment,
     /// How parameters move.
     pub optimizer: OptimizerConfig,
     /// How the learning rate changes.
@@ -84,6 +88,13 @@ pub fn plan_phases(
                 bn: phase.bn.unwrap_or(default_bn(pretrained)),
                 length: phase.length(),
                 evaluate_every: phase.evaluate_every,
+                pictures: Treatment {
+                    augment: phase.augment,
+                    mixing: Mixing {
+                        mixup: phase.mixup,
+                        cutmix: phase.cutmix,
+                    },
+                },
                 optimizer: phase.optimizer,
                 schedule: phase.schedule,
                 rates,

@@ -95,6 +95,21 @@ mod defaults {
     pub(super) fn batch_size() -> usize {
         32
     }
+    pub(super) fn crop_scale() -> [f64; 2] {
+        [0.08, 1.0]
+    }
+    pub(super) fn crop_ratio() -> [f64; 2] {
+        [3.0 / 4.0, 4.0 / 3.0]
+    }
+    pub(super) fn erase_probability() -> f64 {
+        0.25
+    }
+    pub(super) fn erase_scale() -> [f64; 2] {
+        [0.02, 0.33]
+    }
+    pub(super) fn erase_ratio() -> [f64; 2] {
+        [0.3, 3.3]
+    }
     pub(super) fn rho() -> f64 {
         0.9
     }

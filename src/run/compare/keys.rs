@@ -67,8 +67,8 @@ mod tests {
 
     #[test]
     fn keys_that_differ_are_found_by_path() {
-        let a = "threads = 1\n[data]\nroot = 'x'\nimage_size = 32\n[[phase]]\nepochs = 2\nlr = 1";
-        let b = "threads = 2\n[data]\nroot = 'y'\nimage_size = [32, 32]\n[[phase]]\nepochs = 3\nlr = 1\n\
+        let a = "threads = 1\n[data]\nroot = 'x'\nimage_size = 32\n[[phase]]\nname = 'x'\nepochs = 2\nlr = 1";
+        let b = "threads = 2\n[data]\nroot = 'y'\nimage_size = [32, 32]\n[[phase]]\nname = 'y'\nepochs = 3\nlr = 1\n\
                  [[phase]]\nepochs = 1\n[train]\nbatch_size = 8";
         let of = |key: &str, decides| (key.to_owned(), decides);
         assert_eq!(
@@ -77,6 +77,7 @@ mod tests {
                 of("threads", false),
                 of("data.root", false),
                 of("data.image_size", true),
+                of("phase[0].name", false),
                 of("phase[0].epochs", true),
                 of("phase[1]", true),
                 of("train", true),
