@@ -121,8 +121,15 @@ fn what_it_writes_checks_and_runs() {
     let mut arguments = vec!["new", "flowers"];
     arguments.extend(TINY);
     let (stdout, stderr) = desk.succeeds(&arguments);
-    assert_snapshot!(stdout.trim_end(), @"");
-    assert_snapshot!(stderr.trim_end(), @"");
+    assert_snapshot!(
+        stdout.trim_end(),
+        @"flowers.toml: mobilenet_v2 at 32 px, 48 train, 6 val, 6 test pictures"
+    );
+    assert_snapshot!(stderr.trim_end(), @r"
+    flowers: 3 classes in class folders, 60 pictures (20 each), median 40 x 30 px
+    warning: 6 validation pictures are few: one of them is 16.7 % of accuracy
+    next: xp run flowers.toml
+    ");
     let written = fs::read_to_string(desk.path().join("flowers.toml")).unwrap();
     assert_snapshot!(written);
 
@@ -216,7 +223,13 @@ fn it_warns_of_what_is_wrong_with_the_pictures() {
     let mut arguments = vec!["new", "my pets"];
     arguments.extend(TINY);
     let (_, stderr) = desk.succeeds(&arguments);
-    assert_snapshot!(stderr.trim_end(), @"");
+    assert_snapshot!(stderr.trim_end(), @r"
+    my pets: 2 classes in class folders, 24 pictures (4 to 20 each), median 40 x 30 px
+    warning: `cat` has 5 times the pictures of `dog` (20 and 4): the configuration weighs classes
+    warning: 3 validation pictures are few: one of them is 33.3 % of accuracy
+    warning: 1 issue in the data; the configuration goes on without broken ones; the first: `cat/broken.jpg` not a picture in a known format
+    next: xp run my_pets.toml
+    ");
     desk.succeeds(&["check", "my_pets.toml"]);
     desk.succeeds(&["data", "my_pets.toml"]);
     let config = fs::read_to_string(desk.path().join("my_pets.toml")).unwrap();
@@ -249,7 +262,35 @@ fn a_bad_folder_gives_one_error() {
     .into_iter()
     .map(|folder| desk.fails(&["new", folder]))
     .collect();
-    assert_snapshot!(said.join("\n\n"), @"");
+    assert_snapshot!(said.join("\n\n"), @r"
+    error: the data folder `missing` does not exist
+      help: name a folder that holds one folder of pictures a class, or a CSV file
+    exit 3
+
+    error: the data folder `file.txt` is not a folder
+      help: name a folder that holds one folder of pictures a class, or a CSV file
+    exit 3
+
+    error: `./table.csv` holds no pictures
+      help: put JPEG, PNG, WebP, BMP or GIF pictures into one folder a class, or list them in a manifest
+    exit 3
+
+    error: `empty` holds no pictures
+      help: put JPEG, PNG, WebP, BMP or GIF pictures into one folder a class, or list them in a manifest
+    exit 3
+
+    error: `one` holds one class only, `cat`
+      help: give at least two classes, one folder each
+    exit 3
+
+    error: `loose` holds no class folders, only 4 files
+      help: move the pictures into one folder a class, or list them in a manifest
+    exit 3
+
+    error: class `dog` has too few pictures: 1 distinct, for 3 splits
+      help: add pictures, or remove the class
+    exit 3
+    ");
     assert!(!desk.path().join("one.toml").exists());
 }
 
@@ -274,7 +315,27 @@ fn bad_usage_is_told_before_the_pictures_are_read() {
     .into_iter()
     .map(|arguments| desk.fails(arguments))
     .collect();
-    assert_snapshot!(said.join("\n\n"), @"");
+    assert_snapshot!(said.join("\n\n"), @r"
+    error: no folder of pictures is named
+      help: name one: `xp new FOLDER`; or a CSV file of paths and labels
+    exit 2
+
+    error: `flowers.toml` exists already
+      help: `--force` replaces it, `--output OTHER.toml` writes elsewhere
+    exit 2
+
+    error: there is no backbone `mobilenetv2`
+      help: did you mean `mobilenet_v2`?
+    exit 2
+
+    error: `resnet50` comes in one width only
+      help: leave `width` out
+    exit 2
+
+    error: cannot read the weights `none.safetensors`: No such file or directory (os error 2)
+      help: check the path of the file and who may read it
+    exit 1
+    ");
     let kept = fs::read_to_string(desk.path().join("flowers.toml")).unwrap();
     assert_eq!(kept, "mine");
 
@@ -292,7 +353,27 @@ fn answers_in_json() {
     fs::create_dir(desk.path().join("configs")).unwrap();
     let output = "configs/mine.toml";
     let (stdout, _) = desk.succeeds(&["new", "flowers", "--output", output, "--json"]);
-    assert_snapshot!(stdout.trim_end(), @"");
+    let answer: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    let wanted = serde_json::json!({
+        "config": output,
+        "root": "flowers",
+        "layout": "class folders",
+        "pictures": 60,
+        "classes": [
+            { "class": "daisy", "pictures": 20 },
+            { "class": "rose", "pictures": 20 },
+            { "class": "tulip", "pictures": 20 },
+        ],
+        "train": 48,
+        "val": 6,
+        "test": 6,
+        "median_size": [40, 30],
+        "issues": 0,
+        "warnings": ["6 validation pictures are few: one of them is 16.7 % of accuracy"],
+        "backbone": "mobilenet_v2",
+        "image_size": 96,
+    });
+    assert_eq!(answer, wanted);
     let config = fs::read_to_string(desk.path().join(output)).unwrap();
     assert_eq!(line(&config, "root"), "root = \"../flowers\"");
     desk.succeeds(&["data", output]);

@@ -179,7 +179,7 @@ impl Starter {
         );
         text.line(
             "early_stopping = { patience = 5 }",
-            "ends a phase after 5 epochs without a better val_accuracy",
+            "epochs without a better val_accuracy; or monitor = \"val_loss\"",
         );
     }
 
@@ -212,7 +212,7 @@ impl Starter {
             true => text.line("freeze = \"none\"", "all layers train"),
             false => text.line(
                 &format!("freeze_stages = -{stages}"),
-                &format!("trains from {first} on; or freeze_before = \"{first}\""),
+                &format!("trains from {first} on; or freeze_before = \"LAYER\""),
             ),
         }
         text.line("epochs = 20", "at most");
@@ -227,7 +227,7 @@ impl Starter {
         if *batch_norm {
             text.line(
                 "bn = \"eval\"",
-                "keeps ImageNet's batch statistics; \"train\" takes the batch's",
+                "keeps ImageNet's statistics; \"train\" takes the batch's",
             );
         }
     }
