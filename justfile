@@ -77,6 +77,11 @@ kills kills="75": release
 accuracy: release
     tests/accuracy.sh
 
+# Every experiment of configs/ to its end on real pictures, all or some by name; full size where the weights are at hand (needs ../shared)
+[group('measure')]
+tutorials *names: release
+    tests/tutorials.sh {{ names }}
+
 # Redraw the accepted snapshots after reading their differences
 [group('maintain')]
 snapshots:

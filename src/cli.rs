@@ -6,12 +6,15 @@ use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::size;
+use crate::run::Condition;
 
 const EXAMPLES: &str = "\
 Examples:
+  xp new flowers/                                   write flowers.toml for a folder of pictures
   xp run configs/quickstart.toml                    train; leaves a directory under runs/
   xp run flowers.toml --set train.batch_size=16     the same with one value changed
   xp check configs/*.toml                           say what is wrong, touch nothing
+  xp runs                                           how every run stands
   xp predict runs/RUN photos/ --top 3               classify pictures with the result
   xp features mobilenet_v2 photos/ --out photos.npy embeddings by a published backbone
 
@@ -43,8 +46,10 @@ pub struct Global {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Write a commented configuration for a folder of pictures
+    New(NewArgs),
     /// Train one experiment and leave a run directory
-    Run(ConfigArgs),
+    Run(RunArgs),
     /// Go on with a run that was interrupted or killed, to the same bytes
     Resume(ResumeArgs),
     /// Check configurations without touching data; print every problem
@@ -55,6 +60,10 @@ pub enum Command {
     Data(DataArgs),
     /// Print the layers of a configuration's network or of a backbone
     Summary(SummaryArgs),
+    /// List runs, newest first: how each of them stands, its epochs and accuracies
+    Runs(RunsArgs),
+    /// Say why two runs differ: configuration, data, weights, machine; and where
+    Diff(DiffArgs),
     /// Draw learning curves of one run again, or of several overlaid
     Plot(PlotArgs),
     /// Evaluate a run's model on its data
@@ -81,6 +90,78 @@ pub struct ConfigArgs {
     /// Override a value, for example `train.batch_size=16` or `phase[0].epochs=3`; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub sets: Vec<String>,
+}
+
+/// Arguments of `xp new`.
+#[derive(Debug, Args)]
+pub struct NewArgs {
+    /// Folder of class folders, or CSV file of paths and labels [default: asks on a terminal]
+    pub folder: Option<PathBuf>,
+    /// Where to write; `-` is stdout [default: NAME.toml in the current directory]
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Replace a file that exists
+    #[arg(long)]
+    pub force: bool,
+    /// The backbone, see `xp models` [default: by the number of pictures]
+    #[arg(long, value_name = "NAME")]
+    pub backbone: Option<String>,
+    /// Weights of that backbone: a file or a hub id [default: see `xp models`]
+    #[arg(long, value_name = "SOURCE", requires = "backbone")]
+    pub weights: Option<String>,
+    /// Width multiplier of that backbone
+    #[arg(
+        long,
+        value_name = "FACTOR",
+        default_value_t = 1.0,
+        requires = "backbone"
+    )]
+    pub width: f64,
+    /// Side of the pictures that the network sees, in pixels [default: by backbone and pictures]
+    #[arg(long, value_name = "PIXELS",
+          value_parser = RangedU64ValueParser::<u32>::new().range(8..=4096))]
+    pub size: Option<u32>,
+}
+
+/// Arguments of `xp run`.
+#[derive(Debug, Clone, Args)]
+pub struct RunArgs {
+    /// The configuration.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Check everything (data, weights, phases), say what would be done and what memory it takes
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Arguments of `xp runs`.
+#[derive(Debug, Args)]
+pub struct RunsArgs {
+    /// Folder of run directories [default: runs]
+    pub dir: Option<PathBuf>,
+    /// Only runs that stand so; several are separated by commas
+    #[arg(long, value_name = "STATUS", value_delimiter = ',', value_parser = condition)]
+    pub status: Vec<Condition>,
+}
+
+fn condition(text: &str) -> Result<Condition, String> {
+    let found = Condition::ALL.into_iter().find(|it| it.name() == text);
+    found.ok_or_else(|| {
+        let names = Condition::ALL.map(Condition::name).join(", ");
+        format!("it is one of {names}")
+    })
+}
+
+/// Arguments of `xp diff`.
+#[derive(Debug, Args)]
+pub struct DiffArgs {
+    /// A run directory
+    pub a: PathBuf,
+    /// Another run directory
+    pub b: PathBuf,
+    /// Exit with 1 if anything differs that decides results, or the results do
+    #[arg(long)]
+    pub exit_code: bool,
 }
 
 /// Arguments of `xp resume`.

@@ -4,7 +4,7 @@
 //! half of one. Temporary names lie beside the target, so that the rename stays on one disk.
 
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
@@ -44,6 +44,18 @@ fn hint(error: &io::Error) -> &'static str {
     }
 }
 
+/// Reads a file that should be small: anything but a regular file of at most `most` bytes is an
+/// error.
+pub fn read_small(path: &Path, most: u64) -> Result<Vec<u8>, FsError> {
+    let found = fs::metadata(path).map_err(FsError::at("read", path))?;
+    let reason = match found.len() {
+        _ if !found.is_file() => "it is not a file".to_owned(),
+        length if length > most => format!("it has {length} bytes, more than it can have"),
+        _ => return read(path),
+    };
+    Err(FsError::at("read", path)(io::Error::other(reason)))
+}
+
 /// Reads a whole file.
 pub fn read(path: &Path) -> Result<Vec<u8>, FsError> {
     fs::read(path).map_err(FsError::at("read", path))
@@ -57,6 +69,21 @@ pub fn read_text(path: &Path) -> Result<String, FsError> {
 /// Replaces `path` by `bytes` as one step: all of the old or all of the new survive a kill.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), FsError> {
     write_atomic_with(path, |file| file.write_all(bytes))
+}
+
+/// Makes the file `path` of `bytes` as one step, unless there is one; tells whether it did.
+pub fn create_atomic(path: &Path, bytes: &[u8]) -> Result<bool, FsError> {
+    let folder = parent(path);
+    let mut staged = stage_file(folder).map_err(FsError::at("write", path))?;
+    let filled = fill_file(staged.as_file_mut(), |file| file.write_all(bytes));
+    filled
+        .and_then(|()| staged.as_file().sync_all())
+        .map_err(FsError::at("write", path))?;
+    match staged.persist_noclobber(path) {
+        Ok(_) => sync_dir(folder).map(|()| true),
+        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(FsError::at("write", path)(error.error)),
+    }
 }
 
 /// Replaces `path` by what `fill` writes, as one step. If `fill` fails, `path` stays as it was.
@@ -96,6 +123,14 @@ fn stage_and_persist(
     folder: &Path,
     fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> io::Result<()> {
+    let mut staged = stage_file(folder)?;
+    fill_file(staged.as_file_mut(), fill)?;
+    staged.as_file().sync_all()?;
+    staged.persist(path)?;
+    Ok(())
+}
+
+fn stage_file(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(STAGED.0).suffix(STAGED.1);
     #[cfg(unix)]
@@ -104,11 +139,7 @@ fn stage_and_persist(
         // Temporary files are private by default; results are as readable as the umask allows.
         builder.permissions(fs::Permissions::from_mode(0o666));
     }
-    let mut staged = builder.tempfile_in(folder)?;
-    fill_file(staged.as_file_mut(), fill)?;
-    staged.as_file().sync_all()?;
-    staged.persist(path)?;
-    Ok(())
+    builder.tempfile_in(folder)
 }
 
 fn fill_file(
@@ -282,25 +313,60 @@ fn remove_if_there(folder: &Path) -> Result<(), FsError> {
 /// An exclusive lock, held until it is dropped or the process ends, however it ends.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    file: File,
+    path: PathBuf,
 }
 
 impl Lock {
+    /// Takes the lock of `path`, waiting while another process holds it.
+    pub fn acquire(path: &Path) -> Result<Self, FsError> {
+        let file = Self::open(path)?;
+        file.lock().map_err(FsError::at("lock", path))?;
+        let path = path.to_path_buf();
+        Ok(Self { file, path })
+    }
+
     /// Takes the lock of `path`, a file made for that and left behind; `None` if another process
-    /// holds it.
+    /// holds it. Where the file system has no locks it is always free.
     pub fn try_acquire(path: &Path) -> Result<Option<Self>, FsError> {
-        let file = File::options()
+        let file = Self::open(path)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => return Ok(None),
+            Err(fs::TryLockError::Error(error)) if has_no_locks(&error) => {}
+            Err(fs::TryLockError::Error(error)) => return Err(FsError::at("lock", path)(error)),
+        }
+        let path = path.to_path_buf();
+        Ok(Some(Self { file, path }))
+    }
+
+    /// Replaces what the file says.
+    pub fn write(&mut self, text: &str) -> Result<(), FsError> {
+        let file = &mut self.file;
+        let written = file
+            .set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| file.write_all(text.as_bytes()))
+            .and_then(|()| file.sync_data());
+        written.map_err(FsError::at("write", &self.path))
+    }
+
+    fn open(path: &Path) -> Result<File, FsError> {
+        File::options()
             .create(true)
             .truncate(false)
             .write(true)
             .open(path)
-            .map_err(FsError::at("open", path))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(Self { _file: file })),
-            Err(fs::TryLockError::WouldBlock) => Ok(None),
-            Err(fs::TryLockError::Error(error)) => Err(FsError::at("lock", path)(error)),
-        }
+            .map_err(FsError::at("open", path))
     }
+}
+
+fn has_no_locks(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    if error.raw_os_error() == Some(libc::ENOLCK) {
+        return true;
+    }
+    error.kind() == io::ErrorKind::Unsupported
 }
 
 #[cfg(test)]

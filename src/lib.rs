@@ -11,6 +11,7 @@
 //! | [`train`] | phases, loop, optimizers, schedules, metrics; never prints, opens no file |
 //! | [`data`], [`engine`], [`run`], [`report`] | pictures to batches; graph and parameters to tensors; the run directory; rows to PNG |
 //! | [`graph`] (with [`zoo`]), [`ops`], [`weights`] | architectures as data; operations with gradients; files to named tensors |
+//! | [`fetch`] | files from elsewhere: downloads, the hub, archives unpacked |
 //! | [`config`], [`records`], [`geometry`], [`rng`], [`fsx`], [`allocator`] | no Candle here |
 //! | [`activation`] | a word that configurations, graphs and kernels share |
 //!
@@ -25,6 +26,7 @@ pub mod commands;
 pub mod config;
 pub mod data;
 pub mod engine;
+pub mod fetch;
 pub mod fsx;
 pub mod geometry;
 pub mod graph;

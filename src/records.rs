@@ -74,6 +74,9 @@ pub struct SplitRow {
     pub label: usize,
     /// Where it belongs.
     pub split: Split,
+    /// The first 16 digits of the BLAKE3 of its bytes; empty in older files.
+    #[serde(default)]
+    pub blake3: String,
 }
 
 /// One row of `data_issues.csv`.
@@ -117,9 +120,10 @@ pub struct TestReport {
     pub accuracy: f64,
     /// 95 % interval of the accuracy (Wilson).
     pub accuracy_interval: [f64; 2],
-    /// One entry a class, in label order.
+    /// One entry a class, in label order; of classes that have no pictures in any split, only those
+    /// that were predicted.
     pub per_class: Vec<ClassReport>,
-    /// `confusion[true][predicted]`: counts.
+    /// `confusion[true][predicted]`: counts, in the order of `per_class`.
     pub confusion: Vec<Vec<u64>>,
 }
 

@@ -13,16 +13,16 @@ runs=$(mktemp -d)
 trap 'rm -rf "$runs"' EXIT
 export XP_CACHE__DIR="$runs/features"
 
-for pair in flowers_mobilenet:flowers_1k cats_vs_dogs_mobilenet:dog_cat; do
-    config=${pair%%:*} data=$shared/data/${pair##*:}
+for pair in flowers_1k:5 dog_cat:1; do
+    name=${pair%%:*} outputs=${pair##*:} data=$shared/data/${pair%%:*}
     for seed in 0 1 2; do
-        "$xp" run "configs/$config.toml" --quiet --json \
-            --set seed=$seed --set runs_dir="$runs" \
+        "$xp" run configs/flowers_mobilenet.toml --quiet --json \
+            --set seed=$seed --set runs_dir="$runs" --set model.head="[{ dense = $outputs }]" \
             --set data.root="$data" --set data.manifest="$data/manifest.csv" \
             --set data.split='{ by = "column" }' \
             --set model.weights="$shared/weights/mobilenet_v2_imagenet.safetensors"
     done | sed -E 's/.*"best_epoch":([0-9]+).*"val_accuracy":([0-9.]+).*"test_accuracy":([0-9.]+).*"seconds":([0-9.]+).*/\1 \2 \3 \4/' |
-        awk -v name="$config" '{
+        awk -v name="$name" '{
             printf "%s seed %d: best epoch %s, val %.1f %%, test %.1f %%, %.1f s\n", name, NR - 1, $1, 100 * $2, 100 * $3, $4
             sum += $3
         } END { printf "%s mean test accuracy %.1f %% of %d runs\n", name, 100 * sum / NR, NR }'

@@ -1,8 +1,12 @@
 //! The one integration binary: users' behaviour, through the library and the command line.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "tests/augment.rs"]
+mod augment;
 #[path = "tests/backbones.rs"]
 mod backbones;
+#[path = "tests/config_augment.rs"]
+mod config_augment;
 #[path = "tests/config_errors.rs"]
 mod config_errors;
 #[path = "tests/config_layers.rs"]
@@ -11,16 +15,25 @@ mod config_layers;
 mod config_loop;
 #[path = "tests/config_phases.rs"]
 mod config_phases;
+#[path = "tests/damage.rs"]
+mod damage;
 #[path = "tests/data_errors.rs"]
 mod data_errors;
+#[path = "tests/data_sources.rs"]
+mod data_sources;
 #[path = "tests/experiments.rs"]
 mod experiments;
 #[path = "tests/feature_cache.rs"]
 mod feature_cache;
 #[path = "tests/intervals.rs"]
 mod intervals;
+#[allow(dead_code, reason = "the library's own tests use all of it")]
+#[path = "../src/fetch/loopback.rs"]
+mod loopback;
 #[path = "tests/network_errors.rs"]
 mod network_errors;
+#[path = "tests/new.rs"]
+mod new;
 #[path = "tests/parity.rs"]
 mod parity;
 #[path = "tests/plot.rs"]
@@ -29,5 +42,9 @@ mod plot;
 mod readme;
 #[path = "tests/resume.rs"]
 mod resume;
+#[path = "tests/runs.rs"]
+mod runs;
 #[path = "tests/summary.rs"]
 mod summary;
+#[path = "tests/tutorials.rs"]
+mod tutorials;

@@ -1,7 +1,7 @@
-"""The whole run that xp races: MobileNetV2 in two phases, as a careful PyTorch user writes it.
+"""The whole run that xp races: two phases, as a careful PyTorch user writes them.
 
-Phase 1 trains one dense layer on the frozen backbone, phase 2 also everything from
-block_11_expand_BN on with batch norm in eval mode; the checkpoint of the best validation accuracy
+Phase 1 trains one dense layer on the frozen backbone, phase 2 also the upper layers: of MobileNetV2
+everything from block_11_expand_BN on with batch norm in eval mode, of SqueezeNet from fire8 on; the checkpoint of the best validation accuracy
 is tested. Adam, batches of 32, f32, channels_last. Prints one line of JSON.
 """
 import argparse
@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 from torchvision import transforms
-from torchvision.models import mobilenet_v2
+from torchvision.models import mobilenet_v2, squeezenet1_1
 
 BATCH = 32
 NORMALISE = [
@@ -33,6 +33,8 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder with manifest.csv")
     parser.add_argument("--weights", required=True, help="torchvision's, as safetensors")
+    networks = ["mobilenet_v2", "squeezenet1_1"]
+    parser.add_argument("--network", choices=networks, default=networks[0])
     parser.add_argument("--size", type=int, default=160)
     parser.add_argument("--epochs", type=int, nargs=2, default=[10, 10])
     parser.add_argument("--lr", type=float, nargs=2, default=[1e-3, 1e-4])
@@ -88,7 +90,8 @@ class Run:
     """Network, head, and the best of both so far."""
 
     def __init__(self, args, classes):
-        network = mobilenet_v2()
+        self.mobile = args.network == "mobilenet_v2"
+        network = mobilenet_v2() if self.mobile else squeezenet1_1()
         state = load_file(args.weights)
         missing = network.load_state_dict(state, strict=False).missing_keys
         lost = [k for k in missing if "classifier" not in k and "num_batches" not in k]
@@ -96,7 +99,8 @@ class Run:
             raise SystemExit(f"{args.weights} lacks {', '.join(lost)}")
         self.base = network.features.to(memory_format=torch.channels_last).eval()
         self.base.requires_grad_(False)
-        self.head = torch.nn.Linear(network.last_channel, len(classes))
+        width = network.last_channel if self.mobile else 512
+        self.head = torch.nn.Linear(width, len(classes))
         self.best_accuracy, self.best_state = -1.0, None
         self.history = []
 
@@ -142,9 +146,12 @@ class Run:
         return torch.cat(features), torch.cat(labels)
 
     def unfreeze(self):
-        """The layers from block_11_expand_BN on; the convolution before it stays frozen."""
-        block = self.base[12].conv
-        parts = [block[0][1], *block[1:], *self.base[13:]]
+        """The upper layers; of block_11_expand the convolution stays frozen."""
+        if self.mobile:
+            block = self.base[12].conv
+            parts = [block[0][1], *block[1:], *self.base[13:]]
+        else:
+            parts = self.base[11:]
         parameters = [p for part in parts for p in part.parameters()]
         for parameter in parameters:
             parameter.requires_grad_(True)

@@ -27,10 +27,19 @@ pub fn run(args: &CacheArgs, printer: &Printer) -> Result<(), Failure> {
     }
 }
 
-fn root(args: &CacheArgs) -> Result<PathBuf, Failure> {
+/// Where runs keep features that no configuration says otherwise of; `None` where they keep none.
+pub fn of_environment() -> Option<PathBuf> {
+    let disk = std::env::var("XP_CACHE__DISK");
+    (disk.as_deref() != Ok("false")).then(named_or_default)?
+}
+
+fn named_or_default() -> Option<PathBuf> {
     let named = std::env::var_os("XP_CACHE__DIR").filter(|dir| !dir.is_empty());
-    let root = args.dir.clone().or_else(|| named.map(PathBuf::from));
-    let root = root.or_else(FeatureStore::default_root);
+    named.map(PathBuf::from).or_else(FeatureStore::default_root)
+}
+
+fn root(args: &CacheArgs) -> Result<PathBuf, Failure> {
+    let root = args.dir.clone().or_else(named_or_default);
     root.ok_or_else(|| {
         Failure::new(
             Exit::Other,

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::blueprint::Blueprint;
-use super::{Exit, Failure, Printer};
+use super::{Exit, Failure, Printer, pictures, results};
 use crate::cli::DataArgs;
-use crate::data::{Augment, Dataset, sheet};
+use crate::data::{Augment, Dataset, Origin, sheet};
 use crate::records::{DataIssueRow, Split};
 
 /// Issues shown in the table; all of them are in the JSON.
@@ -20,11 +20,11 @@ pub fn run(args: &DataArgs, printer: &Printer) -> Result<(), Failure> {
     let blueprint = Blueprint::load(&args.config.config, &args.config.sets, printer)?;
     let (experiment, preprocess) = (&blueprint.loaded.experiment, &blueprint.preprocess);
 
+    pictures::bring(&experiment.data, printer)?;
     let dataset = Arc::new(Dataset::open(&experiment.data, experiment.seed)?);
     let augment = Augment {
         config: experiment.data.augment,
         seed: experiment.seed,
-        epoch: 1,
     };
     sheet::write(&args.sheet, &dataset, preprocess, augment)?;
     let summary = Summary::new(&dataset, &args.sheet);
@@ -40,8 +40,14 @@ pub fn run(args: &DataArgs, printer: &Printer) -> Result<(), Failure> {
 /// The answer of `xp data --json`.
 #[derive(Debug, Serialize)]
 struct Summary<'a> {
+    origin: &'a Origin,
     pictures: usize,
+    /// Those with pictures.
     classes: Vec<ClassCounts<'a>>,
+    /// Classes that stand in `data.labels` only.
+    empty_classes: usize,
+    /// Pictures that `max_per_class` has left out.
+    left_out: usize,
     total: [usize; 3],
     /// Smallest, median and largest.
     width: [u32; 3],
@@ -56,6 +62,7 @@ struct Summary<'a> {
 #[derive(Debug, Serialize)]
 struct ClassCounts<'a> {
     class: &'a str,
+    label: usize,
     train: usize,
     val: usize,
     test: usize,
@@ -72,17 +79,23 @@ impl<'a> Summary<'a> {
         for (total, split) in total.iter_mut().zip(0..) {
             *total = counts.iter().map(|counts: &[usize; 3]| counts[split]).sum();
         }
-        let classes = dataset.classes.iter().zip(&counts);
+        let all = dataset.classes.iter().zip(&counts).enumerate();
+        let classes: Vec<ClassCounts> = all
+            .filter(|(_, (_, counts))| **counts != [0; 3])
+            .map(|(label, (class, &[train, val, test]))| ClassCounts {
+                class,
+                label,
+                train,
+                val,
+                test,
+            })
+            .collect();
         Self {
+            origin: &dataset.origin,
             pictures: dataset.items.len(),
-            classes: classes
-                .map(|(class, &[train, val, test])| ClassCounts {
-                    class,
-                    train,
-                    val,
-                    test,
-                })
-                .collect(),
+            empty_classes: dataset.classes.len() - classes.len(),
+            left_out: dataset.left_out,
+            classes,
             total,
             width: spread(dataset.items.iter().map(|item| item.width)),
             height: spread(dataset.items.iter().map(|item| item.height)),
@@ -102,22 +115,36 @@ impl<'a> Summary<'a> {
             .max()
             .unwrap_or(0);
         let name = longest.max("class".len());
-        let row = |class: &str, cells: [String; 4]| {
+        let with_labels = self.empty_classes > 0;
+        let row = |class: &str, label: Option<usize>, cells: [String; 4]| {
             let [train, val, test, all] = cells;
-            format!("{class:<name$} {train:>8} {val:>8} {test:>8} {all:>8}\n")
+            // Labels are what the order of lines says, unless classes are left out of it.
+            let label = match (with_labels, label) {
+                (false, _) => String::new(),
+                (true, Some(label)) => format!("{label:>7} "),
+                (true, None) => " ".repeat(8),
+            };
+            format!("{class:<name$} {label}{train:>8} {val:>8} {test:>8} {all:>8}\n")
         };
         let numbers = |[train, val, test]: [usize; 3]| {
             [train, val, test, train + val + test].map(|count| count.to_string())
         };
         let [train, val, test] = Split::ALL.map(|split| split.name().to_owned());
-        let mut text = row("class", [train, val, test, "all".into()]);
+        let mut text = row("class", None, [train, val, test, "all".into()]);
         for counts in &self.classes {
             text += &row(
-                counts.class,
+                &results::one_line(counts.class),
+                Some(counts.label),
                 numbers([counts.train, counts.val, counts.test]),
             );
         }
-        text += &row("total", numbers(self.total));
+        text += &row("total", None, numbers(self.total));
+        if with_labels {
+            text += &format!("and {} classes without pictures\n", self.empty_classes);
+        }
+        if self.left_out > 0 {
+            text += &format!("{} pictures left out by `max_per_class`\n", self.left_out);
+        }
         let size = |[least, median, most]: [u32; 3]| format!("{least} / {median} / {most}");
         text += &format!(
             "\nwidth  {} px (min / median / max)\nheight {} px\n",
@@ -141,8 +168,12 @@ impl<'a> Summary<'a> {
                 );
             }
         }
+        text.push('\n');
+        for (word, line) in self.origin.lines() {
+            text += &format!("{word:<6} {line}\n");
+        }
         text += &format!(
-            "\ndata   {}\nsplit  {}\nsheet  {}",
+            "data   {}\nsplit  {}\nsheet  {}",
             self.data_fingerprint, self.split_fingerprint, self.contact_sheet
         );
         text

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::restored::Restored;
-use super::{Exit, Failure, Printer, changes, results};
+use super::{Exit, Failure, Printer, changes, pictures, results};
 use crate::cli::EvaluateArgs;
 use crate::config::AugmentConfig;
-use crate::data::Dataset;
+use crate::data::{self, Dataset};
 use crate::records::{Split, TestReport};
 use crate::run::{RunDir, RunError};
 use crate::train::evaluate;
@@ -69,6 +69,7 @@ fn own_data(
     printer: &Printer,
 ) -> Result<Dataset, Failure> {
     let experiment = &model.experiment;
+    pictures::bring(&experiment.data, printer)?;
     let dataset = Dataset::open(&experiment.data, experiment.seed)?;
     if args.model.is_dir() {
         let run = RunDir::open(&args.model)?;
@@ -83,16 +84,19 @@ fn own_data(
     }
     let elsewhere = "evaluate on a folder of class folders with `--data`";
     if dataset.classes != model.classes {
-        let names = |classes: &[String]| format!("`{}`", classes.join("`, `"));
-        return Err(Failure::new(
-            Exit::Data,
-            format!(
-                "the data has other classes than the model: {} instead of {}",
-                names(&dataset.classes),
-                names(&model.classes)
-            ),
-        )
-        .help(elsewhere));
+        let others = |all: &[String], known: &[String]| -> Vec<String> {
+            let others = all.iter().filter(|class| !known.contains(class));
+            others.cloned().collect()
+        };
+        let what = match [
+            others(&dataset.classes, &model.classes),
+            others(&model.classes, &dataset.classes),
+        ] {
+            [new, gone] if new.is_empty() && gone.is_empty() => "in another order".into(),
+            [new, gone] => format!("{} new, {} gone", data::shown(&new), data::shown(&gone)),
+        };
+        let message = format!("the data has other classes than the model: {what}");
+        return Err(Failure::new(Exit::Data, message).help(elsewhere));
     }
     if dataset.split(split).is_empty() {
         return Err(Failure::new(
@@ -139,7 +143,11 @@ fn print(report: &TestReport, printer: &Printer) -> Result<(), Failure> {
     for class in &report.per_class {
         printer.data(format!(
             "{:width$}  {:9.3}  {:6.3}  {:5.3}  {:8}",
-            class.class, class.precision, class.recall, class.f1, class.support
+            results::one_line(&class.class),
+            class.precision,
+            class.recall,
+            class.f1,
+            class.support
         ));
     }
     Ok(())

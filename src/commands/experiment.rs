@@ -11,20 +11,19 @@ use super::progress::Progress;
 use super::recorder::{Recorder, Target};
 use super::state::Restored;
 use super::testing::{self, Tester};
-use super::{Failure, Printer, network};
+use super::{Failure, Printer, memory, network, pictures};
 use crate::config::CacheConfig;
 use crate::data::{Dataset, Keep, ScanOptions};
+use crate::engine::params::Params;
 use crate::engine::store::FeatureStore;
 use crate::records::Split;
 use crate::run::{ManifestWriter, RunDir};
 use crate::train::features::{Disk, FeatureBank};
 use crate::train::feed::Feed;
 use crate::train::fit::{self, FitError};
+use crate::train::memory::Allowance;
 use crate::train::phase::{LossPlan, Plan, check_batches};
 use crate::train::sampler;
-
-/// Most bytes of decoded pictures that wait between the scan and their first use.
-const KEPT: usize = 128 << 20;
 
 /// An experiment before its run directory is touched.
 #[derive(Debug)]
@@ -40,17 +39,18 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// Scans the pictures and plans the phases.
-    pub fn new(blueprint: Blueprint) -> Result<Self, Failure> {
+    /// Brings and scans the pictures and plans the phases.
+    pub fn new(blueprint: Blueprint, printer: &Printer) -> Result<Self, Failure> {
         let experiment = &blueprint.loaded.experiment;
         let threads = blueprint::set_threads(experiment.threads)?;
         let options = ScanOptions {
             keep: Some(Keep {
                 preprocess: blueprint.preprocess,
-                budget: KEPT,
+                budget: memory::waiting(experiment),
             }),
             notes: cache_root(&experiment.cache).map(|root| root.join("pictures")),
         };
+        pictures::bring(&experiment.data, printer)?;
         let dataset = Dataset::open_with(&experiment.data, experiment.seed, &options)?;
         let plan = plan(&blueprint, &dataset)?;
         Ok(Self {
@@ -61,10 +61,21 @@ impl Prepared {
         })
     }
 
+    /// What `memory_limit` leaves for features and decoded pictures.
+    ///
+    /// # Errors
+    /// If the run does not fit into the limit.
+    pub fn allowance(&self, params: &Params, printer: &Printer) -> Result<Allowance, Failure> {
+        let (blueprint, dataset, plan) = (&self.blueprint, &self.dataset, &self.plan);
+        let given = memory::given(blueprint, dataset, plan, params, self.threads);
+        memory::within_limit(blueprint, given, printer)
+    }
+
     /// Trains from where `restored` stands, tests, and leaves a complete run directory.
     pub fn complete(
         &self,
         restored: Restored,
+        allowance: Allowance,
         run: &RunDir,
         manifest: &ManifestWriter,
         printer: &Printer,
@@ -72,7 +83,7 @@ impl Prepared {
         let started = Instant::now();
         let (blueprint, plan, dataset) = (&self.blueprint, &self.plan, &self.dataset);
         let experiment = &blueprint.loaded.experiment;
-        let feed = feed(blueprint, dataset);
+        let feed = feed(blueprint, dataset, allowance.pictures);
         let [part, all] = [
             feed.items(Split::Val).len(),
             dataset.split(Split::Val).len(),
@@ -91,7 +102,7 @@ impl Prepared {
             restored.rows,
             restored.best,
         )?;
-        let mut bank = bank(blueprint, printer);
+        let mut bank = bank(blueprint, allowance.features.memory, printer);
         let fitted = fit::fit(
             &blueprint.graph,
             restored.start,
@@ -149,7 +160,7 @@ impl Prepared {
     }
 }
 
-fn plan(blueprint: &Blueprint, dataset: &Dataset) -> Result<Plan, Failure> {
+pub(super) fn plan(blueprint: &Blueprint, dataset: &Dataset) -> Result<Plan, Failure> {
     let experiment = &blueprint.loaded.experiment;
     let graph = &blueprint.graph;
     let outputs = graph.nodes()[graph.output()].shape.elements();
@@ -173,13 +184,13 @@ fn plan(blueprint: &Blueprint, dataset: &Dataset) -> Result<Plan, Failure> {
 }
 
 /// Folder of what runs keep on disk for others; `None` where they keep nothing.
-fn cache_root(cache: &CacheConfig) -> Option<PathBuf> {
+pub(super) fn cache_root(cache: &CacheConfig) -> Option<PathBuf> {
     let root = || cache.dir.clone().or_else(FeatureStore::default_root);
     (cache.features && cache.disk).then(root)?
 }
 
 /// Cached features as the configuration wants them.
-fn bank(blueprint: &Blueprint, printer: &Printer) -> FeatureBank {
+fn bank(blueprint: &Blueprint, memory: usize, printer: &Printer) -> FeatureBank {
     let cache = &blueprint.loaded.experiment.cache;
     if !cache.features {
         return FeatureBank::new(0, None);
@@ -193,11 +204,11 @@ fn bank(blueprint: &Blueprint, printer: &Printer) -> FeatureBank {
         store: FeatureStore::new(root, cache.max_bytes()),
         backbone: blueprint.family.name.into(),
     });
-    FeatureBank::new(cache.memory_bytes(), disk)
+    FeatureBank::new(memory, disk)
 }
 
 /// The pictures as training sees them.
-fn feed(blueprint: &Blueprint, dataset: &Arc<Dataset>) -> Feed {
+fn feed(blueprint: &Blueprint, dataset: &Arc<Dataset>, memory: usize) -> Feed {
     let experiment = &blueprint.loaded.experiment;
     let train = &experiment.train;
     let feed = Feed::new(
@@ -206,7 +217,7 @@ fn feed(blueprint: &Blueprint, dataset: &Arc<Dataset>) -> Feed {
         experiment.data.augment,
         train.batch_size,
         experiment.seed,
-        experiment.cache.memory_bytes(),
+        memory,
     );
     match train.eval_batches {
         None => feed,

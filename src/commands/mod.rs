@@ -6,6 +6,8 @@ pub mod changes;
 pub mod check;
 pub mod completions;
 pub mod data;
+pub mod diff;
+pub mod dry_run;
 pub mod evaluate;
 pub mod experiment;
 pub mod failure;
@@ -13,8 +15,10 @@ pub mod feature_file;
 pub mod features;
 pub mod interrupt;
 pub mod logging;
+pub mod memory;
 pub mod models;
 pub mod network;
+pub mod new;
 pub mod outcome;
 pub mod pictures;
 pub mod plot;
@@ -27,9 +31,12 @@ pub mod restored;
 pub mod results;
 pub mod resume;
 pub mod run;
+pub mod runs;
 pub mod schema;
+pub mod starter;
 pub mod state;
 pub mod summary;
+pub mod table;
 pub mod testing;
 pub mod verify_resume;
 
@@ -50,7 +57,7 @@ pub fn main() -> ExitCode {
         json: cli.global.json,
     };
     match dispatch(&cli.command, &printer) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(failure) => {
             printer.failure(&failure);
             ExitCode::from(failure.exit as u8)
@@ -58,9 +65,13 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn dispatch(command: &Command, printer: &Printer) -> Result<(), Failure> {
+fn dispatch(command: &Command, printer: &Printer) -> Result<ExitCode, Failure> {
     match command {
-        Command::Run(args) => run::run(args, printer),
+        Command::New(args) => new::run(args, printer),
+        Command::Run(args) if args.dry_run => dry_run::run(&args.config, printer),
+        Command::Run(args) => run::run(&args.config, printer),
+        Command::Runs(args) => runs::run(args, printer),
+        Command::Diff(args) => return diff::run(args, printer),
         Command::Resume(args) => resume::run(args, printer),
         Command::VerifyResume(args) => verify_resume::run(args, printer),
         Command::Check(args) => check::run(args, printer),
@@ -74,5 +85,6 @@ fn dispatch(command: &Command, printer: &Printer) -> Result<(), Failure> {
         Command::Cache(args) => cache::run(args, printer),
         Command::Completions(args) => completions::run(args, printer),
         Command::Summary(args) => summary::run(args, printer),
-    }
+    }?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::table::Table;
 use super::{Exit, Failure, Printer};
 use crate::config::Flavour;
 use crate::graph::{Graph, GraphError};
@@ -35,7 +36,7 @@ pub fn run(printer: &Printer) -> Result<(), Failure> {
             .map_err(|error| Failure::new(Exit::Other, error))?;
         printer.data(json);
     } else {
-        printer.data(table(&models).trim_end());
+        printer.data(table(&models));
     }
     Ok(())
 }
@@ -79,45 +80,27 @@ fn model(
 }
 
 fn table(models: &[Model]) -> String {
-    const RIGHT: [bool; 7] = [false, true, true, true, true, false, false];
     let header = [
         "backbone",
-        "width",
-        "parameters",
-        "GMACs",
-        "size",
+        ">width",
+        ">parameters",
+        ">GMACs",
+        ">size",
         "licence",
         "default weights",
-    ]
-    .map(String::from);
-    let rows = models.iter().map(|model| {
-        [
+    ];
+    let mut table = Table::new(&header);
+    for model in models {
+        let width = model.width.map(|width| width.to_string());
+        table.row([
             model.backbone.to_owned(),
-            model
-                .width
-                .map_or_else(String::new, |width| width.to_string()),
+            width.unwrap_or_default(),
             format!("{:.1} M", model.parameters as f64 / 1e6),
             format!("{:.2}", model.multiply_adds as f64 / 1e9),
             model.size.to_string(),
             model.licence.unwrap_or_default().to_owned(),
             model.weights.unwrap_or("none").to_owned(),
-        ]
-    });
-    let rows: Vec<[String; 7]> = std::iter::once(header).chain(rows).collect();
-    let widths: [usize; 7] = std::array::from_fn(|column| {
-        let lengths = rows.iter().map(|row| row[column].chars().count());
-        lengths.max().unwrap_or(0)
-    });
-    rows.iter()
-        .map(|row| {
-            let cells = row.iter().zip(widths).zip(RIGHT);
-            let cells: Vec<String> = cells
-                .map(|((cell, width), right)| match right {
-                    true => format!("{cell:>width$}"),
-                    false => format!("{cell:<width$}"),
-                })
-                .collect();
-            format!("{}\n", cells.join("  ").trim_end())
-        })
-        .collect()
+        ]);
+    }
+    table.lines(None).join("\n")
 }

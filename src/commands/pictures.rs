@@ -1,17 +1,36 @@
-//! Pictures named on the command line, in batches.
+//! Pictures brought here before they are read, and those named on the command line, in batches.
 
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
-use super::progress::PictureProgress;
+use super::progress::{DownloadProgress, PictureProgress};
 use super::{Exit, Failure, Printer};
+use crate::config::DataConfig;
 use crate::data::preprocess::Preprocess;
-use crate::data::{self, Framing};
+use crate::data::{self, Dataset, Framing};
 
 /// Most pictures in a batch.
 pub const BATCH: usize = 32;
+
+/// Brings the pictures of a configuration to this disk, with a bar, and says where from.
+pub fn bring(data: &DataConfig, printer: &Printer) -> Result<(), Failure> {
+    if !Dataset::is_remote(data) {
+        return Ok(());
+    }
+    let mut shown = DownloadProgress::new(*printer, "pictures");
+    let brought = Dataset::fetch(data, &mut |state| shown.at(state));
+    shown.clear();
+    let origin = brought?;
+    printer.note(format!("pictures: {}", origin.from));
+    if let (Some(sum), false) = (&origin.sha256, origin.pinned) {
+        printer.note(format!(
+            "  nothing says what they must be; `data.sha256 = \"{sum}\"` makes sure that they stay this"
+        ));
+    }
+    Ok(())
+}
 
 /// The pictures named, and those in the folders named, sorted within each folder.
 pub fn named(arguments: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {

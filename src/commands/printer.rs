@@ -33,6 +33,19 @@ impl Printer {
         let _ = writeln!(std::io::stderr(), "warning: {}", text.as_ref());
     }
 
+    /// Asks on the terminal; `None` where nobody is there to answer.
+    pub fn ask(&self, question: &str) -> std::io::Result<Option<String>> {
+        let (stdin, mut stderr) = (std::io::stdin(), std::io::stderr());
+        if self.json || !stdin.is_terminal() || !stderr.is_terminal() {
+            return Ok(None);
+        }
+        write!(stderr, "{question}")?;
+        stderr.flush()?;
+        let mut answer = String::new();
+        stdin.read_line(&mut answer)?;
+        Ok(Some(answer))
+    }
+
     /// Writes the warnings of a configuration to stderr, each with its place.
     pub fn config_warnings(&self, warnings: &[Diagnostic]) {
         for warning in warnings {
@@ -44,6 +57,12 @@ impl Printer {
     pub fn failure(&self, failure: &Failure) {
         let text = failure.render(self.json, self.coloured());
         let _ = writeln!(std::io::stderr(), "{text}");
+    }
+
+    /// Characters of a line of stdout; `None` if it is no terminal.
+    pub fn width(&self) -> Option<usize> {
+        let (width, _) = terminal_size::terminal_size_of(std::io::stdout())?;
+        Some(usize::from(width.0))
     }
 
     /// Whether stderr is a terminal: progress bars instead of lines.

@@ -6,11 +6,11 @@ use std::time::Duration;
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::Printer;
+use crate::fetch::Download;
 use crate::graph::summary::thousands;
 use crate::records::MetricsRow;
 use crate::train::observer::{Evaluated, FeatureProgress, FeaturesReady, PhaseStarted, StepTaken};
 use crate::train::pace::Pace;
-use crate::weights::Download;
 
 /// Shows where training stands.
 #[derive(Debug)]
@@ -158,6 +158,9 @@ impl Progress {
     }
 }
 
+/// A download that begins with this many bytes goes on from an earlier one.
+const RESUMED: u64 = 1 << 20;
+
 /// Shows a download: a bar on a terminal, one line elsewhere.
 #[derive(Debug)]
 pub struct DownloadProgress<'a> {
@@ -191,9 +194,12 @@ impl<'a> DownloadProgress<'a> {
             bar.set_position(state.done);
         } else if !self.announced {
             self.announced = true;
-            let size = HumanBytes(state.total);
-            self.printer
-                .note(format!("downloading {} ({size})", self.what));
+            let (size, here) = (HumanBytes(state.total), HumanBytes(state.done));
+            let what = self.what;
+            self.printer.note(match state.done {
+                0..RESUMED => format!("downloading {what} ({size})"),
+                _ => format!("downloading {what} ({size}, going on at {here})"),
+            });
         }
     }
 
@@ -254,10 +260,14 @@ fn new_bar(total: u64, template: &str) -> ProgressBar {
 
 /// ``features of `out_relu`: 800 train pictures, 640 reused, 160 computed``
 fn features_line(event: &FeaturesReady<'_>) -> String {
+    let views = match event.views {
+        1 => String::new(),
+        views => format!(" in {views} views each"),
+    };
     let mut line = format!(
-        "features of `{}`: {} {} pictures, {} reused",
+        "features of `{}`: {} {} pictures{views}, {} reused",
         event.layers.join("`, `"),
-        event.pictures,
+        event.pictures / event.views.max(1),
         event.split.name(),
         event.reused
     );

@@ -17,7 +17,7 @@ pub fn run(args: &ResumeArgs, printer: &Printer) -> Result<(), Failure> {
         return say_done(&run, &before, printer);
     }
     let loaded = config::load_with(&run.resolved_toml(), &[], [])?;
-    let prepared = Prepared::new(Blueprint::from_loaded(loaded)?)?;
+    let prepared = Prepared::new(Blueprint::from_loaded(loaded)?, printer)?;
     check_data(&run, &before, &prepared)?;
     warn_of_version(&before, printer);
     interrupt::watch()?;
@@ -61,7 +61,8 @@ fn work(
         let best = restored.start.position.best.as_ref();
         manifest.best = best.map(|best| (&best.row).into());
     })?;
-    prepared.complete(restored, run, manifest, printer)
+    let allowance = prepared.allowance(&restored.start.params, printer)?;
+    prepared.complete(restored, allowance, run, manifest, printer)
 }
 
 fn said(step: u64, rows: usize) -> String {

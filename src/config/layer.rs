@@ -11,6 +11,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::diagnose::{Diagnostic, Place};
 use super::path::{self, Segment};
+use super::schema::IMAGENET_LABELS;
 
 /// Text of a key longer than this in parts is refused before parsing: every part is a table.
 const MOST_DOTS: usize = 200;
@@ -245,17 +246,26 @@ impl Layer {
         let folder = self.folder.clone();
         for (path, is_path) in PATH_KEYS {
             let path: Vec<Segment> = path.iter().map(|key| Segment::key(*key)).collect();
-            if let Some(Value::String(_, text)) = self.scalar_mut(&path)
-                && !text.is_empty()
-                && is_path(&folder, text)
-                && let Some(anchored) = anchor(&folder, text).to_str()
-            {
-                *text = anchored.into();
+            let Some(node) = self.node_mut(&path) else {
+                continue;
+            };
+            let nodes = match node.tree {
+                Tree::Array(ref mut nodes) => nodes.as_mut_slice(),
+                _ => std::slice::from_mut(node),
+            };
+            for node in nodes {
+                if let Tree::Scalar(Value::String(_, text)) = &mut node.tree
+                    && !text.is_empty()
+                    && is_path(&folder, text)
+                    && let Some(anchored) = anchor(&folder, text).to_str()
+                {
+                    *text = anchored.into();
+                }
             }
         }
     }
 
-    fn scalar_mut(&mut self, path: &[Segment]) -> Option<&mut Value> {
+    fn node_mut(&mut self, path: &[Segment]) -> Option<&mut Node> {
         let depth = self.prefix.len();
         let below = path.get(depth..)?;
         let matches = self.prefix.iter().zip(path).all(|((own, _), p)| own == p);
@@ -266,21 +276,21 @@ impl Layer {
             };
             node = &mut entries.iter_mut().find(|entry| entry.key == *name)?.node;
         }
-        match &mut node.tree {
-            Tree::Scalar(value) => Some(value),
-            _ => None,
-        }
+        Some(node)
     }
 }
 
 type IsPath = fn(&Path, &str) -> bool;
 
 /// The keys that hold paths, and whether a value of theirs is one.
-const PATH_KEYS: [(&[&str], IsPath); 5] = [
+const PATH_KEYS: [(&[&str], IsPath); 8] = [
     (&["runs_dir"], |_, _| true),
     (&["cache", "dir"], |_, _| true),
     (&["data", "root"], |_, _| true),
     (&["data", "manifest"], |_, _| true),
+    (&["data", "parquet"], |_, _| true),
+    (&["data", "download_dir"], |_, _| true),
+    (&["data", "labels"], |_, text| text != IMAGENET_LABELS),
     (&["model", "weights"], |folder, text| {
         let extension = Path::new(text).extension().and_then(|e| e.to_str());
         let is_file = extension.is_some_and(|e| WEIGHT_EXTENSIONS.contains(&e));

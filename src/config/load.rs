@@ -10,7 +10,21 @@ use super::sources::Sources;
 use super::{shape, validate};
 
 /// Settings that change where or how fast a run computes, but not what.
-const NOT_HASHED: [&str; 5] = ["runs_dir", "threads", "device", "cache", "checkpoint"];
+const NOT_HASHED: [&str; 6] = [
+    "runs_dir",
+    "threads",
+    "device",
+    "cache",
+    "memory_limit",
+    "checkpoint",
+];
+
+/// Whether results depend on a key, given by its path.
+pub fn decides(key: &str) -> bool {
+    let section = key.split(['.', '[']).next().unwrap_or_default();
+    let is_label = key == "name" || (section == "phase" && key.ends_with("].name"));
+    !is_label && !NOT_HASHED.contains(&section)
+}
 
 /// A configuration that passed every check that needs nothing but itself.
 #[derive(Debug)]
@@ -66,8 +80,9 @@ pub fn load_with(
     let repaired = shape::repair(merged.clone(), &findings);
     let mut warnings = Vec::new();
     let repaired = repaired.deserialize::<Experiment>().ok();
-    if let Some(experiment) = repaired.filter(|_| syntax_is_good) {
-        let level = |key: &str| merged.find_ref(key).and(sources.level(key));
+    let level = |key: &str| merged.find_ref(key).and(sources.level(key));
+    if let Some(mut experiment) = repaired.filter(|_| syntax_is_good) {
+        validate::overrule(&mut experiment, level);
         for finding in validate::check(&experiment, level) {
             let independent = findings.iter().all(|f| !f.touches(&finding.problem.key));
             if independent {
@@ -86,13 +101,16 @@ pub fn load_with(
         return Err(Report::new(problems));
     }
     match figment.extract::<Experiment>() {
-        Ok(experiment) => Ok(Loaded {
-            // What lower layers say of keys without effect must not tell two experiments apart.
-            experiment: toml::from_str(&resolved(&experiment)).unwrap_or(experiment),
-            text,
-            warnings,
-            sources,
-        }),
+        Ok(mut experiment) => {
+            validate::overrule(&mut experiment, level);
+            Ok(Loaded {
+                // What lower layers say of keys without effect must not tell two experiments apart.
+                experiment: toml::from_str(&resolved(&experiment)).unwrap_or(experiment),
+                text,
+                warnings,
+                sources,
+            })
+        }
         Err(error) => {
             let key = error.path.join(".");
             let problem = Problem::new(key, error.kind.to_string());
@@ -119,9 +137,13 @@ impl Loaded {
     }
 
     /// Hash of what is computed, 64 hex digits; where results go and what computes them
-    /// (`runs_dir`, `threads`, `device`, `cache`, `checkpoint`) are left out.
+    /// (`runs_dir`, `threads`, `device`, `cache`, `memory_limit`, `checkpoint`, `data.download_dir`)
+    /// are left out.
     pub fn hash(&self) -> String {
-        let json = serde_json::to_value(&self.experiment).unwrap_or_default();
+        let mut json = serde_json::to_value(&self.experiment).unwrap_or_default();
+        if let Some(data) = json["data"].as_object_mut() {
+            data.remove("download_dir");
+        }
         let mut canonical = String::new();
         write_canonical(&json, &mut canonical, &NOT_HASHED);
         blake3::hash(canonical.as_bytes()).to_hex().to_string()

@@ -6,8 +6,6 @@ use super::size;
 use super::suggest;
 use super::validate_head::logits;
 
-/// Sums of shares may be off by this much.
-const SHARE_TOLERANCE: f64 = 1e-6;
 /// Names become part of file names.
 const LONGEST_NAME: usize = 100;
 
@@ -31,6 +29,7 @@ pub(super) fn check<L: PartialOrd>(
     found.model(&experiment.model);
     found.train(experiment, |key| level(key).is_some());
     found.phases(experiment);
+    found.augment_in_phases(experiment);
     found.cache(&experiment.cache);
     for Idle {
         key,
@@ -47,47 +46,28 @@ pub(super) fn check<L: PartialOrd>(
     found.0
 }
 
+/// Takes out what a higher layer overrules by another key than its own.
+pub(super) fn overrule<L: PartialOrd>(
+    experiment: &mut Experiment,
+    level: impl Fn(&str) -> Option<L>,
+) {
+    super::validate_data::overrule(&mut experiment.data, level);
+}
+
 /// A key that has no effect.
 pub(super) struct Idle {
     pub(super) key: &'static str,
     /// The key that takes the effect away.
-    because: &'static str,
-    message: String,
-    help: &'static str,
+    pub(super) because: &'static str,
+    pub(super) message: String,
+    pub(super) help: &'static str,
 }
 
 /// The keys that other keys leave without effect, whether the user set them or not.
 pub(super) fn idle(experiment: &Experiment) -> Vec<Idle> {
     let data = &experiment.data;
     let mut found = Vec::new();
-    let listed = data.manifest.is_some();
-    if listed || data.generate.is_some() {
-        let because = if listed {
-            "data.manifest"
-        } else {
-            "data.generate"
-        };
-        found.push(Idle {
-            key: "data.class_from",
-            because,
-            message: "`data.class_from` has no effect without folders".into(),
-            help: "take it out",
-        });
-    }
-    let split = match data.split.by {
-        SplitBy::Folders => Some("folders"),
-        SplitBy::Column => Some("column"),
-        SplitBy::Ratio | SplitBy::Hash => None,
-    };
-    if let Some(name) = split {
-        let shares = ["data.split.train", "data.split.val", "data.split.test"];
-        found.extend(shares.map(|key| Idle {
-            key,
-            because: "data.split.by",
-            message: format!("`{key}` has no effect with `by = \"{name}\"`"),
-            help: "take it out, or set `by = \"ratio\"`",
-        }));
-    }
+    found.extend(super::validate_data::idle(data));
     if no_validation(&data.split) {
         found.push(Idle {
             key: "train.best",
@@ -143,6 +123,9 @@ impl Findings {
             };
             self.error("device", format!("there is no device `{device}`"), &help);
         }
+        if let Some(limit) = &experiment.memory_limit {
+            self.size("memory_limit", limit);
+        }
         if experiment
             .runs_dir
             .as_ref()
@@ -153,17 +136,16 @@ impl Findings {
         }
     }
 
-    fn cache(&mut self, cache: &CacheConfig) {
-        let sizes = [
-            ("cache.memory", &cache.memory),
-            ("cache.max_size", &cache.max_size),
-        ];
-        for (key, text) in sizes {
-            if size::parse(text).is_none() {
-                let message = format!("`{key}` is no size: `{text}`");
-                self.error(key, message, size::EXAMPLES);
-            }
+    fn size(&mut self, key: &str, text: &str) {
+        if size::parse(text).is_none() {
+            let message = format!("`{key}` is no size: `{text}`");
+            self.error(key, message, size::EXAMPLES);
         }
+    }
+
+    fn cache(&mut self, cache: &CacheConfig) {
+        self.size("cache.memory", &cache.memory);
+        self.size("cache.max_size", &cache.max_size);
         if cache
             .dir
             .as_ref()
@@ -188,106 +170,6 @@ impl Findings {
         } else if name.len() > LONGEST_NAME {
             let message = format!("`{key}` has {} characters", name.len());
             self.error(&key, message, &format!("use at most {LONGEST_NAME}"));
-        }
-    }
-
-    fn data(&mut self, data: &DataConfig) {
-        let read = data.root.is_some() || data.manifest.is_some();
-        match (&data.generate, read) {
-            (None, false) => {
-                let help = "set `data.root` to a folder of class folders, or `data.manifest` to a CSV file";
-                self.error("data", "there is no source of pictures in `data`", help);
-            }
-            (Some(_), true) => {
-                let help = "keep `root` or `manifest` to read pictures, or `generate` to draw them";
-                self.error("data.generate", "`data` has two sources of pictures", help);
-            }
-            _ => {}
-        }
-        for (key, path) in [("data.root", &data.root), ("data.manifest", &data.manifest)] {
-            if path
-                .as_ref()
-                .is_some_and(|path| path.as_os_str().is_empty())
-            {
-                self.error(
-                    key,
-                    format!("`{key}` is empty"),
-                    "name a path, relative to this file",
-                );
-            }
-        }
-        self.split(data);
-        self.sizes(data);
-        if let Some(Normalize::MeanStd(MeanStd { std, .. })) = data.normalize {
-            for (channel, std) in std.iter().enumerate() {
-                if *std <= 0.0 {
-                    let key = format!("data.normalize.std[{channel}]");
-                    let message = format!("`{key}` must be greater than 0, but it is {std}");
-                    self.error(key, message, "values are divided by it");
-                }
-            }
-        }
-    }
-
-    fn split(&mut self, data: &DataConfig) {
-        let SplitConfig {
-            by,
-            train,
-            val,
-            test,
-        } = data.split;
-        if matches!(by, SplitBy::Ratio | SplitBy::Hash) {
-            let sum = train + val + test;
-            if (sum - 1.0).abs() > SHARE_TOLERANCE {
-                let message = format!(
-                    "the shares of `data.split` must sum to 1, but {train} + {val} + {test} = {}",
-                    (sum * 1e6).round() / 1e6
-                );
-                let help = "shares left out are train = 0.8, val = 0.1, test = 0.1";
-                self.error("data.split", message, help);
-            } else if train == 0.0 {
-                let help = "give training a share";
-                self.error("data.split.train", "there is nothing to train on", help);
-            }
-            return;
-        }
-        let by_key = "data.split.by";
-        if by == SplitBy::Column && data.manifest.is_none() {
-            let help = "set `data.manifest`, or choose `by = \"ratio\"`";
-            self.error(by_key, "`by = \"column\"` needs a manifest", help);
-        }
-        if by == SplitBy::Folders && (data.manifest.is_some() || data.generate.is_some()) {
-            let help = "set `data.root` alone, or choose `by = \"ratio\"`";
-            self.error(by_key, "`by = \"folders\"` needs folders of pictures", help);
-        }
-    }
-
-    fn sizes(&mut self, data: &DataConfig) {
-        let resize = data.resize.map(ImageSize::height_width);
-        let seen = data.image_size.map(ImageSize::height_width);
-        match (resize, seen) {
-            (None, _) if data.augment.crop => {
-                let help = "set `data.resize` to more than `data.image_size`";
-                let message = "`crop` needs a `resize` to crop out of";
-                self.error("data.augment.crop", message, help);
-            }
-            (Some(resize), Some(seen)) if resize[0] < seen[0] || resize[1] < seen[1] => {
-                let message = format!(
-                    "`data.resize` ({}x{}) is smaller than `data.image_size` ({}x{})",
-                    resize[0], resize[1], seen[0], seen[1]
-                );
-                self.error(
-                    "data.resize",
-                    message,
-                    "`image_size` is cropped out of `resize`",
-                );
-            }
-            (Some(resize), Some(seen)) if data.augment.crop && resize == seen => {
-                let help = "set `data.resize` to more than `data.image_size`";
-                let message = "`crop` has no room: `resize` equals `image_size`";
-                self.error("data.augment.crop", message, help);
-            }
-            _ => {}
         }
     }
 

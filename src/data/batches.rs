@@ -6,12 +6,15 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
-use super::augment::{Augment, View};
+use image::RgbImage;
+
+use super::augment::{self, Augment, Changes, Draw, Subject, View};
+use super::mix::Mixer;
 use super::preprocess::{Preprocess, Resizer, Scale};
 use super::{DataError, Dataset};
 
 /// Batches that wait to be used, over all threads.
-const DEPTH: usize = 4;
+pub const DEPTH: usize = 4;
 
 /// Pictures ready for the network.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,38 +23,76 @@ pub struct Batch {
     pub pixels: Vec<f32>,
     /// Class indices, `[n]`.
     pub labels: Vec<u32>,
+    /// Where the batch is mixed with itself in reverse order: what is left of each picture.
+    pub mixed: Option<f64>,
     /// Which items of the data set, `[n]`.
     pub items: Vec<usize>,
 }
 
-/// Resized pictures before crop and mirroring, as bytes, as far as the memory reaches; shared by
-/// the loaders of one data set and one preprocessing.
+/// A picture that is wanted, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shot {
+    /// Which item of the data set.
+    pub item: usize,
+    /// The random numbers to change it with; `None` takes it as evaluation does.
+    pub draw: Option<Draw>,
+}
+
+impl Shot {
+    /// A picture as evaluation sees it.
+    pub fn plain(item: usize) -> Self {
+        Self { item, draw: None }
+    }
+}
+
+/// What is kept of a picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// Resized, before the crop.
+    Resized,
+    /// As decoded, but with a shorter side of at most so many pixels: for random parts of it.
+    Whole(u32),
+}
+
+/// Pictures before random changes, as bytes, as far as the memory reaches; shared by the loaders of
+/// one data set and one preprocessing. Resized ones, and whole ones for random resized crops: these
+/// no larger than their smallest part needs, so that an epoch is not bound by decoding.
 #[derive(Debug)]
 pub struct PictureCache {
-    slots: Vec<OnceLock<Arc<[u8]>>>,
+    resized: Vec<OnceLock<Arc<RgbImage>>>,
+    whole: Vec<OnceLock<Arc<RgbImage>>>,
     free: AtomicUsize,
 }
 
 impl PictureCache {
     /// Room for the pictures of `dataset`, up to `budget` bytes in all.
     pub fn new(dataset: &Dataset, budget: usize) -> Self {
+        let slots = || dataset.items.iter().map(|_| OnceLock::new()).collect();
         Self {
-            slots: dataset.items.iter().map(|_| OnceLock::new()).collect(),
+            resized: slots(),
+            whole: slots(),
             free: AtomicUsize::new(budget),
         }
     }
 
-    fn get(&self, item: usize) -> Option<Arc<[u8]>> {
-        self.slots[item].get().cloned()
+    fn slot(&self, item: usize, form: Form) -> &OnceLock<Arc<RgbImage>> {
+        match form {
+            Form::Resized => &self.resized[item],
+            Form::Whole(_) => &self.whole[item],
+        }
     }
 
-    fn put(&self, item: usize, picture: &Arc<[u8]>) {
-        let take = |free: usize| free.checked_sub(picture.len());
-        let taken = self
-            .free
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
-        if taken.is_ok() && self.slots[item].set(Arc::clone(picture)).is_err() {
-            self.free.fetch_add(picture.len(), Ordering::Relaxed);
+    fn get(&self, item: usize, form: Form) -> Option<Arc<RgbImage>> {
+        self.slot(item, form).get().cloned()
+    }
+
+    fn put(&self, item: usize, form: Form, picture: &Arc<RgbImage>) {
+        let bytes = picture.len();
+        let take = |free: usize| free.checked_sub(bytes);
+        let order = Ordering::Relaxed;
+        let taken = self.free.fetch_update(order, order, take);
+        if taken.is_ok() && self.slot(item, form).set(Arc::clone(picture)).is_err() {
+            self.free.fetch_add(bytes, order);
         }
     }
 }
@@ -59,86 +100,150 @@ impl PictureCache {
 /// What the threads of a loader share.
 struct Work {
     dataset: Arc<Dataset>,
-    items: Vec<usize>,
+    shots: Vec<Shot>,
     preprocess: Preprocess,
     scale: Scale,
     augment: Option<Augment>,
+    mix: Option<Mixer>,
     batch_size: usize,
     cache: Option<Arc<PictureCache>>,
     stop: AtomicBool,
 }
 
+/// What a thread keeps from one picture to the next.
+#[derive(Debug, Default)]
+struct Worker {
+    resizer: Resizer,
+    /// The last picture: views of the same one often follow each other.
+    last: Option<(usize, Form, Arc<RgbImage>)>,
+}
+
 impl Work {
     /// Decodes batch `batch`, or `None` when told to stop.
-    fn batch(&self, batch: usize, resizer: &mut Resizer) -> Option<Result<Batch, DataError>> {
+    fn batch(&self, batch: usize, worker: &mut Worker) -> Option<Result<Batch, DataError>> {
         let start = batch * self.batch_size;
-        let items = &self.items[start..self.items.len().min(start + self.batch_size)];
-        let mut pixels = vec![0.0; items.len() * self.preprocess.values()];
-        for (&item, output) in items
-            .iter()
-            .zip(pixels.chunks_exact_mut(self.preprocess.values()))
-        {
+        let shots = &self.shots[start..self.shots.len().min(start + self.batch_size)];
+        let values = self.preprocess.values();
+        let mut pixels = vec![0.0; shots.len() * values];
+        for (&shot, output) in shots.iter().zip(pixels.chunks_exact_mut(values)) {
             if self.stop.load(Ordering::Relaxed) {
                 return None;
             }
-            let resized = match self.resized(item, resizer) {
-                Ok(resized) => resized,
-                Err(error) => return Some(Err(error)),
-            };
-            let view = match &self.augment {
-                Some(augment) => View::random(&self.preprocess, augment, item),
-                None => View::centre(&self.preprocess),
-            };
-            view.scale(&self.preprocess, &self.scale, &resized, output);
+            if let Err(error) = self.picture(shot, worker, output) {
+                return Some(Err(error));
+            }
         }
+        let items: Vec<usize> = shots.iter().map(|shot| shot.item).collect();
+        let label = |&item: &usize| self.dataset.items[item].label as u32;
+        let mixed = self.mix.zip(items.first()).map(|(mixer, &first)| {
+            let size = self.preprocess.image_size.map(|side| side as usize);
+            let mix = mixer.draw(first, size);
+            mix.apply(&mut pixels, size);
+            mix.own
+        });
         Some(Ok(Batch {
             pixels,
-            labels: items
-                .iter()
-                .map(|&item| self.dataset.items[item].label as u32)
-                .collect(),
-            items: items.to_vec(),
+            mixed,
+            labels: items.iter().map(label).collect(),
+            items,
         }))
     }
 
-    fn resized(&self, item: usize, resizer: &mut Resizer) -> Result<Arc<[u8]>, DataError> {
-        if let Some(picture) = self.cache.as_ref().and_then(|cache| cache.get(item)) {
+    /// Makes one picture.
+    fn picture(
+        &self,
+        Shot { item, draw }: Shot,
+        worker: &mut Worker,
+        output: &mut [f32],
+    ) -> Result<(), DataError> {
+        let size = self.preprocess.image_size;
+        let Some((augment, draw)) = self.augment.zip(draw) else {
+            let resized = self.source(item, Form::Resized, worker)?;
+            let view = View::centre(self.preprocess.resized(), size);
+            view.scale(size, &self.scale, &resized, output);
+            return Ok(());
+        };
+        let form = match augment.config.resized_crop() {
+            None => Form::Resized,
+            Some(ranges) => Form::Whole(augment::least_side(&ranges, size)),
+        };
+        let source = self.source(item, form, worker)?;
+        let subject = Subject {
+            item,
+            hash: &self.dataset.items[item].hash,
+        };
+        let sides = [source.height(), source.width()];
+        let changes = Changes::draw(&self.preprocess, &augment, draw, subject, sides);
+        let (scale, resizer) = (&self.scale, &mut worker.resizer);
+        changes.apply(&self.preprocess, scale, &source, resizer, output);
+        Ok(())
+    }
+
+    /// The picture before random changes.
+    fn source(
+        &self,
+        item: usize,
+        form: Form,
+        worker: &mut Worker,
+    ) -> Result<Arc<RgbImage>, DataError> {
+        if let Some(picture) = self.cache.as_ref().and_then(|cache| cache.get(item, form)) {
             return Ok(picture);
         }
-        let resized = match self.dataset.take_kept(item, &self.preprocess) {
-            Some(resized) => resized,
-            None => {
-                let picture = self.dataset.picture(item)?;
-                let Preprocess { interpolation, .. } = self.preprocess;
-                resizer.resize(picture, self.preprocess.resized(), interpolation)
-            }
-        };
-        let resized: Arc<[u8]> = resized.into();
-        if let Some(cache) = &self.cache {
-            cache.put(item, &resized);
+        if let Some((last, of, picture)) = &worker.last
+            && (*last, *of) == (item, form)
+        {
+            return Ok(Arc::clone(picture));
         }
-        Ok(resized)
+        let picture = Arc::new(self.read(item, form, &mut worker.resizer)?);
+        if let Some(cache) = &self.cache {
+            cache.put(item, form, &picture);
+        }
+        worker.last = Some((item, form, Arc::clone(&picture)));
+        Ok(picture)
+    }
+
+    fn read(&self, item: usize, form: Form, resizer: &mut Resizer) -> Result<RgbImage, DataError> {
+        let Preprocess { interpolation, .. } = self.preprocess;
+        // For random parts it is of no use, and leaves the memory.
+        let kept = self.dataset.take_kept(item, &self.preprocess);
+        if let Some(resized) = kept.filter(|_| form == Form::Resized) {
+            return Ok(resized);
+        }
+        let picture = self.dataset.picture(item)?;
+        let Form::Whole(side) = form else {
+            return Ok(resizer.resize(picture, self.preprocess.resized(), interpolation));
+        };
+        let (height, width) = (picture.height(), picture.width());
+        let shorter = height.min(width);
+        if shorter <= side {
+            return Ok(picture);
+        }
+        let share = f64::from(side) / f64::from(shorter);
+        let smaller = [height, width].map(|side| (f64::from(side) * share).round() as u32);
+        Ok(resizer.resize(picture, smaller, interpolation))
     }
 
     fn batches(&self) -> usize {
-        self.items.len().div_ceil(self.batch_size)
+        self.shots.len().div_ceil(self.batch_size)
     }
 }
 
 /// How to load one pass over some items.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// Items in the order of use.
-    pub items: Vec<usize>,
+    /// Pictures in the order of use.
+    pub shots: Vec<Shot>,
     /// How pictures become input.
     pub preprocess: Preprocess,
-    /// Random changes; `None` takes the centre unturned.
+    /// Random changes, for pictures that are wanted with them.
     pub augment: Option<Augment>,
+    /// Mixes pictures of a batch with each other.
+    pub mix: Option<Mixer>,
     /// Pictures in a batch; the last one may have fewer.
     pub batch_size: usize,
     /// Decoding threads; 0 means one a core.
     pub threads: usize,
-    /// Keeps resized pictures for later passes.
+    /// Keeps decoded pictures for later passes.
     pub cache: Option<Arc<PictureCache>>,
 }
 
@@ -167,10 +272,11 @@ impl Loader {
         plan.preprocess.check()?;
         let work = Arc::new(Work {
             dataset: Arc::clone(dataset),
-            items: plan.items,
+            shots: plan.shots,
             scale: Scale::new(&plan.preprocess),
             preprocess: plan.preprocess,
             augment: plan.augment.filter(|augment| augment.config.is_random()),
+            mix: plan.mix.filter(|mixer| mixer.mixing.is_on()),
             batch_size: plan.batch_size.max(1),
             cache: plan.cache,
             stop: AtomicBool::new(false),
@@ -208,9 +314,9 @@ impl Loader {
 /// Thread `first` of `step` takes every `step`-th batch, so that taking turns between the queues
 /// gives them back in order.
 fn decode(work: &Work, first: usize, step: usize, queue: &SyncSender<Result<Batch, DataError>>) {
-    let mut resizer = Resizer::default();
+    let mut worker = Worker::default();
     for batch in (first..work.batches()).step_by(step) {
-        let Some(batch) = work.batch(batch, &mut resizer) else {
+        let Some(batch) = work.batch(batch, &mut worker) else {
             return;
         };
         let failed = batch.is_err();
@@ -252,7 +358,7 @@ impl Drop for Loader {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{AugmentConfig, DataConfig};
+    use crate::config::DataConfig;
     use crate::data::preprocess::IMAGENET;
     use crate::data::{Keep, ScanOptions, Source};
 
@@ -267,17 +373,20 @@ mod tests {
 
     fn plan(dataset: &Dataset, preprocess: Preprocess, threads: usize) -> Plan {
         Plan {
-            items: (0..dataset.items.len()).rev().collect(),
+            shots: (0..dataset.items.len())
+                .rev()
+                .map(|item| Shot {
+                    item,
+                    draw: Some(Draw::Epoch(2)),
+                })
+                .collect(),
             preprocess,
             augment: Some(Augment {
-                config: AugmentConfig {
-                    flip_horizontal: true,
-                    flip_vertical: true,
-                    crop: true,
-                },
+                config: toml::from_str("flip_horizontal = true\nflip_vertical = true\ncrop = true")
+                    .unwrap(),
                 seed: 9,
-                epoch: 2,
             }),
+            mix: None,
             batch_size: 5,
             threads,
             cache: None,
@@ -309,7 +418,7 @@ mod tests {
             assert_eq!(alone, all(&dataset, cached));
         }
         let kept = (0..dataset.items.len())
-            .filter(|&item| cache.get(item).is_some())
+            .filter(|&item| cache.get(item, Form::Resized).is_some())
             .count();
         assert_eq!(kept, 10);
     }
@@ -393,7 +502,10 @@ mod tests {
             assert!(loader.next().is_none());
             error
         };
-        assert!(failure().starts_with("picture `a/here.png` cannot be used: No such file"));
+        assert_eq!(
+            failure(),
+            "picture `a/here.png` is gone since it was scanned"
+        );
         std::fs::write(&file, b"other bytes").unwrap();
         assert_eq!(
             failure(),

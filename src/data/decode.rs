@@ -13,8 +13,12 @@ use zune_core::options::DecoderOptions;
 pub const MAX_SIDE: u32 = 16_384;
 /// Largest area of a picture, in pixels.
 pub const MAX_PIXELS: u64 = 100_000_000;
+/// Largest file that is read as a picture.
+pub const MAX_FILE_BYTES: u64 = 512 << 20;
 /// Most memory that a decoder may ask for: 16-bit RGBA of the largest area, twice.
 const MAX_BYTES: u64 = MAX_PIXELS * 16;
+/// Most memory that it may ask for before the size is known, for colour profiles and the like.
+const MAX_HEADER_BYTES: u64 = 64 << 20;
 
 /// Why bytes are no picture that can be used.
 #[derive(Debug, Error)]
@@ -155,7 +159,9 @@ fn other(bytes: &[u8], format: ImageFormat) -> Result<RgbImage, Flaw> {
     limits.max_alloc = Some(MAX_BYTES);
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     // Sizes are checked here, so that the reason can name them.
-    reader.limits(Limits::no_limits());
+    let mut unsized_limits = Limits::no_limits();
+    unsized_limits.max_alloc = Some(MAX_HEADER_BYTES);
+    reader.limits(unsized_limits);
     let mut decoder = reader.into_decoder().map_err(flaw)?;
     let (width, height) = decoder.dimensions();
     check_size(width, height)?;
@@ -197,6 +203,109 @@ mod tests {
         assert_eq!(picture.dimensions(), (width, height), "{name}");
         let difference = mean_difference(picture.as_raw(), &pixels);
         assert!(difference <= tolerance, "{name}: {difference} levels");
+    }
+
+    #[test]
+    fn a_cut_picture_is_refused_or_whole() {
+        for name in [
+            "plain.jpg",
+            "sampled.jpg",
+            "progressive.jpg",
+            "cmyk.jpg",
+            "turned_6.jpg",
+            "plain.png",
+            "grey_16.png",
+            "palette.png",
+            "plain.webp",
+            "lossy.webp",
+            "plain.bmp",
+            "plain.gif",
+            "animated.gif",
+        ] {
+            let bytes = fixture(name);
+            let whole = decode(&bytes).unwrap();
+            for length in 0..bytes.len() {
+                // Of some formats the last bytes say nothing of the (first) picture.
+                match crate::data::decode_guarded(&bytes[..length]) {
+                    Ok(cut) => {
+                        assert!(!name.ends_with("jpg"), "{name} at {length}");
+                        assert!(cut == whole, "{name} at {length}");
+                    }
+                    Err(Flaw::Broken(reason)) => {
+                        assert_ne!(reason, "the decoder failed", "{name} at {length}");
+                    }
+                    Err(_) => {}
+                }
+            }
+        }
+    }
+
+    fn chunk(kind: &[u8; 4], content: &[u8]) -> Vec<u8> {
+        let mut sum = flate2::Crc::new();
+        sum.update(kind);
+        sum.update(content);
+        let mut bytes = (content.len() as u32).to_be_bytes().to_vec();
+        bytes.extend(kind);
+        bytes.extend(content);
+        bytes.extend(sum.sum().to_be_bytes());
+        bytes
+    }
+
+    fn png(width: u32, height: u32, between: &[u8]) -> Vec<u8> {
+        let mut header = width.to_be_bytes().to_vec();
+        header.extend(height.to_be_bytes());
+        header.extend([8, 2, 0, 0, 0]);
+        let mut bytes = b"\x89PNG\r\n\x1a\n".to_vec();
+        bytes.extend(chunk(b"IHDR", &header));
+        bytes.extend(between);
+        bytes.extend(chunk(b"IDAT", &[0x78, 0x9c, 3, 0, 0, 0, 0, 1]));
+        bytes.extend(chunk(b"IEND", &[]));
+        bytes
+    }
+
+    #[test]
+    fn sizes_are_refused_before_anything_is_allocated() {
+        let mut bmp = fixture("plain.bmp");
+        bmp[18..26].copy_from_slice(&[0x30, 0x75, 0, 0, 0x30, 0x75, 0, 0]);
+        let mut gif = fixture("plain.gif");
+        gif[6..10].copy_from_slice(&[0x30, 0x75, 0x30, 0x75]);
+        let mut webp = b"RIFF\x16\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0".to_vec();
+        webp.extend([0x2f, 0x75, 0, 0x2f, 0x75, 0]);
+        webp.extend(b"VP8 \x0a\0\0\0\x30\x01\0\x9d\x01\x2a\x30\x35\x30\x35");
+        let mut jpeg = fixture("plain.jpg");
+        let frame = jpeg.windows(2).position(|it| it == [0xFF, 0xC0]).unwrap();
+        jpeg[frame + 5..frame + 9].copy_from_slice(&[0x75, 0x30, 0x75, 0x30]);
+        for (name, bytes) in [
+            ("png", png(30_000, 30_000, &[])),
+            ("bmp", bmp),
+            ("gif", gif),
+            ("jpeg", jpeg),
+        ] {
+            match decode(&bytes) {
+                Err(Flaw::TooLarge { width, .. }) => assert!(width >= 30_000, "{name}"),
+                other => panic!("{name}: {:?}", other.map(|it| it.dimensions())),
+            }
+        }
+        // Whatever the reason.
+        assert!(decode(&webp).is_err());
+        assert!(decode(&png(u32::MAX >> 1, 1, &[])).is_err());
+    }
+
+    #[test]
+    fn a_colour_profile_cannot_fill_the_memory() {
+        use std::io::Write;
+        let mut writer = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
+        for _ in 0..300 {
+            writer.write_all(&vec![0; 1 << 20]).unwrap();
+        }
+        let mut profile = b"x\0\0".to_vec();
+        profile.extend(writer.finish().unwrap());
+        let bomb = png(4, 4, &chunk(b"iCCP", &profile));
+        assert!(bomb.len() < 400_000);
+        // Whether the profile is passed over or the picture refused, it takes no time.
+        let started = std::time::Instant::now();
+        let _ = decode(&bomb);
+        assert!(started.elapsed().as_secs() < 2);
     }
 
     #[test]

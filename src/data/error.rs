@@ -6,18 +6,19 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::fetch::FetchError;
 use crate::records::{DataIssueRow, Split};
 
 /// Data that cannot be used.
 #[derive(Debug, Error)]
 pub enum DataError {
-    /// Neither a folder, a manifest nor generated pictures.
+    /// No source of pictures at all.
     #[error("`[data]` names no pictures")]
     NoSource,
     /// A folder or file that the configuration names is not there.
     #[error("the data {what} `{}` does not exist", .path.display())]
     Missing {
-        /// `root` or `manifest`.
+        /// The key: `root`, `manifest`, `labels` or `parquet`.
         what: &'static str,
         /// Where it should be.
         path: PathBuf,
@@ -39,6 +40,57 @@ pub enum DataError {
         path: PathBuf,
         /// Why not.
         source: io::Error,
+    },
+    /// It cannot be brought here.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    /// A folder that is not in the archive.
+    #[error("the archive holds no folder `{inside}`; it holds {there}")]
+    NotInside {
+        /// `data.inside`.
+        inside: String,
+        /// What there is instead.
+        there: String,
+    },
+    /// A Parquet file that cannot be used.
+    #[error("`{}` cannot be used: {reason}", .path.display())]
+    Parquet {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// No Parquet files where there should be some.
+    #[error("`{place}` holds {there}")]
+    NoTables {
+        /// A folder, or a data set of the hub.
+        place: String,
+        /// What there is instead.
+        there: String,
+    },
+    /// Something about a line of a label file.
+    #[error("`{}` line {line}: {what}", .path.display())]
+    Labels {
+        /// The label file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: usize,
+        /// What is wrong.
+        what: String,
+    },
+    /// A class that stands twice in a label file.
+    #[error("class `{class}` stands twice in `{}`", .path.display())]
+    AmbiguousLabel {
+        /// The label file.
+        path: PathBuf,
+        /// The class.
+        class: String,
+    },
+    /// A class name that a manifest cannot hold.
+    #[error("the class folder `{class}` begins or ends with a blank")]
+    BlankClass {
+        /// Its name.
+        class: String,
     },
     /// No pictures at all.
     #[error("`{}` holds no pictures", .path.display())]
@@ -85,14 +137,6 @@ pub enum DataError {
         class: String,
         /// Pictures dropped, over all classes.
         skipped: usize,
-    },
-    /// Two class names that some file systems cannot tell apart.
-    #[error("classes `{first}` and `{second}` differ in case only")]
-    CaseClash {
-        /// One name.
-        first: String,
-        /// The other.
-        second: String,
     },
     /// Pictures that cannot be used, under `on_corrupt = "error"`.
     #[error("{count} of {total} pictures cannot be used\n{list}")]
@@ -198,6 +242,12 @@ pub enum DataError {
         /// Why.
         reason: String,
     },
+    /// A picture that was there when the scan looked.
+    #[error("picture `{path}` is gone since it was scanned")]
+    Gone {
+        /// Which one.
+        path: String,
+    },
     /// A picture with other bytes than the scan saw.
     #[error("picture `{path}` changed since it was scanned")]
     Changed {
@@ -216,7 +266,24 @@ impl DataError {
     /// What to do.
     pub fn help(&self) -> String {
         match self {
-            Self::NoSource => "set `data.root`, `data.manifest` or `data.generate`".into(),
+            Self::NoSource => "set `data.root`, `data.manifest` or another source of pictures".into(),
+            Self::Fetch(error) => error
+                .help("`data.root` to the folder of class folders")
+                .unwrap_or_else(|| "look at that folder, or set `data.download_dir`".into()),
+            Self::NotInside { .. } => {
+                "correct `data.inside`, or leave it out to take the only folder there is".into()
+            }
+            Self::Parquet { .. } => {
+                "give files of pictures and labels; `data.columns = { image = \"...\", label = \"...\" }` names their columns".into()
+            }
+            Self::NoTables { .. } => "give a data set with its pictures in Parquet files; of many \
+                 others, the hub has such files as `revision = \"refs/convert/parquet\"`"
+                .into(),
+            Self::Labels { .. } => {
+                "write one class a line, or its index from 0, a comma and the class".into()
+            }
+            Self::AmbiguousLabel { .. } => "rename it in the data or in the label file".into(),
+            Self::BlankClass { .. } => "rename the folder".into(),
             Self::Missing { what, .. } => {
                 format!("correct `data.{what}`; relative paths start at the file that names them")
             }
@@ -240,7 +307,6 @@ impl DataError {
             Self::AllSkipped { .. } => {
                 "replace the pictures that `on_corrupt = \"skip\"` dropped, or remove the class".into()
             }
-            Self::CaseClash { .. } => "merge the two, or rename one".into(),
             Self::Broken { .. } => {
                 "repair or remove them, or set `data.on_corrupt = \"skip\"` to go on without them"
                     .into()
@@ -251,6 +317,7 @@ impl DataError {
             Self::Manifest { help, .. } => help.clone(),
             Self::SplitSource { by, .. } => match *by {
                 "folders" => "set `data.root` alone, or split another way".into(),
+                "given" => "choose a split by shares, such as `split = { train = 0.8, val = 0.1, test = 0.1 }`".into(),
                 _ => "add a column headed `split`, or use `split = { train = 0.8, val = 0.1, test = 0.1 }`".into(),
             },
             Self::NoTrainFolder { .. } => {
@@ -265,7 +332,7 @@ impl DataError {
             Self::UnknownClass { known, .. } => format!("the model knows {known}"),
             Self::Crop { .. } => "make `data.resize` at least as large as `data.image_size`".into(),
             Self::Picture { .. } => "replace or remove it".into(),
-            Self::Changed { .. } => "leave the data alone during a run; start again".into(),
+            Self::Gone { .. } | Self::Changed { .. } => "leave the data alone during a run; start again".into(),
             Self::Sheet(_) => "check the folder that `--sheet` names".into(),
             Self::Stopped => "this is a defect of xp; please report the log".into(),
         }

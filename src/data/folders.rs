@@ -159,9 +159,9 @@ pub(super) fn list_split(root: &Path, class_from: ClassFrom) -> Result<Listing, 
 /// The split that a folder of this name stands for.
 pub(super) fn split_folder(name: &str) -> Option<Split> {
     match name.to_ascii_lowercase().as_str() {
-        "train" => Some(Split::Train),
-        "val" | "validation" | "valid" => Some(Split::Val),
-        "test" => Some(Split::Test),
+        "train" | "training" => Some(Split::Train),
+        "val" | "valid" | "validation" => Some(Split::Val),
+        "test" | "testing" => Some(Split::Test),
         _ => None,
     }
 }

@@ -30,19 +30,15 @@ impl Framing {
                 (picture, scaled(sides, preprocess.image_size, share))
             }
         };
-        let preprocess = &Preprocess {
-            resize: Some(resized),
-            ..*preprocess
-        };
-        let bytes = Resizer::default().resize(picture, resized, preprocess.interpolation);
-        let mut view = View::centre(preprocess);
+        let size = preprocess.image_size;
+        let picture = Resizer::default().resize(picture, resized, preprocess.interpolation);
+        let mut view = View::centre(resized, size);
         if let Self::Centre(_) = self {
-            let [height, width] = preprocess.image_size;
             let before = |room: u32| (f64::from(room) / 2.0).round_ties_even() as usize;
-            view.top = before(resized[0] - height);
-            view.left = before(resized[1] - width);
+            view.top = before(resized[0] - size[0]);
+            view.left = before(resized[1] - size[1]);
         }
-        view.take(preprocess, &bytes)
+        view.take(size, &picture).into_raw()
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a scan saves for later: it decodes every picture to find the broken ones, so it can leave
 //! them resized for their first use, and write down which ones were whole.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -33,7 +33,7 @@ pub struct Keep {
 pub(super) struct Kept {
     preprocess: Preprocess,
     free: AtomicUsize,
-    pictures: Mutex<HashMap<[u8; 32], Vec<u8>>>,
+    pictures: Mutex<HashMap<[u8; 32], RgbImage>>,
 }
 
 impl Kept {
@@ -60,8 +60,21 @@ impl Kept {
         }
     }
 
+    /// Bytes that are kept.
+    pub(super) fn bytes(&self) -> usize {
+        let pictures = self.pictures.lock();
+        pictures.map_or(0, |pictures| pictures.values().map(|it| it.len()).sum())
+    }
+
+    /// Lets go of all pictures but these; nothing is kept in their place.
+    pub(super) fn retain(&self, hashes: &HashSet<[u8; 32]>) {
+        if let Ok(mut pictures) = self.pictures.lock() {
+            pictures.retain(|hash, _| hashes.contains(hash));
+        }
+    }
+
     /// Gives away a picture that was kept for this preprocessing.
-    pub(super) fn take(&self, hash: &[u8; 32], preprocess: &Preprocess) -> Option<Vec<u8>> {
+    pub(super) fn take(&self, hash: &[u8; 32], preprocess: &Preprocess) -> Option<RgbImage> {
         let same = self.preprocess.resized() == preprocess.resized()
             && self.preprocess.interpolation == preprocess.interpolation;
         same.then(|| self.pictures.lock().ok()?.remove(hash))?

@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::DataError;
 use super::listing::{Listed, Listing, issue};
-use crate::records::Split;
+use crate::records::{Split, SplitRow};
 
 const PATH_NAMES: &[&str] = &["path", "file", "image", "filename", "file_name", "filepath"];
 const LABEL_NAMES: &[&str] = &["label", "class", "class_name", "category"];
@@ -27,9 +27,19 @@ struct Row {
     fields: Vec<String>,
 }
 
-/// Lists the pictures that `manifest` names; its paths are relative to `root`. With `with_split`
-/// the split column must be there and is read.
-pub(super) fn list(manifest: &Path, root: &Path, with_split: bool) -> Result<Listing, DataError> {
+/// How a manifest is read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reading {
+    /// The split column is read; it must be there.
+    pub(super) with_split: bool,
+    /// Paths may lead out of the root.
+    pub(super) allow_outside: bool,
+}
+
+/// Lists the pictures that `manifest` names; its paths are relative to `root`.
+pub(super) fn list(manifest: &Path, root: &Path, reading: Reading) -> Result<Listing, DataError> {
+    let with_split = reading.with_split;
+    let mut fence = Fence::new(root, reading.allow_outside);
     let rows = read(manifest)?;
     let Some(first) = rows.first() else {
         return Err(DataError::Empty {
@@ -52,7 +62,7 @@ pub(super) fn list(manifest: &Path, root: &Path, with_split: bool) -> Result<Lis
     let mut listing = Listing::default();
     let mut seen: HashMap<String, (String, Option<Split>, u64)> = HashMap::new();
     for row in &rows[usize::from(header)..] {
-        let listed = at.picture(row, columns, root, with_split)?;
+        let listed = at.picture(row, columns, root, reading)?;
         if let Some((class, given, line)) = seen.get(&listed.path) {
             if *class != listed.class || *given != listed.given {
                 let (what, old, new) = if *class == listed.class {
@@ -78,6 +88,9 @@ pub(super) fn list(manifest: &Path, root: &Path, with_split: bool) -> Result<Lis
             listed.path.clone(),
             (listed.class.clone(), listed.given, row.line),
         );
+        if fence.is_outside(&listed.file) {
+            return Err(at.outside(row.line, &listed.path, root));
+        }
         listing.classes.push(listed.class.clone());
         if let Some(reason) = unusable(&listed.file) {
             let reason = format!("{reason} (line {})", row.line);
@@ -115,11 +128,11 @@ fn read(manifest: &Path) -> Result<Vec<Row>, DataError> {
         let line = record.position().map_or(0, csv::Position::line);
         let fields = record.iter().map(|field| {
             std::str::from_utf8(field)
-                .map(|text| text.trim().to_owned())
+                .map(str::to_owned)
                 .map_err(|_| at.error(line, "not UTF-8", "save the manifest as UTF-8"))
         });
         let fields = fields.collect::<Result<Vec<_>, _>>()?;
-        if fields.iter().any(|field| !field.is_empty()) {
+        if fields.iter().any(|field| !field.trim().is_empty()) {
             rows.push(Row { line, fields });
         }
     }
@@ -129,7 +142,7 @@ fn read(manifest: &Path) -> Result<Vec<Row>, DataError> {
 fn position(fields: &[String], names: &[&str]) -> Option<usize> {
     fields
         .iter()
-        .position(|field| names.contains(&field.to_ascii_lowercase().as_str()))
+        .position(|field| names.contains(&field.trim().to_ascii_lowercase().as_str()))
 }
 
 /// The first line is a header if it names the path column, or another one while its own first
@@ -141,7 +154,7 @@ fn is_header(row: &Row, root: &Path) -> bool {
             && !row
                 .fields
                 .first()
-                .is_some_and(|path| root.join(path).exists())
+                .is_some_and(|path| root.join(path.trim()).exists())
 }
 
 fn fields(count: usize) -> String {
@@ -211,7 +224,7 @@ impl Place<'_> {
         row: &Row,
         columns: Columns,
         root: &Path,
-        with_split: bool,
+        reading: Reading,
     ) -> Result<Listed, DataError> {
         if row.fields.len() != columns.count {
             return Err(self.error(
@@ -224,8 +237,13 @@ impl Place<'_> {
                 "quote fields that hold commas",
             ));
         }
-        let written = &row.fields[columns.path];
-        let class = &row.fields[columns.label];
+        // Blanks around a field are for the eye, unless a file is named so.
+        let whole = row.fields[columns.path].as_str();
+        let written = match whole.trim() {
+            bare if bare != whole && root.join(whole).is_file() => whole,
+            bare => bare,
+        };
+        let class = row.fields[columns.label].trim();
         if written.is_empty() {
             return Err(self.error(
                 row.line,
@@ -237,28 +255,35 @@ impl Place<'_> {
             let what = format!("the label of `{written}` is empty");
             return Err(self.error(row.line, what, "give a label, or remove the line"));
         }
-        let path = inside(written, root).ok_or_else(|| {
-            self.error(
-                row.line,
-                format!("`{written}` leads out of `{}`", root.display()),
-                "paths are relative to `data.root`, or to the manifest's folder without one",
-            )
-        })?;
+        let path = match inside(written, root) {
+            Some(path) => path,
+            None if reading.allow_outside => written.to_owned(),
+            None => return Err(self.outside(row.line, written, root)),
+        };
         let given = match columns.split {
-            Some(column) if with_split => Some(self.split(row, &row.fields[column])?),
+            Some(column) if reading.with_split => Some(self.split(row, &row.fields[column])?),
             _ => None,
         };
         Ok(Listed {
             file: root.join(&path),
             path,
-            class: class.clone(),
+            class: class.to_owned(),
             given,
             named: true,
         })
     }
 
+    fn outside(&self, line: u64, written: &str, root: &Path) -> DataError {
+        self.error(
+            line,
+            format!("`{written}` leads out of `{}`", root.display()),
+            "paths are relative to `data.root`, or to the manifest's folder without one; \
+             `data.allow_outside = true` lets them lead out of it",
+        )
+    }
+
     fn split(&self, row: &Row, word: &str) -> Result<Split, DataError> {
-        match word.to_ascii_lowercase().as_str() {
+        match word.trim().to_ascii_lowercase().as_str() {
             "train" | "training" => Ok(Split::Train),
             "val" | "valid" | "validation" => Ok(Split::Val),
             "test" | "testing" => Ok(Split::Test),
@@ -269,6 +294,65 @@ impl Place<'_> {
             )),
         }
     }
+}
+
+/// Keeps pictures below the root, links followed.
+struct Fence {
+    /// The real path of the root; `None` where anything is allowed or there is no root.
+    root: Option<PathBuf>,
+    /// Whether folders lie outside.
+    folders: HashMap<PathBuf, bool>,
+}
+
+impl Fence {
+    fn new(root: &Path, allow_outside: bool) -> Self {
+        let real = match root.as_os_str().is_empty() {
+            true => Path::new(".").canonicalize(),
+            false => root.canonicalize(),
+        };
+        Self {
+            root: real.ok().filter(|_| !allow_outside),
+            folders: HashMap::new(),
+        }
+    }
+
+    /// Whether a file really lies elsewhere. One that is not there lies nowhere.
+    fn is_outside(&mut self, file: &Path) -> bool {
+        let Some(root) = &self.root else {
+            return false;
+        };
+        let real_is_outside = |path: &Path| {
+            path.canonicalize()
+                .is_ok_and(|real| !real.starts_with(root))
+        };
+        let folder = file.parent().unwrap_or(Path::new(""));
+        let outside = match self.folders.get(folder) {
+            Some(outside) => *outside,
+            None => {
+                let outside = real_is_outside(folder);
+                self.folders.insert(folder.to_owned(), outside);
+                outside
+            }
+        };
+        outside || file.is_symlink() && real_is_outside(file)
+    }
+}
+
+/// A manifest of these pictures.
+pub(super) fn render(rows: &[SplitRow]) -> Result<Vec<u8>, DataError> {
+    let blank = |class: &str| class.trim() != class;
+    if let Some(row) = rows.iter().find(|row| blank(&row.class)) {
+        return Err(DataError::BlankClass {
+            class: row.class.clone(),
+        });
+    }
+    let mut csv = csv::Writer::from_writer(Vec::new());
+    // Writing to memory cannot fail.
+    let _ = csv.write_record(["path", "label", "split"]);
+    for row in rows {
+        let _ = csv.write_record([&row.path, &row.class, row.split.name()]);
+    }
+    Ok(csv.into_inner().unwrap_or_default())
 }
 
 /// The path relative to `root`, its parts joined by `/`; `None` if it leaves the root.

@@ -1,7 +1,7 @@
 //! From a decoded picture to what the network sees: resize, crop, scale.
 
 use fast_image_resize as fir;
-use fir::images::{TypedImage, TypedImageRef};
+use fir::images::{TypedCroppedImage, TypedImage, TypedImageRef};
 use fir::pixels::U8x3;
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
@@ -144,6 +144,19 @@ pub fn named(name: NormalizeName) -> Scaling {
     }
 }
 
+/// A rectangle of a picture, in pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// First row.
+    pub top: u32,
+    /// First column.
+    pub left: u32,
+    /// Rows.
+    pub height: u32,
+    /// Columns.
+    pub width: u32,
+}
+
 /// Resizes pictures; keeps its buffers from one to the next.
 #[derive(Debug, Default)]
 pub struct Resizer {
@@ -151,30 +164,48 @@ pub struct Resizer {
 }
 
 impl Resizer {
-    /// Resizes to `[height, width]`, antialiased like Pillow: RGB, channels last.
+    /// Resizes to `[height, width]`, antialiased like Pillow.
     pub fn resize(
         &mut self,
         picture: RgbImage,
         [height, width]: [u32; 2],
         interpolation: Interpolation,
-    ) -> Vec<u8> {
+    ) -> RgbImage {
         if (picture.width(), picture.height()) == (width, height) {
-            return picture.into_raw();
+            return picture;
         }
+        let whole = Part {
+            top: 0,
+            left: 0,
+            height: picture.height(),
+            width: picture.width(),
+        };
+        self.resize_part(&picture, whole, [height, width], interpolation)
+    }
+
+    /// Resizes a part of a picture as if there were nothing around it.
+    pub fn resize_part(
+        &mut self,
+        picture: &RgbImage,
+        part: Part,
+        [height, width]: [u32; 2],
+        interpolation: Interpolation,
+    ) -> RgbImage {
         let algorithm = match interpolation {
             Interpolation::Nearest => fir::ResizeAlg::Nearest,
             Interpolation::Bilinear => fir::ResizeAlg::Convolution(fir::FilterType::Bilinear),
             Interpolation::Bicubic => fir::ResizeAlg::Convolution(fir::FilterType::CatmullRom),
             Interpolation::Lanczos => fir::ResizeAlg::Convolution(fir::FilterType::Lanczos3),
         };
-        let source = (picture.width(), picture.height());
-        let mut output = vec![0; width as usize * height as usize * 3];
+        let mut output = RgbImage::new(width, height);
         // The sizes of the buffers are right by construction, so no step can fail; a black picture
         // stands in for the impossible. Typed images: the dynamic ones compile every pixel type.
         if let (Ok(input), Ok(mut resized)) = (
-            TypedImageRef::<U8x3>::from_buffer(source.0, source.1, picture.as_raw()),
+            TypedImageRef::<U8x3>::from_buffer(picture.width(), picture.height(), picture),
             TypedImage::<U8x3>::from_buffer(width, height, &mut output),
-        ) {
+        ) && let Ok(input) =
+            TypedCroppedImage::from_ref(&input, part.left, part.top, part.width, part.height)
+        {
             let options = fir::ResizeOptions::new().resize_alg(algorithm);
             let done = self.inner.resize_typed(&input, &mut resized, &options);
             debug_assert!(done.is_ok(), "{done:?}");

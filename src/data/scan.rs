@@ -1,6 +1,7 @@
 //! One parallel pass over all files: hash, format by content, and a full decode to find the broken,
 //! unless an earlier scan has noted that there is nothing wrong.
 
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -15,6 +16,9 @@ use super::preprocess::Resizer;
 use super::{DataError, Item, Source};
 use crate::config::OnCorrupt;
 use crate::records::{DataIssueRow, Split};
+
+/// Bytes that tell what a file is.
+const START: u64 = 64;
 
 /// A picture that decodes, with its class by name and the split that its source gave.
 #[derive(Debug, Clone)]
@@ -134,14 +138,12 @@ fn inspect(
     kept: Option<&Kept>,
     resizer: &mut Resizer,
 ) -> Outcome {
-    let bytes = match std::fs::read(&listed.file) {
-        Ok(bytes) => bytes,
+    let must_be_one = listed.named || named_like_a_picture(&listed.file);
+    let bytes = match read(&listed.file, must_be_one) {
+        Ok(Some(bytes)) => bytes,
+        Ok(None) => return Outcome::NoPicture,
         Err(error) => return Outcome::Unusable(format!("cannot be read: {error}")),
     };
-    if decode::sniff(&bytes) == Kind::Other && !listed.named && !named_like_a_picture(&listed.file)
-    {
-        return Outcome::NoPicture;
-    }
     let hash = *blake3::hash(&bytes).as_bytes();
     if let Some([width, height]) = notes.and_then(|notes| notes.size(&hash)) {
         return Outcome::Picture {
@@ -163,6 +165,25 @@ fn inspect(
             }
         }
         Err(flaw) => Outcome::Unusable(flaw.to_string()),
+    }
+}
+
+/// All of a file, or `None` if its first bytes are no picture's and it need not be one: other files
+/// may be of any size.
+fn read(file: &Path, must_be_one: bool) -> std::io::Result<Option<Vec<u8>>> {
+    let mut file = std::fs::File::open(file)?;
+    let size = file.metadata()?.len().min(decode::MAX_FILE_BYTES);
+    let mut bytes = Vec::with_capacity(START as usize);
+    file.by_ref().take(START).read_to_end(&mut bytes)?;
+    if decode::sniff(&bytes) == Kind::Other && !must_be_one {
+        return Ok(None);
+    }
+    bytes.reserve_exact((size as usize).saturating_sub(bytes.len()));
+    let most = decode::MAX_FILE_BYTES - bytes.len() as u64;
+    file.by_ref().take(most).read_to_end(&mut bytes)?;
+    match file.read(&mut [0])? {
+        0 => Ok(Some(bytes)),
+        _ => Err(std::io::Error::other("it is larger than 512 MiB")),
     }
 }
 

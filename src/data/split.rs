@@ -69,12 +69,36 @@ pub fn by_hash(hash: &Hash, shares: [f64; 3], seed: u64) -> Split {
     }
 }
 
+/// Which pictures stay when at most `most` of each class do: those of the lowest ranks, whatever
+/// order they are found in. `pictures` holds label, content hash and path of each.
+pub fn at_most(pictures: &[(usize, Hash, &str)], most: usize, seed: u64) -> Vec<bool> {
+    let mut classes: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for (picture, (class, ..)) in pictures.iter().enumerate() {
+        classes.entry(*class).or_default().push(picture);
+    }
+    let mut stays = vec![true; pictures.len()];
+    for mut members in classes.into_values() {
+        members.sort_by_cached_key(|&picture| {
+            let (_, hash, path) = pictures[picture];
+            (rank(&hash, seed, "max_per_class"), hash, path)
+        });
+        for &picture in members.iter().skip(most) {
+            stays[picture] = false;
+        }
+    }
+    stays
+}
+
 /// Rank of a content hash under a seed.
 fn key(hash: &Hash, seed: u64) -> u64 {
+    rank(hash, seed, "split")
+}
+
+fn rank(hash: &Hash, seed: u64, purpose: &str) -> u64 {
     let words: [u64; 4] = std::array::from_fn(|word| {
         u64::from_le_bytes(std::array::from_fn(|byte| hash[8 * word + byte]))
     });
-    rng::derive(seed, "split", &words)
+    rng::derive(seed, purpose, &words)
 }
 
 /// Pictures of each class in each split: rows sum to `sizes`, columns to the rounded shares of
@@ -310,6 +334,29 @@ mod tests {
         let of = |seed| by_ratio(&all, [0.8, 0.1, 0.1], seed).unwrap();
         assert_eq!(of(1), of(1));
         assert_ne!(of(1), of(2));
+    }
+
+    #[test]
+    fn the_same_few_stay_whatever_the_order() {
+        let all = pictures(&[50, 3, 20], 7);
+        let names: Vec<String> = (0..all.len()).map(|index| index.to_string()).collect();
+        let named: Vec<(usize, Hash, &str)> = all
+            .iter()
+            .zip(&names)
+            .map(|((class, hash), name)| (*class, *hash, name.as_str()))
+            .collect();
+        let of = |pictures: &[(usize, Hash, &str)], seed| -> Vec<String> {
+            let stays = at_most(pictures, 10, seed);
+            let stay = pictures.iter().zip(stays).filter(|(_, stays)| *stays);
+            let mut stay: Vec<String> = stay.map(|((.., name), _)| (*name).to_owned()).collect();
+            stay.sort();
+            stay
+        };
+        let mut turned = named.clone();
+        turned.reverse();
+        assert_eq!(of(&named, 1), of(&turned, 1));
+        assert_eq!(of(&named, 1).len(), 23);
+        assert_ne!(of(&named, 1), of(&named, 2));
     }
 
     #[test]

@@ -12,6 +12,9 @@ use super::store::{Entry, PictureHash, StoreError};
 /// Values that wait to be written as one segment, and are lost if the process is killed: 16 MiB.
 const SEGMENT_VALUES: usize = 4 << 20;
 
+/// The same in bytes.
+pub const SEGMENT_BYTES: usize = SEGMENT_VALUES * size_of::<f32>();
+
 /// The frontier's stored tensors for a set of pictures. Pictures of the same bytes share a row.
 #[derive(Debug)]
 pub struct FeatureCache {
@@ -201,6 +204,11 @@ impl FeatureCache {
         }
         let values: Vec<_> = hosts.iter().map(memory::Slice::of).collect::<Result<_>>()?;
         let mut whole = vec![0.0; self.elements];
+        if self.entry.is_some() && self.pending.values.capacity() == 0 {
+            let all = self.elements * self.filled.len();
+            let most = SEGMENT_VALUES + self.elements * pictures.len();
+            self.pending.values.reserve_exact(all.min(most));
+        }
         for (index, &picture) in pictures.iter().enumerate() {
             let row = self.row_of[picture];
             if self.filled[row] {
@@ -233,6 +241,7 @@ impl FeatureCache {
     /// Writes what is left to write. Returns what went wrong in writing, then or before.
     pub fn finish(&mut self) -> Option<StoreError> {
         self.write_pending();
+        self.pending = Pending::default();
         match self.memory {
             Some(_) => self.entry = None,
             None => self.take_stored(),
@@ -241,11 +250,15 @@ impl FeatureCache {
     }
 
     fn write_pending(&mut self) {
-        let Pending { pictures, values } = std::mem::take(&mut self.pending);
-        if let Some(entry) = &mut self.entry
-            && !pictures.is_empty()
-            && let Err(error) = entry.append(&pictures, &values)
-        {
+        let Pending { pictures, values } = &mut self.pending;
+        let written = match &mut self.entry {
+            Some(entry) if !pictures.is_empty() => entry.append(pictures, values),
+            _ => Ok(()),
+        };
+        // The memory stays for the next segment.
+        pictures.clear();
+        values.clear();
+        if let Err(error) = written {
             self.give_up(error);
         }
     }

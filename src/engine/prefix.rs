@@ -61,6 +61,15 @@ impl Prefix {
         }
     }
 
+    /// Bytes that it holds and that a batch takes on so many threads, its inputs apart.
+    pub fn memory(&self, batch: usize, threads: usize) -> usize {
+        match &self.program {
+            Program::Compiled(compiled) => compiled.memory(batch, threads),
+            // Its parameters are shared, and its maps lie on the device.
+            Program::Portable(_) => 0,
+        }
+    }
+
     /// Number of pictures; an error if the inputs are not what was compiled for.
     fn batch(&self, inputs: &[Tensor]) -> Result<usize> {
         let batch = match inputs.first() {

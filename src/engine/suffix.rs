@@ -86,6 +86,14 @@ impl Suffix {
         self.plan.statistics.values().flatten().cloned().collect()
     }
 
+    /// Bytes that steps of a batch hold and take on so many threads, inputs and gradients apart.
+    pub fn memory(&self, params: &Params, batch: usize, threads: usize) -> Result<usize> {
+        match &self.compiled {
+            Some(compiled) => compiled.memory(&self.graph, params, batch, threads),
+            None => Ok(0),
+        }
+    }
+
     /// A training step's forward and reverse pass. `inputs` are the frontier's stored tensors of
     /// the batch; `dropout` is the seed of this step's dropout streams, and each node draws from
     /// its own. `loss` may be asked for a part of the batch at a time.

@@ -9,7 +9,8 @@ pub struct LossOutput {
     pub sum: f64,
     /// Sum of the pictures' class weights: what `sum` is divided by for the mean.
     pub weight: f64,
-    /// Pictures whose most probable class is their label.
+    /// Pictures whose most probable class is their label; of two mixed ones that of the larger
+    /// share.
     pub correct: usize,
     /// Gradient of the *mean* loss (`sum / weight`) to the logits, `[batch, outputs]`.
     pub gradient: Tensor,
@@ -20,10 +21,68 @@ pub struct LossOutput {
 pub struct Target<'a> {
     /// Class of each picture.
     pub labels: &'a [u32],
+    /// What the pictures are mixed with.
+    pub others: Option<Others<'a>>,
     /// Share of the target spread evenly over the classes.
     pub smoothing: f64,
     /// Weight of each class; `None` weighs all 1.
     pub class_weights: Option<&'a [f32]>,
+}
+
+/// Pictures that those of a batch are mixed with. The loss is the mean of the losses of both
+/// labels, each with its class's weight, in the shares of the mixture.
+#[derive(Debug, Clone, Copy)]
+pub struct Others<'a> {
+    /// Class of each of them.
+    pub labels: &'a [u32],
+    /// What is left of the picture itself; the rest is the other.
+    pub own: f64,
+}
+
+impl Target<'_> {
+    /// Sum of the weights of all pictures.
+    pub fn weight(&self) -> f64 {
+        let pictures = 0..self.labels.len();
+        let parts = pictures.flat_map(|picture| self.parts(picture));
+        parts.map(|part| part.weight).sum()
+    }
+
+    /// The labels of a picture, its own first.
+    fn parts(&self, picture: usize) -> impl Iterator<Item = Part> + use<> {
+        let class_weight = |label: u32| {
+            // Labels and weights that do not fit are refused elsewhere.
+            let weight =
+                |weights: &[f32]| weights.get(label as usize).copied().map_or(0.0, f64::from);
+            self.class_weights.map_or(1.0, weight)
+        };
+        let part = |label: u32, share: f64| Part {
+            label,
+            weight: share * class_weight(label),
+        };
+        let own = part(
+            self.labels[picture],
+            self.others.map_or(1.0, |others| others.own),
+        );
+        let other = self
+            .others
+            .map(|others| part(others.labels[picture], 1.0 - others.own));
+        std::iter::once(own).chain(other)
+    }
+
+    /// The label that an answer is compared with.
+    fn dominant(&self, picture: usize) -> u32 {
+        match self.others {
+            Some(others) if others.own < 0.5 => others.labels[picture],
+            _ => self.labels[picture],
+        }
+    }
+}
+
+/// One label of a picture.
+struct Part {
+    label: u32,
+    /// Its share times its class's weight.
+    weight: f64,
 }
 
 /// Logits of each picture.
@@ -32,16 +91,18 @@ fn rows_of(logits: &Tensor) -> Result<Vec<Vec<f32>>> {
 }
 
 fn check(logits: &Tensor, target: Target<'_>, classes: usize) -> Result<()> {
-    let labels = target.labels;
-    if logits.dim(0)? != labels.len() {
-        bail!(
-            "loss: logits {:?} and {} labels differ in number",
-            logits.dims(),
-            labels.len()
-        )
-    }
-    if let Some(label) = labels.iter().find(|label| **label as usize >= classes) {
-        bail!("loss: label {label} does not fit {classes} classes")
+    let others = target.others.map(|others| others.labels);
+    for labels in std::iter::once(target.labels).chain(others) {
+        if logits.dim(0)? != labels.len() {
+            bail!(
+                "loss: logits {:?} and {} labels differ in number",
+                logits.dims(),
+                labels.len()
+            )
+        }
+        if let Some(label) = labels.iter().find(|label| **label as usize >= classes) {
+            bail!("loss: label {label} does not fit {classes} classes")
+        }
     }
     match target.class_weights {
         Some(weights) if weights.len() != classes => {
@@ -52,11 +113,6 @@ fn check(logits: &Tensor, target: Target<'_>, classes: usize) -> Result<()> {
         }
         _ => Ok(()),
     }
-}
-
-fn weight_of(target: Target<'_>, label: u32) -> f64 {
-    let weight = |weights: &[f32]| f64::from(weights[label as usize]);
-    target.class_weights.map_or(1.0, weight)
 }
 
 /// Logarithm of the sum of exponentials.
@@ -120,29 +176,37 @@ pub fn categorical(logits: &Tensor, target: Target<'_>) -> Result<LossOutput> {
     let even = target.smoothing / classes as f64;
     let (mut sum, mut weight, mut correct) = (0.0, 0.0, 0);
     let mut gradient = Vec::with_capacity(logits.elem_count());
-    for (row, &label) in rows_of(logits)?.iter().zip(target.labels) {
+    for (picture, row) in rows_of(logits)?.iter().enumerate() {
         let scale = log_sum_exp(row);
-        let mut likely = Vec::with_capacity(classes);
-        let picture = weight_of(target, label);
-        let mut loss = 0.0;
-        for (class, logit) in row.iter().enumerate() {
-            let hit = if class == label as usize {
-                1.0 - target.smoothing
-            } else {
-                0.0
-            };
-            let wanted = hit + even;
-            let log_probability = f64::from(*logit) - scale;
-            if wanted > 0.0 {
-                loss -= wanted * log_probability;
+        let log_probability = |logit: &f32| f64::from(*logit) - scale;
+        let first = gradient.len();
+        for part in target.parts(picture) {
+            let mut loss = 0.0;
+            for (class, logit) in row.iter().enumerate() {
+                let hit = if class == part.label as usize {
+                    1.0 - target.smoothing
+                } else {
+                    0.0
+                };
+                let wanted = hit + even;
+                let log_probability = log_probability(logit);
+                if wanted > 0.0 {
+                    loss -= wanted * log_probability;
+                }
+                let slope = part.weight * (log_probability.exp() - wanted);
+                match gradient.get_mut(first + class) {
+                    None => gradient.push(slope),
+                    Some(sum) => *sum += slope,
+                }
             }
-            let probability = log_probability.exp();
-            likely.push(probability as f32);
-            gradient.push(picture * (probability - wanted));
+            sum += part.weight * loss;
+            weight += part.weight;
         }
-        sum += picture * loss;
-        weight += picture;
-        correct += usize::from(argmax(&likely) == label as usize);
+        let likely: Vec<f32> = row
+            .iter()
+            .map(|it| log_probability(it).exp() as f32)
+            .collect();
+        correct += usize::from(argmax(&likely) == target.dominant(picture) as usize);
     }
     LossOutput::finish(logits, sum, weight, correct, &gradient)
 }
@@ -162,14 +226,19 @@ pub fn binary(logits: &Tensor, target: Target<'_>) -> Result<LossOutput> {
     check(logits, target, 2)?;
     let (mut sum, mut weight, mut correct) = (0.0, 0.0, 0);
     let mut gradient = Vec::with_capacity(logits.elem_count());
-    for (row, &label) in rows_of(logits)?.iter().zip(target.labels) {
+    for (picture, row) in rows_of(logits)?.iter().enumerate() {
         let logit = f64::from(row[0]);
-        let wanted = f64::from(label) * (1.0 - target.smoothing) + 0.5 * target.smoothing;
-        let picture = weight_of(target, label);
-        sum += picture * (softplus(logit) - wanted * logit);
-        weight += picture;
-        gradient.push(picture * (sigmoid(logit) - wanted));
-        correct += usize::from(argmax(&both(logit)) == label as usize);
+        for part in target.parts(picture) {
+            let wanted = f64::from(part.label) * (1.0 - target.smoothing) + 0.5 * target.smoothing;
+            sum += part.weight * (softplus(logit) - wanted * logit);
+            weight += part.weight;
+            let slope = part.weight * (sigmoid(logit) - wanted);
+            match gradient.get_mut(picture) {
+                None => gradient.push(slope),
+                Some(sum) => *sum += slope,
+            }
+        }
+        correct += usize::from(argmax(&both(logit)) == target.dominant(picture) as usize);
     }
     LossOutput::finish(logits, sum, weight, correct, &gradient)
 }

@@ -141,6 +141,7 @@ fn both_classes_of_one_output_have_their_probability() {
     // A tie is the first class, for the loss as for whoever reads the probabilities.
     let target = Target {
         labels: &[1, 0, 0, 0],
+        others: None,
         smoothing: 0.0,
         class_weights: None,
     };
@@ -426,6 +427,7 @@ fn loss_gradients_are_slopes() {
         let logits = (wave(&[4, 3], 0.2) * 3.0).unwrap();
         let target = Target {
             labels: &[0, 2, 1, 1],
+            others: None,
             smoothing: 0.1,
             class_weights,
         };
@@ -439,6 +441,7 @@ fn loss_gradients_are_slopes() {
         let logits = (wave(&[4, 1], 0.2) * 3.0).unwrap();
         let target = Target {
             labels: &[0, 1, 1, 0],
+            others: None,
             smoothing: 0.1,
             class_weights: class_weights.map(|weights| &weights[..2]),
         };
@@ -529,6 +532,7 @@ fn misfits_are_named_with_both_shapes() {
     assert!(dense::forward(&wave(&[2, 3], 0.0), &wave(&[2, 4], 0.0), None).is_err());
     let target = Target {
         labels: &[3],
+        others: None,
         smoothing: 0.0,
         class_weights: None,
     };

@@ -140,7 +140,10 @@ impl Panel {
     pub(super) fn series(&self, canvas: &mut Canvas, values: &[(f64, f64)], stroke: Stroke) {
         let finite = |value: &(f64, f64)| value.1.is_finite();
         for piece in values.split(|value| !finite(value)) {
-            let points: Vec<Point> = piece.iter().map(|&(x, y)| self.at(x, y)).collect();
+            // What a damaged table says must not lead far out of the picture.
+            let inside = |y: f64| y.max(self.y.low).min(self.y.high);
+            let points = piece.iter().map(|&(x, y)| self.at(x, inside(y)));
+            let points: Vec<Point> = points.collect();
             match stroke.dashes {
                 Some(dashes) => canvas.dashed(&points, stroke.color, 2.2, dashes),
                 None => canvas.line(&points, stroke.color, 2.2),

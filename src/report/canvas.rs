@@ -232,6 +232,10 @@ impl Canvas {
 
     /// A filled circle.
     pub(super) fn disc(&mut self, centre: Point, radius: f64, color: Color) {
+        let inside = |at: f64, size: usize| (-radius..size as f64 + radius).contains(&at);
+        if !inside(centre.0, self.width) || !inside(centre.1, self.height) {
+            return;
+        }
         let radius = (radius * OVERSAMPLING as f64).round() as u32;
         let style = color.filled();
         self.draw(|backend| backend.draw_circle(enlarged(centre), radius, &style, true));

@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 
 use jiff::civil::DateTime;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
+use super::lock::RunLock;
 use super::{Checkpoint, Manifest, ManifestWriter, MetricsLog, MetricsWriter, ModelFile, RunError};
-use crate::fsx::{self, FsError, Lock};
+use crate::fsx::{self, FsError};
 use crate::records::{DataIssueRow, MetricsRow, PredictionRow, SplitRow, TestReport};
 
 /// Which checkpoint.
@@ -30,12 +32,14 @@ impl Slot {
     }
 }
 
+const MANIFEST: &str = "manifest.json";
+
 /// A run directory.
 #[derive(Debug)]
 pub struct RunDir {
     path: PathBuf,
     /// Held while this process works in the directory; `None` for a reader.
-    _lock: Option<Lock>,
+    _lock: Option<RunLock>,
 }
 
 /// BLAKE3 of a resolved configuration, in hex: what [`RunDir::create`] and the manifest take.
@@ -76,10 +80,7 @@ impl RunDir {
         let reason = match fs::metadata(path) {
             Ok(found) if !found.is_dir() => "it is a file",
             Ok(_) => {
-                let run = Self {
-                    path: path.to_path_buf(),
-                    _lock: None,
-                };
+                let run = Self::at(path);
                 let known = [run.metrics_csv(), run.manifest_json(), run.resolved_toml()];
                 if known.iter().any(|file| file.exists()) {
                     return Ok(run);
@@ -95,6 +96,14 @@ impl RunDir {
         })
     }
 
+    /// The files of a folder that may be a run directory, for readers who judge for themselves.
+    pub(super) fn at(path: &Path) -> Self {
+        Self {
+            path: path.to_path_buf(),
+            _lock: None,
+        }
+    }
+
     /// Opens a run directory to work in it; fails if another process does.
     pub fn open_to_write(path: &Path) -> Result<Self, RunError> {
         Self::open(path)?;
@@ -107,13 +116,11 @@ impl RunDir {
     }
 
     fn hold(path: PathBuf) -> Result<Self, RunError> {
-        match Lock::try_acquire(&path.join(".lock"))? {
-            Some(lock) => Ok(Self {
-                path,
-                _lock: Some(lock),
-            }),
-            None => Err(RunError::Locked { path }),
-        }
+        let lock = RunLock::take(&path, &path.join(MANIFEST))?;
+        Ok(Self {
+            path,
+            _lock: Some(lock),
+        })
     }
 
     /// The directory itself.
@@ -147,7 +154,7 @@ impl RunDir {
 
     /// `manifest.json`.
     pub fn manifest_json(&self) -> PathBuf {
-        self.path.join("manifest.json")
+        self.path.join(MANIFEST)
     }
 
     /// `split.csv`: where every picture belongs.
@@ -235,22 +242,15 @@ impl RunDir {
     pub fn write_split(&self, rows: &[SplitRow]) -> Result<(), RunError> {
         write_csv(
             &self.split_csv(),
-            &["path", "class", "label", "split"],
+            &["path", "class", "label", "split", "blake3"],
             rows,
         )
     }
 
     /// Reads `split.csv`.
     pub fn split(&self) -> Result<Vec<SplitRow>, RunError> {
-        let path = self.split_csv();
-        let bytes = fsx::read(&path)?;
-        let mut reader = csv::Reader::from_reader(bytes.as_slice());
-        let rows: Result<_, csv::Error> = reader.deserialize().collect();
-        rows.map_err(|error| RunError::Damaged {
-            path,
-            reason: error.to_string(),
-            help: "without it the run's split is lost; evaluate on a folder of your own instead",
-        })
+        let help = "without it the run's split is lost; evaluate on a folder of your own instead";
+        read_csv(self.split_csv(), help)
     }
 
     /// Writes `data_issues.csv`.
@@ -306,6 +306,12 @@ impl RunDir {
     pub fn write_predictions(&self, rows: &[PredictionRow]) -> Result<(), RunError> {
         let header = ["path", "class", "predicted", "correct", "confidence"];
         write_csv(&self.predictions_csv(), &header, rows)
+    }
+
+    /// Reads `predictions.csv`.
+    pub fn predictions(&self) -> Result<Vec<PredictionRow>, RunError> {
+        let help = "the run's figures are in `test.json`; `xp evaluate` judges its model again";
+        read_csv(self.predictions_csv(), help)
     }
 
     /// Writes the newest checkpoint as one transaction; if it is the best so far, it becomes that
@@ -364,6 +370,17 @@ fn write_csv<T: Serialize>(path: &Path, header: &[&str], rows: &[T]) -> Result<(
     Ok(())
 }
 
+fn read_csv<T: DeserializeOwned>(path: PathBuf, help: &'static str) -> Result<Vec<T>, RunError> {
+    let bytes = fsx::read(&path)?;
+    let mut reader = csv::Reader::from_reader(bytes.as_slice());
+    let rows: Result<_, csv::Error> = reader.deserialize().collect();
+    rows.map_err(|error| RunError::Damaged {
+        path,
+        reason: error.to_string(),
+        help,
+    })
+}
+
 /// A name as part of a folder's name: letters, digits, `-`, `_` and `.`, at most 80 characters.
 fn file_name(name: &str) -> String {
     let safe = |c: char| {
@@ -378,7 +395,7 @@ fn file_name(name: &str) -> String {
 }
 
 /// NAME of `2026-11-21T18-03-11_NAME_ab12cd`, with or without `-2` behind it.
-fn name_in(whole: &str) -> Option<&str> {
+pub(super) fn name_in(whole: &str) -> Option<&str> {
     let (time, rest) = whole.split_at_checked("2026-11-21T18-03-11".len())?;
     let timed = time.chars().zip("dddd-dd-ddTdd-dd-dd".chars());
     let mut timed = timed.map(|(c, form)| {
@@ -453,6 +470,7 @@ mod tests {
             class: "ä".into(),
             label: 1,
             split: Split::Val,
+            blake3: "0123456789abcdef".into(),
         }];
         run.write_split(&rows).unwrap();
         assert_eq!(run.split().unwrap(), rows);

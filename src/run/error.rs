@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use super::Process;
 use crate::fsx::FsError;
 
 /// A run directory that cannot be made, read or written.
@@ -21,10 +22,12 @@ pub enum RunError {
         reason: &'static str,
     },
     /// Another process works in this run directory.
-    #[error("another process is working in `{}`", path.display())]
+    #[error("another process is working in `{}`{}", path.display(), which(by.as_ref()))]
     Locked {
         /// The run directory.
         path: PathBuf,
+        /// Which, if it is known.
+        by: Option<Process>,
     },
     /// A file is there but its content is not what was written.
     #[error("`{}` is damaged: {reason}", path.display())]
@@ -58,6 +61,12 @@ pub enum RunError {
     },
 }
 
+fn which(process: Option<&Process>) -> String {
+    process.map_or_else(String::new, |Process { pid, host, .. }| {
+        format!(": process {pid} on `{host}`")
+    })
+}
+
 impl RunError {
     /// What to do about it, where the message does not say.
     pub fn help(&self) -> Option<&'static str> {
@@ -66,7 +75,10 @@ impl RunError {
             Self::NotARun { .. } => Some(
                 "give a folder made by `xp run`, for example `runs/2026-11-21T18-03-11_NAME_ab12cd`",
             ),
-            Self::Locked { .. } => Some("wait until it ends, or stop it"),
+            Self::Locked { .. } => Some(
+                "wait until it ends, or stop it; one on another machine that was killed counts as \
+                 dead some minutes after its last heartbeat",
+            ),
             Self::Damaged { help, .. } | Self::Foreign { help, .. } => Some(help),
         }
     }

@@ -1,5 +1,7 @@
 //! `manifest.json`: what a run is, where it ran and how it went.
 
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,7 +12,7 @@ use indexmap::IndexMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::RunError;
+use super::{Process, RunError};
 use crate::fsx;
 use crate::records::MetricsRow;
 
@@ -72,10 +74,9 @@ impl From<&MetricsRow> for BestMetrics {
 pub struct Manifest {
     /// How far it is.
     pub status: Status,
-    /// Process that works or worked on it.
-    pub pid: u32,
-    /// Machine it runs or ran on.
-    pub host: String,
+    /// The process that works or worked on it.
+    #[serde(flatten)]
+    pub process: Process,
     /// Last sign of life.
     pub heartbeat: Timestamp,
     /// When it began.
@@ -90,8 +91,14 @@ pub struct Manifest {
     pub git_commit: Option<String>,
     /// The command as typed.
     pub command_line: Vec<String>,
+    /// Which build of xp: two of one version may differ.
+    #[serde(default)]
+    pub xp_build: Option<String>,
     /// `cpu`, `cuda:0`...
     pub device: String,
+    /// Instruction set of the kernels: `avx512`, `avx2` or `portable`. Their bits differ.
+    #[serde(default)]
+    pub instructions: Option<String>,
     /// Threads used.
     pub threads: usize,
     /// The experiment's seed.
@@ -116,6 +123,9 @@ pub struct Manifest {
     pub error: Option<String>,
 }
 
+/// Far more than any manifest has.
+const MOST_BYTES: u64 = 16 << 20;
+
 impl Manifest {
     /// The manifest of a run that begins now, in this process.
     pub fn begin(device: impl Into<String>, threads: usize, seed: u64) -> Self {
@@ -123,8 +133,7 @@ impl Manifest {
         let folder = std::env::current_dir().ok();
         Self {
             status: Status::Running,
-            pid: std::process::id(),
-            host: host(),
+            process: Process::current(),
             heartbeat: now,
             started: now,
             ended: None,
@@ -133,7 +142,9 @@ impl Manifest {
             command_line: std::env::args_os()
                 .map(|arg| arg.to_string_lossy().into_owned())
                 .collect(),
+            xp_build: build(),
             device: device.into(),
+            instructions: None,
             threads,
             seed,
             fingerprints: Fingerprints::default(),
@@ -145,9 +156,24 @@ impl Manifest {
         }
     }
 
+    /// The same run, gone on with in this process.
+    pub fn taken_over(self) -> Self {
+        let now = Self::begin(self.device.clone(), self.threads, self.seed);
+        Self {
+            status: Status::Running,
+            process: now.process,
+            heartbeat: now.heartbeat,
+            ended: None,
+            xp_version: now.xp_version,
+            xp_build: now.xp_build,
+            error: None,
+            ..self
+        }
+    }
+
     /// Reads `manifest.json`.
     pub fn read(path: &Path) -> Result<Self, RunError> {
-        serde_json::from_slice(&fsx::read(path)?).map_err(|error| RunError::Damaged {
+        serde_json::from_slice(&fsx::read_small(path, MOST_BYTES)?).map_err(|error| RunError::Damaged {
             path: path.to_path_buf(),
             reason: error.to_string(),
             help: "the run's other files can still be used; delete this one to be rid of the message",
@@ -173,6 +199,7 @@ pub struct ManifestWriter {
     beat: Option<(Sender<()>, JoinHandle<()>)>,
 }
 
+/// Time between two signs of life; see [`super::process::SILENCE`].
 const HEARTBEAT: Duration = Duration::from_secs(30);
 
 impl ManifestWriter {
@@ -259,11 +286,23 @@ fn rewrite(
     manifest.write(path)
 }
 
-fn host() -> String {
-    let kernel = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
-    let name = kernel.or_else(|| std::env::var("HOSTNAME").ok());
-    let name = name.or_else(|| std::env::var("COMPUTERNAME").ok());
-    name.map_or_else(|| "unknown".into(), |name| name.trim().to_owned())
+/// Fingerprint of this program: of its length and of samples spread over it, which shift with
+/// anything before them.
+fn build() -> Option<String> {
+    const SAMPLES: u64 = 64;
+    const SAMPLE: u64 = 64 << 10;
+    let mut file = File::open(std::env::current_exe().ok()?).ok()?;
+    let length = file.metadata().ok()?.len();
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&length.to_le_bytes());
+    let mut sample = Vec::new();
+    for index in 0..SAMPLES {
+        file.seek(SeekFrom::Start(length / SAMPLES * index)).ok()?;
+        sample.clear();
+        (&file).take(SAMPLE).read_to_end(&mut sample).ok()?;
+        hasher.update(&sample);
+    }
+    Some(hasher.finalize().to_hex()[..16].to_owned())
 }
 
 /// The commit checked out in the git repository that holds `folder`, read without git.

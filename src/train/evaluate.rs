@@ -7,6 +7,7 @@ use candle_core::{Result, Tensor};
 use super::feed::{Feed, FeedError, Pass};
 use super::fit::FitError;
 use super::inputs::SuffixBatch;
+use super::labels::Labels;
 use super::metrics::{Accumulator, Scores};
 use super::phase::LossPlan;
 use crate::engine::prefix::Prefix;
@@ -24,16 +25,32 @@ pub struct Evaluation {
 
 /// The plan's loss of a batch's logits. That of auxiliary classifiers is added to the head's, which
 /// alone says what is correct.
-pub fn loss(plan: &LossPlan, logits: &Tensor, labels: &[u32]) -> Result<LossOutput> {
+pub fn loss(plan: &LossPlan, logits: &Tensor, labels: &Labels) -> Result<LossOutput> {
+    loss_of_part(plan, logits, labels, 0..labels.len())
+}
+
+fn loss_of_part(
+    plan: &LossPlan,
+    logits: &Tensor,
+    labels: &Labels,
+    pictures: Range<usize>,
+) -> Result<LossOutput> {
+    let (labels, others) = labels.part(pictures);
+    let target = Target {
+        labels,
+        others,
+        smoothing: plan.smoothing,
+        class_weights: plan.class_weights.as_deref(),
+    };
     let Some(weight) = plan.auxiliary else {
-        return loss_of_one(plan, logits, labels);
+        return loss_of_one(plan, logits, target);
     };
     let classifiers = logits.dim(1)? / plan.outputs.max(1);
     let part = |index: usize| logits.narrow(1, index * plan.outputs, plan.outputs);
-    let mut total = loss_of_one(plan, &part(0)?, labels)?;
+    let mut total = loss_of_one(plan, &part(0)?, target)?;
     let mut gradients = vec![total.gradient.clone()];
     for index in 1..classifiers {
-        let auxiliary = loss_of_one(plan, &part(index)?, labels)?;
+        let auxiliary = loss_of_one(plan, &part(index)?, target)?;
         total.sum += weight * auxiliary.sum;
         gradients.push(auxiliary.gradient.affine(weight, 0.0)?);
     }
@@ -41,12 +58,7 @@ pub fn loss(plan: &LossPlan, logits: &Tensor, labels: &[u32]) -> Result<LossOutp
     Ok(total)
 }
 
-fn loss_of_one(plan: &LossPlan, logits: &Tensor, labels: &[u32]) -> Result<LossOutput> {
-    let target = Target {
-        labels,
-        smoothing: plan.smoothing,
-        class_weights: plan.class_weights.as_deref(),
-    };
+fn loss_of_one(plan: &LossPlan, logits: &Tensor, target: Target<'_>) -> Result<LossOutput> {
     if plan.binary {
         loss::binary(logits, target)
     } else {
@@ -57,15 +69,18 @@ fn loss_of_one(plan: &LossPlan, logits: &Tensor, labels: &[u32]) -> Result<LossO
 /// The gradient of a batch's mean loss to the logits of a part of it.
 pub fn loss_gradient(
     plan: &LossPlan,
-    labels: &[u32],
+    labels: &Labels,
 ) -> impl Fn(&Tensor, Range<usize>) -> Result<Tensor> + Sync {
-    let weight = |label: &u32| match &plan.class_weights {
-        Some(weights) => weights.get(*label as usize).copied().map_or(0.0, f64::from),
-        None => 1.0,
+    let (own, others) = labels.part(0..labels.len());
+    let target = Target {
+        labels: own,
+        others,
+        smoothing: plan.smoothing,
+        class_weights: plan.class_weights.as_deref(),
     };
-    let total: f64 = labels.iter().map(weight).sum();
+    let total = target.weight();
     move |logits, pictures| {
-        let part = loss(plan, logits, &labels[pictures])?;
+        let part = loss_of_part(plan, logits, labels, pictures)?;
         let share = if total > 0.0 {
             part.weight / total
         } else {
@@ -139,7 +154,7 @@ mod tests {
             outputs: 3,
             auxiliary: None,
         };
-        let labels = [2, 0];
+        let labels = Labels::from(vec![2, 0]);
         let logits = |values: [f32; 6]| Tensor::from_slice(&values, (2, 3), &Device::Cpu).unwrap();
         let head = logits([0.1, 0.7, -0.3, 1.0, 2.0, 0.5]);
         let beside = logits([-1.0, 0.2, 0.9, 0.0, -0.5, 0.4]);

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::extract::{Extraction, Source, Unit};
-use super::feed::{Feed, FeedError};
+use super::feed::{Feed, FeedError, Variety};
 use super::observer::{FeaturesReady, Observer};
 use super::phase::PhasePlan;
 use crate::engine::cache::{FeatureCache, Place};
@@ -24,10 +24,13 @@ pub struct Disk {
     pub backbone: String,
 }
 
+/// Which pictures, how they vary, and the layers.
+type Key = (Split, Variety, Vec<NodeId>);
+
 /// Cached outputs of frozen layers.
 #[derive(Debug)]
 pub struct FeatureBank {
-    caches: BTreeMap<(Split, Vec<NodeId>), FeatureCache>,
+    caches: BTreeMap<Key, FeatureCache>,
     memory: usize,
     disk: Option<Disk>,
     /// Entries on disk that this run uses.
@@ -58,19 +61,21 @@ impl FeatureBank {
         }
     }
 
-    /// Whether these layers are cached for the split.
-    pub fn holds(&self, split: Split, nodes: &[NodeId]) -> bool {
-        self.caches.contains_key(&(split, nodes.to_vec()))
+    /// Whether these layers are cached for the split as the feed treats it.
+    pub fn holds(&self, feed: &Feed, split: Split, nodes: &[NodeId]) -> bool {
+        self.caches.contains_key(&key_of(feed, split, nodes))
     }
 
-    /// Features of the pictures at these positions of the split, one tensor a layer.
+    /// Features of these versions of the split's pictures (see [`Feed::versions`]), one tensor a
+    /// layer.
     pub fn gather(
         &self,
+        feed: &Feed,
         split: Split,
         nodes: &[NodeId],
-        positions: &[usize],
+        versions: &[usize],
     ) -> candle_core::Result<Vec<candle_core::Tensor>> {
-        self.caches[&(split, nodes.to_vec())].gather(positions)
+        self.caches[&key_of(feed, split, nodes)].gather(versions)
     }
 
     /// Prepares for phase `index`: drops what it will change and what no phase reads any more,
@@ -84,12 +89,26 @@ impl FeatureBank {
         feed: &Feed,
         observer: &mut dyn Observer,
     ) -> Result<(), FeedError> {
-        self.caches.retain(|(_, nodes), _| {
-            is_read(phases[index..].iter().map(|phase| &phase.frontier), nodes)
+        let phases = &phases[index..];
+        self.caches.retain(|(split, variety, nodes), _| {
+            let reads = phases.iter().map(|phase| {
+                let feed = feed.in_phase(phase.pictures);
+                (&phase.frontier, feed.variety(*split) == *variety)
+            });
+            is_read(reads, nodes)
         });
         for split in [Split::Train, Split::Val] {
-            if feed.is_cacheable(split) {
-                let units = self.wanted(network.graph, &phases[index..], split, feed);
+            // Phases that see the same pictures share a pass.
+            let mut feeds: Vec<Feed> = Vec::new();
+            for phase in phases {
+                let feed = feed.in_phase(phase.pictures);
+                let other = |known: &Feed| known.variety(split) != feed.variety(split);
+                if feed.is_cacheable(split) && feeds.iter().all(other) {
+                    feeds.push(feed);
+                }
+            }
+            for feed in &feeds {
+                let units = self.wanted(network.graph, phases, split, feed);
                 let source = Source {
                     network,
                     feed,
@@ -113,7 +132,7 @@ impl FeatureBank {
     ) -> Result<Vec<NodeId>, FeedError> {
         let (graph, split) = (network.graph, Split::Test);
         // Layers that stayed frozen are the same in the best weights and in the last.
-        self.caches.retain(|(kept, _), _| *kept == split);
+        self.caches.retain(|(kept, ..), _| *kept == split);
         let stays = |node: &NodeId| phases.iter().all(|phase| phase.frontier.frozen[*node]);
         let usable = |nodes: &&Vec<NodeId>| {
             !nodes.contains(&0)
@@ -126,11 +145,11 @@ impl FeatureBank {
             .filter(usable)
             .max_by_key(|nodes| nodes.last().copied());
         if let (Some(nodes), Some(_)) = (best, &self.disk) {
-            if self.holds(split, nodes) {
+            if self.holds(feed, split, nodes) {
                 return Ok(nodes.clone());
             }
-            let cost = cost(graph, nodes, feed.items(split).len());
-            if let Some(place) = self.place(cost, 0) {
+            let cost = cost(graph, nodes, rows(feed, split));
+            if let Some(place) = self.room().place(cost, 0) {
                 let nodes = nodes.clone();
                 let units = vec![Unit {
                     nodes: nodes.clone(),
@@ -142,7 +161,7 @@ impl FeatureBank {
                     split,
                 };
                 self.fill(source, units, observer)?;
-                if self.holds(split, &nodes) {
+                if self.holds(feed, split, &nodes) {
                     return Ok(nodes);
                 }
             }
@@ -151,42 +170,20 @@ impl FeatureBank {
     }
 
     /// What to compute for a split: this phase's layers first, then those of the phases that
-    /// follow, as long as they stay frozen.
+    /// follow and see the same pictures, as long as they stay frozen.
     fn wanted(&self, graph: &Graph, phases: &[PhasePlan], split: Split, feed: &Feed) -> Vec<Unit> {
-        let mut used: usize = self.caches.values().map(FeatureCache::memory_bytes).sum();
-        let mut wanted: Vec<Unit> = Vec::new();
-        for (offset, phase) in phases.iter().enumerate() {
-            let nodes = &phase.frontier.stored;
-            let stays_frozen = |&node: &NodeId| {
-                let mut between = phases[..offset].iter();
-                between.all(|phase| phase.frontier.frozen[node])
-            };
-            // The picture itself is no feature: the loader keeps decoded pictures.
-            if nodes.contains(&0)
-                || self.holds(split, nodes)
-                || wanted.iter().any(|unit| &unit.nodes == nodes)
-                || !nodes.iter().all(stays_frozen)
-            {
-                continue;
-            }
-            let cost = cost(graph, nodes, feed.items(split).len());
-            if let Some(place) = self.place(cost, used) {
-                used += if place == Place::Memory { cost } else { 0 };
-                wanted.push(Unit {
-                    nodes: nodes.clone(),
-                    place,
-                });
-            }
-        }
-        wanted
+        let used = self.caches.values().map(FeatureCache::memory_bytes).sum();
+        let holds = |nodes: &[NodeId]| self.holds(feed, split, nodes);
+        let sees =
+            |phase: &PhasePlan| feed.in_phase(phase.pictures).variety(split) == feed.variety(split);
+        let rows = rows(feed, split);
+        wanted(graph, phases, (rows, sees), holds, used, self.room())
     }
 
-    /// Where that many bytes go when `used` bytes of memory are taken; `None` if nowhere.
-    fn place(&self, bytes: usize, used: usize) -> Option<Place> {
-        if used + bytes <= self.memory {
-            Some(Place::Memory)
-        } else {
-            self.disk_for(bytes).map(|_| Place::Disk)
+    fn room(&self) -> Room {
+        Room {
+            memory: self.memory,
+            disk: self.disk.as_ref().map_or(0, |disk| disk.store.max_bytes()),
         }
     }
 
@@ -246,10 +243,12 @@ impl FeatureBank {
                 split: source.split,
                 layers: &layers(source.network.graph, &unit.nodes),
                 pictures: cache.pictures(),
+                views: source.feed.variety(source.split).versions(),
                 reused,
                 in_memory: cache.place() == Place::Memory,
             });
-            self.caches.insert((source.split, unit.nodes), cache);
+            let key = key_of(source.feed, source.split, &unit.nodes);
+            self.caches.insert(key, cache);
         }
         if wrote {
             self.evict(observer);
@@ -292,11 +291,11 @@ impl FeatureBank {
         observer: &mut dyn Observer,
     ) -> Result<Option<Entry>, FeedError> {
         let Network { graph, params } = source.network;
-        let pictures = source.feed.items(source.split).len();
-        let Some(disk) = self.disk_for(cost(graph, &unit.nodes, pictures)) else {
+        let rows = rows(source.feed, source.split);
+        let Some(disk) = self.disk_for(cost(graph, &unit.nodes, rows)) else {
             return Ok(None);
         };
-        let input = source.feed.preprocess().describe();
+        let input = source.feed.input(source.split);
         let about = About {
             backbone: disk.backbone.clone(),
             layers: layers(graph, &unit.nodes),
@@ -321,6 +320,64 @@ impl FeatureBank {
     }
 }
 
+/// Bytes that features may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Of main memory.
+    pub memory: usize,
+    /// Of the disk; 0 without one.
+    pub disk: u64,
+}
+
+impl Room {
+    /// Where that many bytes go when `used` bytes of memory are taken; `None` if nowhere.
+    fn place(self, bytes: usize, used: usize) -> Option<Place> {
+        if used.saturating_add(bytes) <= self.memory {
+            return Some(Place::Memory);
+        }
+        (self.disk > 0 && bytes as u64 <= self.disk).then_some(Place::Disk)
+    }
+}
+
+/// What the first of these phases and, as long as its layers stay frozen, later ones want of so
+/// many rows of features and is not held yet. `sees` says whether a phase sees the pictures that the
+/// rows are of.
+pub(super) fn wanted(
+    graph: &Graph,
+    phases: &[PhasePlan],
+    (rows, sees): (usize, impl Fn(&PhasePlan) -> bool),
+    holds: impl Fn(&[NodeId]) -> bool,
+    mut used: usize,
+    room: Room,
+) -> Vec<Unit> {
+    let mut wanted: Vec<Unit> = Vec::new();
+    for (offset, phase) in phases.iter().enumerate() {
+        let nodes = &phase.frontier.stored;
+        let stays_frozen = |&node: &NodeId| {
+            let mut between = phases[..offset].iter();
+            between.all(|phase| phase.frontier.frozen[node])
+        };
+        // The picture itself is no feature: the loader keeps decoded pictures.
+        if nodes.contains(&0)
+            || !sees(phase)
+            || holds(nodes)
+            || wanted.iter().any(|unit| &unit.nodes == nodes)
+            || !nodes.iter().all(stays_frozen)
+        {
+            continue;
+        }
+        let cost = cost(graph, nodes, rows);
+        if let Some(place) = room.place(cost, used) {
+            used += if place == Place::Memory { cost } else { 0 };
+            wanted.push(Unit {
+                nodes: nodes.clone(),
+                place,
+            });
+        }
+    }
+    wanted
+}
+
 /// Values per picture.
 fn elements(graph: &Graph, nodes: &[NodeId]) -> usize {
     let nodes = nodes
@@ -329,9 +386,18 @@ fn elements(graph: &Graph, nodes: &[NodeId]) -> usize {
     nodes.sum()
 }
 
-/// Bytes of the features of that many pictures.
-fn cost(graph: &Graph, nodes: &[NodeId], pictures: usize) -> usize {
-    FeatureCache::bytes(pictures, &[elements(graph, nodes)])
+/// Versions of a split's pictures, all of them.
+fn rows(feed: &Feed, split: Split) -> usize {
+    feed.items(split).len() * feed.variety(split).versions()
+}
+
+/// Bytes of that many rows of features.
+pub(super) fn cost(graph: &Graph, nodes: &[NodeId], rows: usize) -> usize {
+    FeatureCache::bytes(rows, &[elements(graph, nodes)])
+}
+
+fn key_of(feed: &Feed, split: Split, nodes: &[NodeId]) -> Key {
+    (split, feed.variety(split), nodes.to_vec())
 }
 
 fn layers(graph: &Graph, nodes: &[NodeId]) -> Vec<String> {
@@ -339,11 +405,15 @@ fn layers(graph: &Graph, nodes: &[NodeId]) -> Vec<String> {
     nodes.collect()
 }
 
-/// Whether one of these phases reads these nodes' outputs before one of them changes.
-fn is_read<'a>(phases: impl Iterator<Item = &'a Frontier>, nodes: &[NodeId]) -> bool {
+/// Whether one of these phases reads these nodes' outputs before one of them changes. A phase comes
+/// with whether it sees the pictures that the outputs are of.
+pub(super) fn is_read<'a>(
+    phases: impl Iterator<Item = (&'a Frontier, bool)>,
+    nodes: &[NodeId],
+) -> bool {
     phases
-        .take_while(|frontier| nodes.iter().all(|&node| frontier.frozen[node]))
-        .any(|frontier| frontier.stored == nodes)
+        .take_while(|(frontier, _)| nodes.iter().all(|&node| frontier.frozen[node]))
+        .any(|(frontier, sees_them)| sees_them && frontier.stored == nodes)
 }
 
 #[cfg(test)]
@@ -357,10 +427,13 @@ mod tests {
             stored: vec![stored],
         };
         let phases = [frontier(4, 3), frontier(3, 2), frontier(4, 3)];
-        let kept = |from: usize, node| is_read(phases[from..].iter(), &[node]);
+        let kept =
+            |from: usize, node| is_read(phases[from..].iter().map(|phase| (phase, true)), &[node]);
         assert!(kept(0, 3) && kept(0, 2));
         assert!(!kept(0, 1), "no phase reads it");
         assert!(!kept(1, 3), "it changes before the last phase reads it");
         assert!(!kept(2, 2), "only a phase that is over read it");
+        let others = phases.iter().map(|phase| (phase, false));
+        assert!(!is_read(others, &[3]), "they read it of other pictures");
     }
 }

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use candle_core::{Device, Tensor};
 use thiserror::Error;
 
+use super::labels::Labels;
 use crate::config::AugmentConfig;
-use crate::data::batches::{Loader, PictureCache, Plan};
-use crate::data::{Augment, DataError, Dataset, Preprocess};
+use crate::data::batches::{Loader, PictureCache, Plan, Shot};
+use crate::data::mix::{Mixer, Mixing};
+use crate::data::{Augment, DataError, Dataset, Draw, Preprocess};
 use crate::records::Split;
 
 /// A batch that could not be made.
@@ -29,30 +31,86 @@ pub enum FeedError {
 pub struct TensorBatch {
     /// `[batch, height, width, 3]`, normalised.
     pub images: Tensor,
-    /// Class of each picture.
-    pub labels: Vec<u32>,
+    /// What they show.
+    pub labels: Labels,
 }
 
 /// Whether a pass over pictures is one of many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pass {
-    /// The only one: pictures as they are, none kept.
+    /// The only one, and nothing is kept for another. Positions count versions of pictures (see
+    /// [`Variety::versions`]); pictures that vary endlessly come as they are.
     Once,
     /// That of an epoch: training pictures are augmented from its streams, and decoded pictures
     /// are kept for the next as far as memory reaches.
     Epoch(u64),
 }
 
+/// What a phase makes of training pictures.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Treatment {
+    /// Changes them as `[data.augment]` says.
+    pub augment: bool,
+    /// Mixes those of a batch with each other.
+    pub mixing: Mixing,
+}
+
+impl Default for Treatment {
+    fn default() -> Self {
+        Self {
+            augment: true,
+            mixing: Mixing::default(),
+        }
+    }
+}
+
+/// How pictures vary from epoch to epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Variety {
+    /// Not at all.
+    Same,
+    /// Each has so many views, which take turns.
+    Views(u32),
+    /// Every epoch makes them anew.
+    Endless,
+}
+
+impl Variety {
+    /// That of a split's pictures, treated so.
+    pub fn of(split: Split, treatment: Treatment, augment: &AugmentConfig) -> Self {
+        match split {
+            Split::Train if treatment.mixing.is_on() => Self::Endless,
+            _ => Self::before_mixing(split, treatment, augment),
+        }
+    }
+
+    fn before_mixing(split: Split, treatment: Treatment, augment: &AugmentConfig) -> Self {
+        if split != Split::Train || !treatment.augment || !augment.is_random() {
+            return Self::Same;
+        }
+        augment.views.map_or(Self::Endless, Self::Views)
+    }
+
+    /// Versions of each picture, one after the other where positions count them: version `v` of the
+    /// picture at position `p` is `p * versions + v`. 1 where there is no end of them.
+    pub fn versions(self) -> usize {
+        match self {
+            Self::Same | Self::Endless => 1,
+            Self::Views(views) => views.max(1) as usize,
+        }
+    }
+}
+
 /// Makes batches of a dataset's splits.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Feed {
     dataset: Arc<Dataset>,
     preprocess: Preprocess,
-    augment: AugmentConfig,
+    augment: Augment,
+    treatment: Treatment,
     batch_size: usize,
-    seed: u64,
     decoded: Arc<PictureCache>,
-    splits: [Vec<usize>; 3],
+    splits: Arc<[Vec<usize>; 3]>,
 }
 
 impl Feed {
@@ -68,12 +126,23 @@ impl Feed {
     ) -> Self {
         Self {
             preprocess: *preprocess,
-            augment,
+            augment: Augment {
+                config: augment,
+                seed,
+            },
+            treatment: Treatment::default(),
             batch_size,
-            seed,
             decoded: Arc::new(PictureCache::new(&dataset, memory)),
-            splits: Split::ALL.map(|split| dataset.split(split)),
+            splits: Arc::new(Split::ALL.map(|split| dataset.split(split))),
             dataset,
+        }
+    }
+
+    /// The same pictures, treated as a phase does; decoded ones are shared.
+    pub fn in_phase(&self, treatment: Treatment) -> Self {
+        Self {
+            treatment,
+            ..self.clone()
         }
     }
 
@@ -89,8 +158,10 @@ impl Feed {
 
     /// The same with a split cut down to these positions, ascending.
     pub fn only(mut self, split: Split, positions: &[usize]) -> Self {
-        let items = &mut self.splits[split as usize];
+        let mut splits = (*self.splits).clone();
+        let items = &mut splits[split as usize];
         *items = positions.iter().map(|&at| items[at]).collect();
+        self.splits = Arc::new(splits);
         self
     }
 
@@ -100,10 +171,33 @@ impl Feed {
         items.map(|&item| self.dataset.items[item].label).collect()
     }
 
-    /// BLAKE3 of each picture of a split, by position.
+    /// What tells the versions of a split's pictures apart, under the same [`Feed::input`]: BLAKE3
+    /// of each picture, with the number of the view where there are several.
     pub fn hashes(&self, split: Split) -> Vec<[u8; 32]> {
         let items = self.items(split).iter();
-        items.map(|&item| self.dataset.items[item].hash).collect()
+        let hashes = items.map(|&item| self.dataset.items[item].hash);
+        let Variety::Views(views) = self.variety(split) else {
+            return hashes.collect();
+        };
+        let view = |hash: [u8; 32], view: u32| {
+            let mut hasher = blake3::Hasher::new();
+            hasher.update(&hash);
+            hasher.update(&view.to_le_bytes());
+            *hasher.finalize().as_bytes()
+        };
+        hashes
+            .flat_map(|hash| (0..views).map(move |number| view(hash, number)))
+            .collect()
+    }
+
+    /// All that decides how a split's pictures become input, besides their bytes and the number of
+    /// the view.
+    pub fn input(&self, split: Split) -> String {
+        let preprocess = self.preprocess.describe();
+        match self.variety(split) {
+            Variety::Same | Variety::Endless => preprocess,
+            Variety::Views(_) => format!("{preprocess} {}", self.augment.describe()),
+        }
     }
 
     /// How pictures become the network's input.
@@ -111,9 +205,29 @@ impl Feed {
         &self.preprocess
     }
 
-    /// Whether the split's pictures are the same in every epoch.
+    /// How what the network sees of a split's pictures varies from epoch to epoch.
+    pub fn variety(&self, split: Split) -> Variety {
+        Variety::of(split, self.treatment, &self.augment.config)
+    }
+
+    /// Whether what is computed of the split's pictures can be used in another epoch.
     pub fn is_cacheable(&self, split: Split) -> bool {
-        split != Split::Train || !self.augment.is_random()
+        self.variety(split) != Variety::Endless
+    }
+
+    /// The versions of the pictures at these positions that a pass sees.
+    pub fn versions(&self, split: Split, positions: &[usize], pass: Pass) -> Vec<usize> {
+        match (self.variety(split), pass) {
+            (variety @ Variety::Views(_), Pass::Epoch(epoch)) => {
+                let view = match self.augment.in_epoch(epoch) {
+                    Draw::View(view) => view as usize,
+                    Draw::Epoch(_) => 0,
+                };
+                let positions = positions.iter();
+                positions.map(|at| at * variety.versions() + view).collect()
+            }
+            _ => positions.to_vec(),
+        }
     }
 
     /// Positions of a whole split, cut into batches.
@@ -130,12 +244,10 @@ impl Feed {
     }
 
     /// Class of each of these positions.
-    pub fn labels(&self, split: Split, positions: &[usize]) -> Vec<u32> {
+    pub fn labels(&self, split: Split, positions: &[usize]) -> Labels {
         let items = self.items(split);
-        positions
-            .iter()
-            .map(|&at| self.dataset.items[items[at]].label as u32)
-            .collect()
+        let class = |&at: &usize| self.dataset.items[items[at]].label as u32;
+        positions.iter().map(class).collect::<Vec<u32>>().into()
     }
 
     /// The batches of positions in `order` (as [`Feed::cut`] makes them), decoded in the background.
@@ -145,19 +257,23 @@ impl Feed {
         order: &[Vec<usize>],
         pass: Pass,
     ) -> Result<impl Iterator<Item = Result<TensorBatch, FeedError>>, FeedError> {
-        let items = self.items(split);
-        let augment = match pass {
-            Pass::Epoch(epoch) if split == Split::Train => Some(Augment {
-                config: self.augment,
-                seed: self.seed,
+        let mix = match pass {
+            Pass::Epoch(epoch) if split == Split::Train => Some(Mixer {
+                mixing: self.treatment.mixing,
+                seed: self.augment.seed,
                 epoch,
             }),
             _ => None,
         };
         let plan = Plan {
-            items: order.iter().flatten().map(|&at| items[at]).collect(),
+            shots: order
+                .iter()
+                .flatten()
+                .map(|&at| self.shot(split, at, pass))
+                .collect(),
             preprocess: self.preprocess,
-            augment,
+            augment: Some(self.augment),
+            mix,
             batch_size: self.batch_size,
             threads: rayon::current_num_threads(),
             cache: matches!(pass, Pass::Epoch(_)).then(|| self.decoded.clone()),
@@ -167,10 +283,28 @@ impl Feed {
             let batch = batch?;
             let dims = (batch.labels.len(), height, width, 3);
             let images = Tensor::from_vec(batch.pixels, dims, &Device::Cpu)?;
-            Ok(TensorBatch {
-                images,
-                labels: batch.labels,
-            })
+            let labels = match batch.mixed {
+                None => batch.labels.into(),
+                Some(own) => Labels::mixed(batch.labels, own),
+            };
+            Ok(TensorBatch { images, labels })
         }))
+    }
+
+    fn shot(&self, split: Split, at: usize, pass: Pass) -> Shot {
+        let items = self.items(split);
+        let changes = Variety::before_mixing(split, self.treatment, &self.augment.config);
+        let (item, draw) = match (changes, pass) {
+            (Variety::Same, _) | (Variety::Endless, Pass::Once) => (items[at], None),
+            (Variety::Endless | Variety::Views(_), Pass::Epoch(epoch)) => {
+                (items[at], Some(self.augment.in_epoch(epoch)))
+            }
+            (variety @ Variety::Views(_), Pass::Once) => {
+                let versions = variety.versions();
+                let view = Draw::View((at % versions) as u64);
+                (items[at / versions], Some(view))
+            }
+        };
+        Shot { item, draw }
     }
 }

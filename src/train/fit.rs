@@ -159,7 +159,8 @@ impl<'a> Fit<'a> {
         let (plan, graph) = (self.plan, self.graph);
         let phase = &plan.phases[index];
         let (stored, splits) = (&phase.frontier.stored, [Split::Train, Split::Val]);
-        let inputs = Inputs::open(bank, self.feed, graph, &self.params, stored, &splits)?;
+        let feed = self.feed.in_phase(phase.pictures);
+        let inputs = Inputs::open(bank, &feed, graph, &self.params, stored, &splits)?;
         let mut trainer = self.trainer(phase);
         let pace = self.pace(phase, &trainer)?;
         self.restore(&mut trainer)?;

@@ -5,13 +5,14 @@ use candle_core::Tensor;
 
 use super::features::FeatureBank;
 use super::feed::{Feed, FeedError, Pass};
+use super::labels::Labels;
 use crate::engine::params::Params;
 use crate::engine::prefix::Prefix;
 use crate::graph::{Graph, NodeId};
 use crate::records::Split;
 
 /// The stored layers' tensors of a batch, and its labels.
-pub type SuffixBatch = (Vec<Tensor>, Vec<u32>);
+pub type SuffixBatch = (Vec<Tensor>, Labels);
 
 /// Inputs of one phase's suffix. Frozen parameters stay as they are for the whole phase.
 #[derive(Debug)]
@@ -37,7 +38,7 @@ impl<'a> Inputs<'a> {
         let mut used = splits
             .iter()
             .filter(|&&split| !feed.items(split).is_empty());
-        let prefix = if stored == [0] || used.all(|&split| bank.holds(split, stored)) {
+        let prefix = if stored == [0] || used.all(|&split| bank.holds(feed, split, stored)) {
             None
         } else {
             Some(Prefix::compile(graph, params, &[0], stored)?)
@@ -52,7 +53,7 @@ impl<'a> Inputs<'a> {
 
     /// Whether a split's features are cached.
     pub fn cached(&self, split: Split) -> bool {
-        self.bank.holds(split, self.stored)
+        self.bank.holds(self.feed, split, self.stored)
     }
 
     /// The stored layers' tensors and the labels of each batch of positions, in order. `pass` is
@@ -65,7 +66,8 @@ impl<'a> Inputs<'a> {
     ) -> Result<Box<dyn Iterator<Item = Result<SuffixBatch, FeedError>> + 'b>, FeedError> {
         if self.cached(split) {
             return Ok(Box::new(order.iter().map(move |positions| {
-                let features = self.bank.gather(split, self.stored, positions)?;
+                let versions = self.feed.versions(split, positions, pass);
+                let features = self.bank.gather(self.feed, split, self.stored, &versions)?;
                 Ok((features, self.feed.labels(split, positions)))
             })));
         }

@@ -9,6 +9,8 @@ pub mod feed;
 pub mod fit;
 mod gradients;
 pub mod inputs;
+pub mod labels;
+pub mod memory;
 pub mod metrics;
 pub mod observer;
 pub mod optimizer;

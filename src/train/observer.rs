@@ -41,10 +41,12 @@ pub struct FeaturesReady<'a> {
     pub split: Split,
     /// Names of the layers.
     pub layers: &'a [String],
-    /// Pictures in all.
+    /// Pictures in all, views of the same one counted.
     pub pictures: usize,
     /// Those of them whose features an earlier run left on disk.
     pub reused: usize,
+    /// Views of each picture.
+    pub views: usize,
     /// Whether they are in main memory, not in mapped files.
     pub in_memory: bool,
 }

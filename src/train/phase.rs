@@ -3,11 +3,14 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use super::feed::Treatment;
 use super::optimizer::Member;
+use super::pace::Pace;
 use crate::config::{
     BatchNormMode, ClassWeightRule, ClassWeights, DecayExempt, EarlyStopping, EmaConfig, Length,
     Loss, Monitor, OptimizerConfig, PhaseConfig, Problem, Sampling, ScheduleConfig, TrainConfig,
 };
+use crate::data::mix::Mixing;
 use crate::engine::suffix::Suffix;
 use crate::graph::cutoff::{Frontier, Trainable};
 use crate::graph::rates::Rates;
@@ -28,6 +31,8 @@ pub struct PhasePlan {
     pub length: Length,
     /// Steps between two evaluations; an epoch if `None`.
     pub evaluate_every: Option<u64>,
+    /// What happens to training pictures.
+    pub pictures: Treatment,
     /// How parameters move.
     pub optimizer: OptimizerConfig,
     /// How the learning rate changes.
@@ -83,6 +88,13 @@ pub fn plan_phases(
                 bn: phase.bn.unwrap_or(default_bn(pretrained)),
                 length: phase.length(),
                 evaluate_every: phase.evaluate_every,
+                pictures: Treatment {
+                    augment: phase.augment,
+                    mixing: Mixing {
+                        mixup: phase.mixup,
+                        cutmix: phase.cutmix,
+                    },
+                },
                 optimizer: phase.optimizer,
                 schedule: phase.schedule,
                 rates,
@@ -241,10 +253,11 @@ fn is_binary(loss: Loss, outputs: usize) -> bool {
     }
 }
 
-/// total / (classes * count): mean 1 over the pictures.
+/// total / (classes * count), of the classes that have pictures: mean 1 over the pictures.
 fn balanced(counts: &[usize]) -> Vec<f32> {
     let total: usize = counts.iter().sum();
-    let share = total as f64 / counts.len().max(1) as f64;
+    let classes = counts.iter().filter(|&&count| count > 0).count();
+    let share = total as f64 / classes.max(1) as f64;
     counts
         .iter()
         .map(|&count| (share / count.max(1) as f64) as f32)
@@ -326,6 +339,16 @@ impl Plan {
             Length::Steps(_) => None,
         };
         self.phases.iter().map(epochs).sum()
+    }
+
+    /// How a phase's steps fall into epochs of so many training pictures.
+    pub fn pace(&self, phase: &PhasePlan, pictures: usize) -> Pace {
+        let batches = match self.drop_last {
+            true => pictures / self.batch_size.max(1),
+            false => pictures.div_ceil(self.batch_size.max(1)),
+        };
+        let steps = batches.div_ceil(self.accumulate).max(1) as u64;
+        Pace::new(phase.length, phase.evaluate_every, steps)
     }
 }
 

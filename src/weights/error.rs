@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::fetch::FetchError;
+
 /// Why weights cannot be loaded.
 #[derive(Debug, Error)]
 pub enum WeightsError {
@@ -106,34 +108,9 @@ pub enum WeightsError {
     /// The metadata names a flavour that does not exist.
     #[error("the weights say flavour `{0}`, which is neither `torch` nor `tf`")]
     Flavour(String),
-    /// The hub cannot be reached, or has no such file.
-    #[error("cannot fetch the weights `{id}` from the hub: {reason}")]
-    Hub {
-        /// Hub id.
-        id: String,
-        /// Where the file would come from.
-        url: String,
-        /// What went wrong.
-        reason: String,
-    },
-    /// A file cannot be downloaded from its address.
-    #[error("cannot download `{url}`: {reason}")]
-    Download {
-        /// The address.
-        url: String,
-        /// What went wrong.
-        reason: String,
-    },
-    /// A downloaded file is not what it should be; it has been removed from the cache.
-    #[error("the download of `{id}` is damaged: its SHA-256 is {found}, not {expected}")]
-    Checksum {
-        /// Hub id or address.
-        id: String,
-        /// What the hub says.
-        expected: String,
-        /// What the file has.
-        found: String,
-    },
+    /// They cannot be brought here.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
     /// The device refused a tensor.
     #[error("cannot put weights on the device: {0}")]
     Device(#[from] candle_core::Error),
@@ -154,13 +131,7 @@ impl WeightsError {
             }
             Self::Damaged { .. } => "copy or download it again".into(),
             Self::Refused { help, .. } => help.clone(),
-            Self::Download { url, .. } => {
-                format!("download {url} by other means and set `weights = \"path/to/the/file\"`")
-            }
-            Self::Hub { url, .. } => format!(
-                "download {url} where there is a network and set `weights = \"path/to/the/file\"`"
-            ),
-            Self::Checksum { .. } => "run it again to download it anew".into(),
+            Self::Fetch(error) => return error.help("`weights = \"path/to/the/file\"`"),
             Self::Unreadable { .. } => "check the path of the file and who may read it".into(),
             Self::NotEmbedded { .. } | Self::Type { .. } | Self::Flavour(_) | Self::Device(_) => {
                 return None;

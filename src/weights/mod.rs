@@ -2,20 +2,15 @@
 
 mod bytes;
 mod checkpoint;
-pub mod download;
 pub mod embedded;
 mod error;
 mod fit;
 mod format;
-mod http;
-pub mod hub;
 pub mod keys;
 mod positions;
 mod source;
-mod transfer;
 
 pub use error::WeightsError;
-pub use hub::Download;
 pub use keys::Naming;
 pub use source::Source;
 
@@ -25,6 +20,7 @@ use candle_core::{Device, Tensor};
 use indexmap::IndexMap;
 
 use crate::config::Flavour;
+use crate::fetch::Download;
 use checkpoint::Checkpoint;
 
 /// Metadata key of our own model files that names the flavour, `torch` or `tf`.

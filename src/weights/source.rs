@@ -4,15 +4,18 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use super::bytes::Bytes;
-use super::download::{Address, Downloads};
 use super::error::WeightsError;
-use super::hub::Hub;
-use super::transfer::Download;
 use super::{FLAVOUR_KEY, embedded};
 use crate::config::{Flavour, WEIGHT_EXTENSIONS};
+use crate::fetch::{Address, Download, Downloads, FetchError, Hub, RepoType};
 
 /// Model file in a run directory.
 const RUN_MODEL: &str = "model.safetensors";
+
+/// Folder of downloaded weights in the user's cache.
+const CACHE: &str = "weights";
+/// File of a hub's repository.
+const HUB_FILE: &str = "model.safetensors";
 
 /// How the names of Keras' files end.
 const OF_KERAS: [&str; 3] = [".h5", ".hdf5", ".keras"];
@@ -95,13 +98,14 @@ impl Source {
             Self::Embedded { name, bytes } => return Ok((name.into(), Bytes::fixed(bytes))),
             Self::File(path) => path.clone(),
             Self::Url(address) => {
-                let downloads = Downloads::of_user().ok_or_else(|| WeightsError::Download {
-                    url: address.url.clone(),
-                    reason: "this user has no folder for caches".into(),
-                })?;
+                let downloads = Downloads::of_user(CACHE)
+                    .ok_or_else(|| FetchError::NoCache(address.url.clone()))?;
                 downloads.fetch(address, progress)?
             }
-            Self::Hub { id, revision } => Hub::from_env().fetch(id, revision, progress)?,
+            Self::Hub { id, revision } => {
+                let repo = (id.as_str(), RepoType::Model);
+                Hub::from_env().fetch(repo, revision, HUB_FILE, progress)?
+            }
         };
         let bytes = Bytes::open(&path)?;
         Ok((path, bytes))
@@ -111,7 +115,7 @@ impl Source {
     pub(super) fn local(&self) -> Result<Option<(PathBuf, Bytes)>, WeightsError> {
         match self {
             Self::Hub { .. } => Ok(None),
-            Self::Url(address) => Downloads::of_user()
+            Self::Url(address) => Downloads::of_user(CACHE)
                 .and_then(|downloads| downloads.cached(address))
                 .map(|path| Ok((path.clone(), Bytes::open(&path)?)))
                 .transpose(),

@@ -136,7 +136,7 @@ fn unknown_keys() {
       |
     2 | colour = "red"
       | ^^^^^^
-      = help: known keys: `name`, `seed`, `device`, `threads`, `runs_dir`, `data`, `model`, `train`, `phase`, `cache` and `extends`
+      = help: known keys: `name`, `seed`, `device`, `threads`, `memory_limit`, `runs_dir`, `data`, `model`, `train`, `phase`, `cache` and `extends`
     "#);
     check!(replace("{ dense = 5 }", "{ dens = 5 }"), @r#"
     error: unknown key `dens` in `model.head[0]`
@@ -603,6 +603,237 @@ fn broken_toml() {
     "#);
 }
 
+const ROOT: &str = r#"root = "photos""#;
+
+#[test]
+fn sources_of_pictures_that_cannot_be() {
+    check!(replace(ROOT, "preset = \"flowers\""), @r#"
+    error: unknown value "flowers" for `data.preset`
+     --> config.toml:5:10
+      |
+    5 | preset = "flowers"
+      |          ^^^^^^^^^
+      = help: did you mean `"tf_flowers"`?
+      = help: known values: `"tf_flowers"`, `"cats_vs_dogs"` or `"ants_bees"`
+    "#);
+    check!(replace(ROOT, "preset = \"tf_flowers\"\nhf = \"a/b\""), @r#"
+    error: `data` has two sources of pictures, `preset` and `hf`
+     --> config.toml:6:6
+      |
+    6 | hf = "a/b"
+      |      ^^^^^
+      = help: keep one of them
+    "#);
+    check!(replace(ROOT, "url = \"example.org/x.tgz\""), @r#"
+    error: `example.org/x.tgz` is no address
+     --> config.toml:5:7
+      |
+    5 | url = "example.org/x.tgz"
+      |       ^^^^^^^^^^^^^^^^^^^
+      = help: begin it with `https://`; for a folder on this disk set `data.root`
+    "#);
+    check!(replace(ROOT, "url = \"http://example.org/x.tgz\""), @r#"
+    error: `http://` needs a `sha256`
+     --> config.toml:5:7
+      |
+    5 | url = "http://example.org/x.tgz"
+      |       ^^^^^^^^^^^^^^^^^^^^^^^^^^
+      = help: anyone on the way can change what comes by `http://`: set `data.sha256`, or use `https://`
+    "#);
+    check!(replace(ROOT, "url = \"https://example.org/x.tgz#sha256=12\""), @r#"
+    error: the address has a `#` in it
+     --> config.toml:5:7
+      |
+    5 | url = "https://example.org/x.tgz#sha256=12"
+      |       ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+      = help: give the checksum as `data.sha256`, and the address without `#`
+    "#);
+    check!(replace(ROOT, "url = \"https://example.org/x.tgz\"\nsha256 = \"12\""), @r#"
+    error: `data.sha256` must be 64 hexadecimal digits, not `12`
+     --> config.toml:6:10
+      |
+    6 | sha256 = "12"
+      |          ^^^^
+      = help: `sha256sum FILE` prints them
+    "#);
+    check!(replace(ROOT, "url = \"https://example.org/x.tgz\"\ninside = \"../x\""), @r#"
+    error: `data.inside` is no folder within the archive: `../x`
+     --> config.toml:6:10
+      |
+    6 | inside = "../x"
+      |          ^^^^^^
+      = help: name it as `folder/folder`
+    "#);
+    check!(replace(ROOT, "root = \"photos\"\ninside = \"x\""), @r#"
+    error: `data.inside` has no effect without `url` or `preset`
+     --> config.toml:6:10
+      |
+    6 | inside = "x"
+      |          ^^^
+      = help: take it out
+    "#);
+    check!(replace(ROOT, "root = \"photos\"\ncreate_manifest = true"), @r"
+    error: `data.create_manifest` needs `root` and `manifest`
+     --> config.toml:6:19
+      |
+    6 | create_manifest = true
+      |                   ^^^^
+      = help: set `data.root` to the class folders and `data.manifest` to the file to write
+    ");
+    check!(replace(ROOT, "root = \"photos\"\nallow_outside = true"), @r"
+    error: `data.allow_outside` has no effect without a manifest
+     --> config.toml:6:17
+      |
+    6 | allow_outside = true
+      |                 ^^^^
+      = help: take it out
+    ");
+    check!(replace(ROOT, "root = \"photos\"\ncolumns = { image = \"img\" }"), @r#"
+    error: `data.columns` has no effect without `parquet` or `hf`
+     --> config.toml:6:11
+      |
+    6 | columns = { image = "img" }
+      |           ^^^^^^^^^^^^^^^^^
+      = help: take it out
+    "#);
+    check!(replace(ROOT, "root = \"photos\"\nmax_per_class = 0"), @r"
+    error: `data.max_per_class` must be an integer from 1 to 1000000000, but it is 0
+     --> config.toml:6:17
+      |
+    6 | max_per_class = 0
+      |                 ^
+    ");
+    check!(replace(ROOT, "root = \"photos\"\nlabels = \"\""), @r#"
+    error: `data.labels` is empty
+     --> config.toml:6:10
+      |
+    6 | labels = ""
+      |          ^^
+      = help: name a path, relative to this file
+    "#);
+    check!(replace(ROOT, "parquet = []"), @r"
+    error: `data.parquet` must be an array of strings, but it has 0
+     --> config.toml:5:11
+      |
+    5 | parquet = []
+      |           ^^
+    ");
+    check!(replace(ROOT, "parquet = [\"\"]"), @r#"
+    error: `data.parquet` holds an empty path
+     --> config.toml:5:11
+      |
+    5 | parquet = [""]
+      |           ^^^^
+      = help: name files or folders, relative to this file
+    "#);
+    check!(replace(ROOT, "hf = \"a/b/c\""), @r#"
+    error: `a/b/c` is no data set of the hub
+     --> config.toml:5:6
+      |
+    5 | hf = "a/b/c"
+      |      ^^^^^^^
+      = help: write `owner/name`, or `owner/name@revision`
+    "#);
+    check!(replace(ROOT, "hf = { repo = \"a/b\", revision = \"../x\" }"), @r#"
+    error: `../x` is no revision
+     --> config.toml:5:33
+      |
+    5 | hf = { repo = "a/b", revision = "../x" }
+      |                                 ^^^^^^
+      = help: name a branch, a tag or a commit
+    "#);
+    check!(replace(ROOT, "hf = { repo = \"a/b\", split = \"x\" }"), @r#"
+    error: unknown key `split` in `data.hf`
+     --> config.toml:5:22
+      |
+    5 | hf = { repo = "a/b", split = "x" }
+      |                      ^^^^^
+      = help: `split` stands in `data`
+    "#);
+    check!(replace(ROOT, "hf = { revision = \"x\" }"), @r#"
+    error: missing key `repo` in `data.hf`
+     --> config.toml:5:6
+      |
+    5 | hf = { revision = "x" }
+      |      ^^^^^^^^^^^^^^^^^^
+      = help: `repo`: `owner/name`
+    "#);
+    check!(replace(ROOT, "hf = \"a/b\"").replace("{ train = 0.8, val = 0.1, test = 0.1 }", "{ by = \"folders\" }"), @r#"
+    error: `by = "folders"` needs folders of pictures
+     --> config.toml:6:16
+      |
+    6 | split = { by = "folders" }
+      |                ^^^^^^^^^
+      = help: choose `by = "given"` for the split of the files, or `by = "ratio"`
+    "#);
+    check!(replace(ROOT, "generate = { kind = \"shapes\", per_class = 9 }").replace("{ train = 0.8, val = 0.1, test = 0.1 }", "{ by = \"given\" }"), @r#"
+    error: generated pictures come with no split
+     --> config.toml:6:16
+      |
+    6 | split = { by = "given" }
+      |                ^^^^^^^
+      = help: choose `by = "ratio"`
+    "#);
+    check!(replace("split = { train = 0.8, val = 0.1, test = 0.1 }", "manifest = \"m.csv\"\ncreate_manifest = true\nsplit = { by = \"column\", train = 0.9 }"), @r#"
+    error: the shares of `data.split` must sum to 1, but 0.9 + 0.1 + 0.1 = 1.1
+     --> config.toml:8:9
+      |
+    8 | split = { by = "column", train = 0.9 }
+      |         ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+      = help: shares left out are train = 0.8, val = 0.1, test = 0.1
+    "#);
+}
+
+#[test]
+fn sources_of_pictures_that_are_good() {
+    for source in [
+        "preset = \"tf_flowers\"",
+        "preset = \"cats_vs_dogs\"\nurl = \"https://mirror/x.zip\"",
+        "url = \"https://example.org/x.tgz\"\ninside = \"a/b\"\nclass_from = \"leaf\"",
+        "hf = \"owner/name@refs/convert/parquet\"",
+        "hf = { repo = \"name\", config = \"small\" }\ncolumns = { label = \"x\" }",
+        "parquet = \"x.parquet\"",
+        "parquet = [\"a\", \"b\"]",
+        "root = \"x\"\nmanifest = \"y\"\ncreate_manifest = true\nclass_from = \"leaf\"",
+        "manifest = \"y\"\nallow_outside = true\nlabels = \"imagenet\"",
+    ] {
+        let text = replace(ROOT, source);
+        assert_eq!(errors(&[("config.toml", &text)], &[], &[]), "", "{source}");
+    }
+}
+
+#[test]
+fn a_source_in_a_higher_layer_is_meant_instead() {
+    let text = replace(
+        ROOT,
+        "preset = \"tf_flowers\"\nsha256 = \"0\"\ninside = \"x\"",
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config.toml");
+    std::fs::write(&path, text).unwrap();
+    let sets = ["data.root=photos".to_owned()];
+    let loaded = config::load_with(&path, &sets, []).unwrap();
+    let data = &loaded.experiment.data;
+    assert!(data.root.is_some());
+    assert_eq!(
+        (data.preset, &data.sha256, &data.inside),
+        (None, &None, &None)
+    );
+    // Paths of a list start at the file, too.
+    let text = replace(ROOT, "parquet = [\"a\", \"../b\"]\nlabels = \"imagenet\"");
+    std::fs::write(&path, text).unwrap();
+    let loaded = config::load_with(&path, &[], []).unwrap();
+    let files = loaded.experiment.data.parquet.unwrap();
+    assert!(
+        files.paths().iter().all(|path| path.is_absolute()),
+        "{files:?}"
+    );
+    assert_eq!(
+        loaded.experiment.data.labels.unwrap(),
+        Path::new("imagenet")
+    );
+}
+
 #[test]
 fn data_that_cannot_be() {
     check!(replace("train = 0.8, val = 0.1", "train = 0.7, val = 0.1"), @r#"
@@ -619,15 +850,15 @@ fn data_that_cannot_be() {
       |
     4 | [data]
       | ^^^^^^
-      = help: set `data.root` to a folder of class folders, or `data.manifest` to a CSV file
+      = help: set `data.root` to a folder of class folders, or `data.manifest` to a CSV file, or name a `preset`, `url`, `parquet`, `hf` or `generate`
     "#);
     check!(replace(r#"root = "photos""#, "root = \"photos\"\ngenerate = { kind = \"patterns\", per_class = 9 }"), @r#"
-    error: `data` has two sources of pictures
+    error: `data` has two sources of pictures, `root` and `generate`
      --> config.toml:6:12
       |
     6 | generate = { kind = "patterns", per_class = 9 }
       |            ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
-      = help: keep `root` or `manifest` to read pictures, or `generate` to draw them
+      = help: keep one of them
     "#);
     check!(replace(r#"root = "photos""#, r#"root = """#), @r#"
     error: `data.root` is empty
@@ -788,6 +1019,14 @@ fn training_that_cannot_be() {
     17 | class_weights = { "sun flower" = -1.0 }
        |                                  ^^^^
        = help: a class of weight 0 does not count at all
+    "#);
+    check!(replace(r#"name = "flowers""#, "name = \"flowers\"\nmemory_limit = \"much\""), @r#"
+    error: `memory_limit` is no size: `much`
+     --> config.toml:2:16
+      |
+    2 | memory_limit = "much"
+      |                ^^^^^^
+      = help: write `"4GB"`, `"512MiB"` or `"0"`
     "#);
     check!(replace(r#"name = "warm""#, r#"name = """#), @r#"
     error: `phase[0].name` is empty
@@ -1142,7 +1381,7 @@ fn variables_are_checked_where_they_stand() {
       |
       | XP_=16
       |    ^
-      = help: known keys: `name`, `seed`, `device`, `threads`, `runs_dir`, `data`, `model`, `train`, `phase`, `cache` and `extends`
+      = help: known keys: `name`, `seed`, `device`, `threads`, `memory_limit`, `runs_dir`, `data`, `model`, `train`, `phase`, `cache` and `extends`
     "#);
 }
 

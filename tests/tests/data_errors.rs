@@ -118,7 +118,7 @@ const SKIP: &str = "root = 'DIR'\non_corrupt = 'skip'";
 fn no_source() {
     check!(Data::new().error(""), @r"
     `[data]` names no pictures
-    help: set `data.root`, `data.manifest` or `data.generate`
+    help: set `data.root`, `data.manifest` or another source of pictures
     ");
 }
 
@@ -225,10 +225,9 @@ fn class_left_without_pictures() {
 
 #[test]
 fn class_names_clash() {
-    check!(Data::cats_and_dogs().class("Cat", 4).error(ROOT), @r"
-    classes `Cat` and `cat` differ in case only
-    help: merge the two, or rename one
-    ");
+    let data = Data::cats_and_dogs().class("Cat", 4);
+    check!(data.issues(ROOT), @r"similar_class cat: class `cat` differs from `Cat` in case only");
+    assert_eq!(data.open(ROOT).unwrap().classes, ["Cat", "cat", "dog"]);
 }
 
 #[test]
@@ -552,13 +551,63 @@ fn manifest_leads_out_of_the_root() {
     let data = Data::cats_and_dogs().file("m.csv", "path,label\n../secret.png,cat\n");
     check!(data.error(MANIFEST), @r"
     `DIR/m.csv` line 2: `../secret.png` leads out of `DIR`
-    help: paths are relative to `data.root`, or to the manifest's folder without one
+    help: paths are relative to `data.root`, or to the manifest's folder without one; `data.allow_outside = true` lets them lead out of it
     ");
     let data = Data::cats_and_dogs().file("m.csv", "path,label\n/etc/passwd,cat\n");
     check!(data.error(MANIFEST), @r"
     `DIR/m.csv` line 2: `/etc/passwd` leads out of `DIR`
-    help: paths are relative to `data.root`, or to the manifest's folder without one
+    help: paths are relative to `data.root`, or to the manifest's folder without one; `data.allow_outside = true` lets them lead out of it
     ");
+}
+
+#[cfg(unix)]
+#[test]
+fn manifest_leads_out_of_the_root_by_a_link() {
+    use std::os::unix::fs::symlink;
+    let elsewhere = Data::cats_and_dogs();
+    let rows: String = (0..10)
+        .map(|n| format!("cat/{n}.png,cat\nlinked/{n}.png,dog\n"))
+        .collect();
+    let data = Data::new().class("cat", 10).file("m.csv", &rows);
+    symlink(elsewhere.path().join("dog"), data.path().join("linked")).unwrap();
+    check!(data.error(MANIFEST), @r"
+    `DIR/m.csv` line 2: `linked/0.png` leads out of `DIR`
+    help: paths are relative to `data.root`, or to the manifest's folder without one; `data.allow_outside = true` lets them lead out of it
+    ");
+    let allowed = format!("{MANIFEST}\nallow_outside = true");
+    assert_eq!(data.open(&allowed).unwrap().items.len(), 20);
+    // A link of a single file, and paths that say so.
+    fs::remove_file(data.path().join("linked")).unwrap();
+    let data = data.class("linked", 9);
+    symlink(
+        elsewhere.path().join("dog/9.png"),
+        data.path().join("linked/9.png"),
+    )
+    .unwrap();
+    let error = data.error(MANIFEST);
+    assert!(
+        error.contains("line 20: `linked/9.png` leads out of"),
+        "{error}"
+    );
+    let outside = elsewhere.path().join("dog").display().to_string();
+    let data = data.file("m.csv", rows.replace("linked", &outside));
+    assert!(data.error(MANIFEST).contains("leads out of"));
+    let dataset = data.open(&allowed).unwrap();
+    assert_eq!(dataset.items.len(), 20);
+    assert!(dataset.items[0].path.starts_with(&outside));
+}
+
+#[test]
+fn manifest_with_names_that_csv_quotes() {
+    let rows = "path,label\n\"cat/a, \"\"b\"\".png\",\"say \"\"hi\"\", twice\"\n\
+                cat/0.png,\"say \"\"hi\"\", twice\"\ndog/0.png,\"two\nlines\"\ndog/1.png,\"two\nlines\"\n";
+    let data = Data::cats_and_dogs()
+        .file("cat/a, \"b\".png", picture("quoted"))
+        .file("m.csv", rows);
+    let toml = format!("{MANIFEST}\nsplit = {{ train = 0.5, val = 0.5, test = 0 }}");
+    let dataset = data.open(&toml).unwrap();
+    assert_eq!(dataset.classes, ["say \"hi\", twice", "two\nlines"]);
+    assert_eq!(dataset.items.len(), 4);
 }
 
 #[test]
@@ -678,6 +727,85 @@ fn name_that_is_not_utf8() {
     help: repair or remove them, or set `data.on_corrupt = "skip"` to go on without them
     "#);
     check!(data.issues(SKIP), @r"bad_name cat/caf�.png: its name is not UTF-8; rename it");
+}
+
+#[test]
+fn a_class_of_one_picture() {
+    let data = Data::cats_and_dogs().class("fox", 1);
+    check!(data.error(ROOT), @r"
+    class `fox` has too few pictures: 1 distinct, for 3 splits
+    help: add pictures, remove the class, or set the share of a split to 0
+    ");
+    let whole = format!("{ROOT}\nsplit = {{ train = 1, val = 0, test = 0 }}");
+    assert_eq!(data.open(&whole).unwrap().counts()[2], [1, 0, 0]);
+}
+
+#[test]
+fn pictures_that_go_or_change_after_the_scan() {
+    let data = Data::cats_and_dogs();
+    let dataset = data.open(ROOT).unwrap();
+    let place = |path: &str| {
+        let mut items = dataset.items.iter();
+        items.position(|item| item.path == path).unwrap()
+    };
+    fs::remove_file(data.path().join("cat/3.png")).unwrap();
+    let data = data.file("dog/4.png", picture("another"));
+    let said = |path: &str| {
+        let error = dataset.picture(place(path)).unwrap_err();
+        format!("{error}\nhelp: {}", error.help())
+    };
+    check!(said("cat/3.png"), @r"
+    picture `cat/3.png` is gone since it was scanned
+    help: leave the data alone during a run; start again
+    ");
+    check!(said("dog/4.png"), @r"
+    picture `dog/4.png` changed since it was scanned
+    help: leave the data alone during a run; start again
+    ");
+    assert!(dataset.picture(place("dog/5.png")).is_ok());
+    drop(data);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn pictures_that_cannot_be_read() {
+    use std::os::unix::fs::symlink;
+    let data = Data::cats_and_dogs();
+    // Nobody may read this, not even the superuser as whom tests may run.
+    symlink("/proc/self/mem", data.path().join("cat/mem.png")).unwrap();
+    let error = data.error(ROOT);
+    assert!(error.contains("  cat/mem.png: cannot be read: "), "{error}");
+    assert_eq!(data.open(SKIP).unwrap().items.len(), 20);
+}
+
+#[cfg(unix)]
+#[test]
+fn folders_that_may_not_be_read() {
+    use std::os::unix::fs::PermissionsExt;
+    let data = Data::cats_and_dogs();
+    let folder = data.path().join("dog");
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o000)).unwrap();
+    let readable = fs::read_dir(&folder).is_ok();
+    let outcome = data.open(ROOT);
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
+    // To the superuser nothing is forbidden.
+    if !readable {
+        let error = outcome.unwrap_err();
+        assert!(error.contains("cannot read `DIR/dog`"), "{error}");
+        assert!(
+            error.contains("check the path and its permissions"),
+            "{error}"
+        );
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn things_that_are_no_files() {
+    let data = Data::cats_and_dogs();
+    let socket = data.path().join("cat/socket.png");
+    let _held = std::os::unix::net::UnixListener::bind(socket).unwrap();
+    check!(data.issues(ROOT), @r"ignored cat/socket.png: neither a file nor a folder");
 }
 
 #[test]

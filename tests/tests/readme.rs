@@ -77,6 +77,9 @@ fn shipped_configurations_are_good() {
     let mut checked = 0;
     for entry in fs::read_dir(Path::new(ROOT).join("configs")).unwrap() {
         let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "toml") {
+            continue;
+        }
         let text = fs::read_to_string(&path).unwrap();
         if text.contains("weights = \"xp/") && xp::weights::embedded::EMBEDDED.is_empty() {
             continue;
@@ -85,5 +88,79 @@ fn shipped_configurations_are_good() {
         assert_eq!((stderr.as_str(), code), ("", Some(0)), "{}", path.display());
         checked += 1;
     }
-    assert!(checked >= 3, "only {checked} configurations were checked");
+    assert!(checked >= 12, "only {checked} configurations were checked");
+}
+
+/// What the table of "Coming from Keras or PyTorch" says of xp, as tables of TOML: what each piece of
+/// code sets, and under which section.
+fn pieces_of_the_comparison() -> Vec<(String, toml::Table)> {
+    let readme = readme();
+    let after = readme.split("## Coming from Keras").nth(1).unwrap();
+    let section = after.split("\n## ").next().unwrap();
+    let mut pieces = Vec::new();
+    let mut head = String::new();
+    for row in section
+        .lines()
+        .filter(|line| line.starts_with("| "))
+        .skip(1)
+    {
+        // Keras and PyTorch may write `|` no more than TOML does.
+        let cell = row.split('|').nth(3).unwrap().trim();
+        if let Some(named) = cell.strip_prefix("**`") {
+            head = named.strip_suffix("`**").unwrap().to_owned();
+            continue;
+        }
+        for code in cell.split('`').skip(1).step_by(2) {
+            let table = code
+                .parse()
+                .unwrap_or_else(|error| panic!("{code}: {error}"));
+            pieces.push((head.clone(), table));
+        }
+    }
+    pieces
+}
+
+#[test]
+fn the_comparison_is_true() {
+    let pieces = pieces_of_the_comparison();
+    assert!(pieces.len() > 25, "{}", pieces.len());
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("piece.toml");
+    let mut wrong = String::new();
+    for (head, piece) in pieces {
+        let key = piece.keys().next().unwrap().clone();
+        let base = r#"
+            name = "piece"
+            data = { root = "flowers", resize = 256, image_size = 224 }
+            model = { backbone = "mobilenet_v2", head = [{ dense = 5 }] }
+            train = { batch_size = 16 }
+            [[phase]]
+            name = "fine_tune"
+            epochs = 2
+            optimizer = { kind = "adam", lr = 1e-3 }
+        "#;
+        let mut config: toml::Table = base.parse().unwrap();
+        let sections = head.trim_matches(['[', ']']).split('.');
+        let mut at = &mut config;
+        for section in sections {
+            let empty = || toml::Value::Table(toml::Table::new());
+            at = match at.entry(section).or_insert_with(empty) {
+                toml::Value::Array(phases) => phases[0].as_table_mut().unwrap(),
+                section => section.as_table_mut().unwrap(),
+            };
+        }
+        // One says how long a phase is, and one where the pictures are.
+        match key.as_str() {
+            "steps" => drop(at.remove("epochs")),
+            "manifest" => drop(at.remove("root")),
+            _ => {}
+        }
+        at.extend(piece);
+        fs::write(&path, toml::to_string(&config).unwrap()).unwrap();
+        let (_, stderr, code) = xp(&["check", &path.to_string_lossy()]);
+        if (stderr.as_str(), code) != ("", Some(0)) {
+            wrong += &format!("{head} {key}\n{stderr}");
+        }
+    }
+    assert_eq!(wrong, "");
 }

@@ -7,8 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use super::augment::AugmentConfig;
 use super::defaults;
+use super::source::{ColumnsConfig, DataPreset, HubData, ParquetFiles};
 
-/// `[data]`: exactly one of `root`, `manifest` and `generate` names the source.
+/// Value of `data.labels` that stands for the built-in list.
+pub const IMAGENET_LABELS: &str = "imagenet";
+
+/// `[data]`: exactly one of `root` or `manifest`, `url` or `preset`, `parquet`, `hf` and `generate`
+/// names the source.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
@@ -18,12 +23,56 @@ pub struct DataConfig {
     /// CSV file of path, label and optionally split; the header is optional.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub manifest: Option<PathBuf>,
+    /// Write the manifest from the class folders of `root` where it does not exist yet, with the
+    /// split drawn from the seed. Later runs read it as it is.
+    #[serde(default)]
+    pub create_manifest: bool,
+    /// Let the manifest name pictures outside its root.
+    #[serde(default)]
+    pub allow_outside: bool,
+    /// Address of a `.tar.gz`, `.tar` or `.zip` of class folders: downloaded and unpacked once. With
+    /// `preset`, where to get it from instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// SHA-256 that the file at `url` must have; needed for `http://`. Without one, what was
+    /// downloaded first counts, and its SHA-256 is printed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+    /// Folder within the archive that holds the class folders. Default: as deep as there is one
+    /// folder and nothing else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inside: Option<String>,
+    /// A well-known data set by name: downloaded and unpacked once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preset: Option<DataPreset>,
+    /// Parquet files of pictures and labels, as `datasets` writes them: a file, a folder or several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parquet: Option<ParquetFiles>,
+    /// A data set on the Hugging Face hub with pictures in Parquet files: `owner/name`,
+    /// `owner/name@revision`, or `{ repo = "owner/name", revision = "main", config = "default" }`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hf: Option<HubData>,
+    /// Columns of Parquet files. Default: found by type and name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub columns: Option<ColumnsConfig>,
+    /// Folder that keeps what is downloaded and unpacked. Default: `xp/data` in the user's cache
+    /// directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub download_dir: Option<PathBuf>,
     /// Draw labelled pictures instead of reading any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generate: Option<GenerateConfig>,
     /// Which folder names the class of a nested picture: the first below the root, or the last.
     #[serde(default)]
     pub class_from: ClassFrom,
+    /// File of class names, one a line or `index,name`, which take the first indices in its order;
+    /// other classes of the data follow in byte order. Or `"imagenet"` for ImageNet's 1000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<PathBuf>,
+    /// Most pictures of a class, over all splits; which ones is drawn from the seed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub max_per_class: Option<usize>,
     /// Ratios, or where the split is already given.
     #[serde(default)]
     pub split: SplitConfig,
@@ -81,7 +130,8 @@ pub enum ClassFrom {
     Leaf,
 }
 
-/// `split = { train = 0.8, val = 0.1, test = 0.1 }`, or `{ by = "folders" }`, or `{ by = "column" }`.
+/// `split = { train = 0.8, val = 0.1, test = 0.1 }`, or `{ by = "given" }` for the split that the
+/// data come with.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SplitConfig {
@@ -122,10 +172,15 @@ pub enum SplitBy {
     Ratio,
     /// By each picture's content hash: a picture keeps its split when others are added.
     Hash,
-    /// Folders `train`, `val` (or `validation`, `valid`) and `test` under the root.
+    /// Folders `train` (or `training`), `val` (or `valid`, `validation`) and `test` (or `testing`)
+    /// under the root.
     Folders,
-    /// The manifest's third column (or the one headed `split`).
+    /// The manifest's third column (or the one headed `split`). With `create_manifest`, the shares
+    /// say what is written there.
     Column,
+    /// As the data come: by `folders`, by `column`, or by the file names of a Parquet data set
+    /// (`train-...`, `validation-...`, `test-...`).
+    Given,
 }
 
 /// A side, or height and width, in pixels.

@@ -11,6 +11,7 @@ mod data;
 mod model;
 mod optimizer;
 mod phase;
+mod source;
 mod train;
 
 use std::path::PathBuf;
@@ -25,6 +26,7 @@ pub use data::*;
 pub use model::*;
 pub use optimizer::*;
 pub use phase::*;
+pub use source::*;
 pub use train::*;
 
 /// One image-classification experiment.
@@ -42,6 +44,11 @@ pub struct Experiment {
     /// Number of threads; 0 means all cores. Results do not depend on it.
     #[serde(default)]
     pub threads: usize,
+    /// Most main memory that the run may take, as `"2GB"` or `"512MiB"`. Cached features and decoded
+    /// pictures get less room; a run that is estimated to need more nonetheless does not start.
+    /// Results do not depend on it. Default: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_limit: Option<String>,
     /// Folder that receives run directories. Default: `runs` in the current directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runs_dir: Option<PathBuf>,
@@ -87,6 +94,21 @@ mod defaults {
     }
     pub(super) fn batch_size() -> usize {
         32
+    }
+    pub(super) fn crop_scale() -> [f64; 2] {
+        [0.08, 1.0]
+    }
+    pub(super) fn crop_ratio() -> [f64; 2] {
+        [3.0 / 4.0, 4.0 / 3.0]
+    }
+    pub(super) fn erase_probability() -> f64 {
+        0.25
+    }
+    pub(super) fn erase_scale() -> [f64; 2] {
+        [0.02, 0.33]
+    }
+    pub(super) fn erase_ratio() -> [f64; 2] {
+        [0.3, 3.3]
     }
     pub(super) fn rho() -> f64 {
         0.9

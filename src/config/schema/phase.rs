@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::defaults;
 use super::optimizer::{OptimizerConfig, ScheduleConfig};
 
 /// How long a phase is.
@@ -51,6 +52,22 @@ pub struct PhaseConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub evaluate_every: Option<u64>,
+    /// Whether training pictures are changed as `[data.augment]` says. `false` trains this phase on
+    /// the pictures as they are, whose frozen features can be cached.
+    #[serde(default = "defaults::yes")]
+    pub augment: bool,
+    /// Mixup: every batch is mixed with itself in reverse order, each picture keeping a share drawn
+    /// from the beta distribution with this parameter (timm's batch mode). Targets are mixed alike;
+    /// training accuracy counts the label of the larger share. 0 is off.
+    #[serde(default)]
+    #[schemars(range(min = 0.0))]
+    pub mixup: f64,
+    /// CutMix: a rectangle of each picture comes from another of the batch; its share of the area
+    /// is drawn like mixup's. With both, each batch gets one or the other with equal chance. 0 is
+    /// off.
+    #[serde(default)]
+    #[schemars(range(min = 0.0))]
+    pub cutmix: f64,
     /// How parameters move.
     pub optimizer: OptimizerConfig,
     /// How the learning rate changes.

@@ -84,6 +84,16 @@ impl Compiled {
         })
     }
 
+    /// Bytes that it holds and that a batch takes on so many threads, its inputs apart.
+    pub(super) fn memory(&self, batch: usize, threads: usize) -> usize {
+        let held: usize = self.steps.iter().map(|step| values(&step.kernel)).sum();
+        let arena = self.schedule.slots.iter().sum::<usize>() + self.scratch;
+        let groups = batch.div_ceil(group_size(batch, threads));
+        let outputs = self.computed.iter().map(|&id| self.elements[id]);
+        let values = held + arena * groups.min(threads) + batch * outputs.sum::<usize>();
+        values * size_of::<f32>()
+    }
+
     /// Runs a batch whose dimensions have been checked.
     pub(super) fn run(&self, inputs: &[Tensor], batch: usize) -> Result<Vec<Tensor>> {
         let inputs: Vec<Tensor> = inputs.iter().map(memory::to_host).collect::<Result<_>>()?;
@@ -296,6 +306,25 @@ fn run_step(
         Kernel::Gate(dims) => kernel::gate(x, residual.unwrap_or_default(), *dims, y),
         Kernel::GlobalAvg(dims) => kernel::global_avg(x, count, *dims, y),
         Kernel::GlobalMax(dims) => kernel::global_max(x, count, *dims, y),
+    }
+}
+
+/// Values that a kernel holds.
+fn values(kernel: &Kernel) -> usize {
+    match kernel {
+        Kernel::Conv { kernel, .. } => kernel.values(),
+        Kernel::Depthwise { window, dims, .. } => {
+            window.kernel[0] * window.kernel[1] * dims.channels
+        }
+        Kernel::Token { values, .. } => values.len(),
+        Kernel::Affine { scale, offset } => scale.len() + offset.len(),
+        Kernel::Pad { .. }
+        | Kernel::MaxPool { .. }
+        | Kernel::AvgPool { .. }
+        | Kernel::Place { .. }
+        | Kernel::Gate(_)
+        | Kernel::GlobalAvg(_)
+        | Kernel::GlobalMax(_) => 0,
     }
 }
 

@@ -89,6 +89,9 @@ impl Segment {
         if whole && blake3::hash(content).as_bytes() != sum {
             return Err(damaged("its content has changed"));
         }
+        if whole {
+            forget(&map);
+        }
         Ok(Self {
             map,
             elements,
@@ -112,6 +115,20 @@ impl Segment {
             *to = f32::from_le_bytes(*value);
         }
     }
+}
+
+/// Lets go of the pages of a map that was read once: they count as memory of this process, and come
+/// back from the system's cache when they are read again.
+fn forget(map: &Mmap) {
+    #[cfg(unix)]
+    {
+        // SAFETY: nothing is ever written to the map, so that no page differs from the file.
+        let forgotten = unsafe { map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
+        // Advice that is not taken changes nothing.
+        let _ = forgotten;
+    }
+    #[cfg(not(unix))]
+    let _ = map;
 }
 
 /// Writes the rows of these pictures, `values.len() / pictures.len()` values each, and returns

@@ -165,6 +165,18 @@ impl KernelValues {
         Ok(Self { packed, bias, fold })
     }
 
+    /// Number of values that are packed.
+    pub(super) fn values(&self, spec: &KernelSpec) -> usize {
+        match &self.packed {
+            Packed::Conv(forward, backward) => {
+                forward.values() + backward.as_ref().map_or(0, PackedConvGrad::values)
+            }
+            Packed::Depthwise(_, backward) => {
+                spec.kernel_elements() * (1 + usize::from(backward.is_some()))
+            }
+        }
+    }
+
     /// Floats of scratch that a pass wants.
     pub(super) fn scratch(&self, spec: &KernelSpec) -> usize {
         match &self.packed {

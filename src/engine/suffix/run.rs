@@ -144,14 +144,23 @@ impl Compiled {
             }
         }
         let mut statistics = Vec::new();
-        let stages = &self.program.stages;
-        for (index, stage) in stages.iter().enumerate() {
-            let last = index + 1 == stages.len();
+        let mut left = self.program.stages.len();
+        // Chunks wait for one another only where something joins them: until then each goes its
+        // own way, and those that have not begun take no memory.
+        for stages in self.program.stages.split_inclusive(|it| it.join.is_some()) {
+            left -= stages.len();
             chunks
                 .par_iter_mut()
                 .with_max_len(1)
-                .try_for_each(|chunk| self.run_stage(stage, &step, chunk, last))?;
-            match stage.join {
+                .try_for_each(|chunk| {
+                    let mut stages = stages.iter();
+                    stages.try_for_each(|stage| self.run_stage(stage, &step, chunk))?;
+                    if left == 0 {
+                        lock(&self.arenas).extend(chunk.arena.take());
+                    }
+                    Ok::<_, candle_core::Error>(())
+                })?;
+            match stages.last().and_then(|stage| stage.join) {
                 Some(Join::Moments(norm)) => {
                     statistics
                         .extend(self.join_moments(graph, plan, params, norm, &chunks, &mut step)?);
@@ -182,6 +191,47 @@ impl Compiled {
         CHUNK.max(batch.div_ceil(most.max(LEAST_CHUNKS)))
     }
 
+    /// Bytes that steps of a batch hold and take on so many threads, inputs and gradients apart.
+    pub(super) fn memory(
+        &self,
+        graph: &Graph,
+        params: &Params,
+        batch: usize,
+        threads: usize,
+    ) -> Result<usize> {
+        let program = &self.program;
+        let kernels = self.kernels(graph, params)?;
+        let packed = kernels.iter().zip(&program.kernels);
+        let packed: usize = packed.map(|(kernel, spec)| kernel.values(spec)).sum();
+        let size = self.chunk(batch);
+        let chunks = batch.div_ceil(size);
+        let slots = program.slots.iter().map(|slot| slot.values(size));
+        let arena = slots.sum::<usize>() + self.scratch(&kernels);
+        // Up to a join all chunks wait with what they have computed.
+        let joined = program.stages.iter().any(|stage| stage.join.is_some());
+        let arenas = if joined { chunks } else { chunks.min(threads) };
+        let masks = program.masks.iter();
+        let masks = masks.map(|&id| batch * graph.nodes()[id].shape.elements());
+        let values = packed + arenas * arena + chunks * program.sums + masks.sum::<usize>();
+        Ok(values * size_of::<f32>())
+    }
+
+    fn kernels(&self, graph: &Graph, params: &Params) -> Result<Vec<KernelValues>> {
+        let specs = self.program.kernels.par_iter().with_max_len(1);
+        specs
+            .map(|spec| KernelValues::new(graph, params, spec))
+            .collect()
+    }
+
+    /// Floats of scratch that the passes of a chunk want.
+    fn scratch(&self, kernels: &[KernelValues]) -> usize {
+        let kernels = kernels.iter().zip(&self.program.kernels);
+        let tokens = self.program.tokens.iter();
+        let tokens = tokens.map(|spec| spec.layer.scratch());
+        let all = kernels.map(|(kernel, spec)| kernel.scratch(spec));
+        all.chain(tokens).max().unwrap_or(0)
+    }
+
     fn values<'a>(
         &self,
         graph: &Graph,
@@ -192,22 +242,12 @@ impl Compiled {
         loss: &'a LossGradient<'a>,
     ) -> Result<Values<'a>> {
         let Program {
-            kernels: specs,
             norms,
             tokens,
             masks,
             ..
         } = &self.program;
-        let kernels: Vec<KernelValues> = specs
-            .par_iter()
-            .with_max_len(1)
-            .map(|spec| KernelValues::new(graph, params, spec))
-            .collect::<Result<_>>()?;
-        let scratch = kernels.iter().zip(specs);
-        let scratch = scratch.map(|(kernel, spec)| kernel.scratch(spec));
-        let scratch = scratch
-            .chain(tokens.iter().map(|spec| spec.layer.scratch()))
-            .max();
+        let kernels = self.kernels(graph, params)?;
         let mask = |&id: &usize| {
             let node = &graph.nodes()[id];
             let rate = match node.op {
@@ -220,6 +260,7 @@ impl Compiled {
         Ok(Values {
             inputs: inputs.iter().map(Slice::of).collect::<Result<_>>()?,
             batch,
+            scratch: self.scratch(&kernels),
             kernels,
             norms: norms
                 .iter()
@@ -230,18 +271,11 @@ impl Compiled {
                 .map(|spec| spec.layer.values(graph, params, spec.node))
                 .collect::<Result<_>>()?,
             masks: masks.iter().map(mask).collect::<Result<_>>()?,
-            scratch: scratch.unwrap_or(0),
             loss,
         })
     }
 
-    fn run_stage(
-        &self,
-        stage: &Stage,
-        step: &Values<'_>,
-        chunk: &mut Chunk,
-        last: bool,
-    ) -> Result<()> {
+    fn run_stage(&self, stage: &Stage, step: &Values<'_>, chunk: &mut Chunk) -> Result<()> {
         let mut arena = match chunk.arena.take() {
             Some(arena) => arena,
             None => self.arena(chunk.pictures.len(), step.scratch),
@@ -253,10 +287,7 @@ impl Compiled {
                 self.run_pass(pass, step, chunk, &group, &mut arena)?;
             }
         }
-        match last {
-            true => lock(&self.arenas).push(arena),
-            false => chunk.arena = Some(arena),
-        }
+        chunk.arena = Some(arena);
         Ok(())
     }
 

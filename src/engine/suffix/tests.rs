@@ -523,3 +523,23 @@ fn norms_of_the_head_learn_statistics_even_when_the_backbone_keeps_its_own() {
     let wrong = Tensor::zeros((8, 3), DType::F32, &Device::Cpu).unwrap();
     assert!(suffix.step(&params, &[wrong], SEED, &of_sum).is_err());
 }
+
+#[test]
+fn a_step_takes_more_for_a_larger_batch_only_where_norms_join_it() {
+    let graph = mobilenet(0.35, 64, "[{ dense = 3 }]");
+    let params = formula(&graph);
+    let bytes = |bn, batch, threads| {
+        let suffix = suffix(&graph, "freeze = \"none\"", bn);
+        let memory = suffix.memory(&params, batch, threads).unwrap();
+        // What a chunk sums up is there for each.
+        let trained = suffix.trained().iter();
+        let sums: usize = trained
+            .map(|name| 4 * params.value(name).elem_count())
+            .sum();
+        memory.saturating_sub(batch.div_ceil(4) * sums) as f64
+    };
+    let grows = |bn, threads| bytes(bn, 64, threads) / bytes(bn, 16, threads);
+    assert!((0.9..1.1).contains(&grows(BatchNormMode::Eval, 2)));
+    assert!(grows(BatchNormMode::Train, 2) > 2.5);
+    assert!(grows(BatchNormMode::Eval, 16) > 2.5, "a thread a chunk");
+}

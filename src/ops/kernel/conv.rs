@@ -94,6 +94,15 @@ impl PackedConv {
         }
     }
 
+    /// Number of values.
+    pub(crate) fn values(&self) -> usize {
+        match &self.algorithm {
+            Algorithm::Patches(matrix) => matrix.values(),
+            Algorithm::Tiles(tiles) => tiles.values(),
+            Algorithm::Groups(groups) => groups.iter().map(Self::values).sum(),
+        }
+    }
+
     /// Output channels.
     pub fn filters(&self) -> usize {
         match &self.algorithm {

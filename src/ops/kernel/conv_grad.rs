@@ -58,6 +58,15 @@ impl PackedConvGrad {
         }
     }
 
+    /// Number of values.
+    pub(crate) fn values(&self) -> usize {
+        match self {
+            Self::Turned(packed, _) => packed.values(),
+            Self::Scattered(matrix) => matrix.values(),
+            Self::Groups(groups) => groups.iter().map(Self::values).sum(),
+        }
+    }
+
     /// Filters.
     pub(super) fn filters(&self) -> usize {
         match self {

@@ -193,6 +193,11 @@ impl PackedMatrix {
         }
     }
 
+    /// Number of values.
+    pub(crate) fn values(&self) -> usize {
+        self.values.len()
+    }
+
     /// Packs `rows [depth, columns]`, each row times its `scale`.
     pub(crate) fn of_rows(rows: &[f32], columns: usize, scale: Option<&[f32]>) -> Self {
         let depth = rows.len().checked_div(columns).unwrap_or(0);

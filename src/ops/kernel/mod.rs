@@ -40,6 +40,13 @@ pub(crate) use pool::{avg_pool_grad, max_pool_grad, take};
 
 use crate::activation::Activation;
 
+/// The instruction set that kernels run with: `avx512`, `avx2` or `portable`. Bits of results
+/// depend on it.
+pub fn instructions() -> &'static str {
+    let best = simd::Level::available().next();
+    best.map_or("portable", simd::Level::name)
+}
+
 /// Height, width and channels of one map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MapDims {

@@ -239,6 +239,17 @@ impl Level {
         fast.into_iter().flatten().chain([Self::Baseline])
     }
 
+    /// `avx512`, `avx2` or `portable`.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => "avx512",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => "avx2",
+            Self::Baseline => "portable",
+        }
+    }
+
     /// Runs a job; `self` comes from [`Level::available`].
     fn run(self, job: impl Job) {
         match self {

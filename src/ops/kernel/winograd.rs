@@ -61,6 +61,11 @@ impl PackedTiles {
         }
     }
 
+    /// Number of values.
+    pub(super) fn values(&self) -> usize {
+        self.matrices.iter().map(PackedMatrix::values).sum()
+    }
+
     pub(super) fn filters(&self) -> usize {
         self.matrices[0].columns()
     }

@@ -9,9 +9,11 @@ const ANSWER: Duration = Duration::from_secs(30);
 /// Longest pause within a download.
 const STALL: Duration = Duration::from_secs(60);
 
-/// A client that gives up on a host that does not answer.
-pub(super) fn agent() -> Agent {
-    config().build().into()
+/// A client that gives up on a host that does not answer, and that no redirection leads from
+/// `https://` to an address that anyone on the way can change.
+pub(super) fn agent(url: &str) -> Agent {
+    let secure = url.starts_with("https://");
+    config().https_only(secure).build().into()
 }
 
 fn config() -> ureq::config::ConfigBuilder<ureq::typestate::AgentScope> {
@@ -31,6 +33,15 @@ pub(super) fn check_reachable(url: &str) -> Result<(), String> {
         .into();
     let answer = agent.get(url).header("Range", "bytes=0-0").call();
     answer.map(drop).map_err(|error| reason(&error))
+}
+
+/// Whether it may go better the next time.
+pub(super) fn is_passing(error: &ureq::Error) -> bool {
+    match error {
+        ureq::Error::StatusCode(status) => matches!(status, 408 | 429 | 500..=599),
+        ureq::Error::Io(_) | ureq::Error::Timeout(_) => true,
+        _ => false,
+    }
 }
 
 /// What a failure means to the user.

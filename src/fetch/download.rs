@@ -1,14 +1,15 @@
-//! Files by their address: downloaded once, kept with their checksum, verified at every use.
+//! Files by their address: downloaded once, going on where a download broke off, kept with their
+//! checksum, verified at every use.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::error::WeightsError;
-use super::http;
-use super::source::unreadable;
-use super::transfer::{Download, copy, is_sha256, sha256_of};
-use crate::fsx;
+use super::FetchError;
+use super::part::{Broken, Part};
+use super::transfer::{Download, is_sha256, sha256_of};
+use crate::fsx::{self, FsError, Lock};
 
 /// The address of a file and, after `#sha256=`, what it must be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,9 +45,18 @@ impl Address {
         })
     }
 
+    /// The file at an address, which must be of this SHA-256 where one is given.
+    pub fn new(url: &str, sha256: Option<&str>) -> Self {
+        Self {
+            url: url.into(),
+            sha256: sha256.map(str::to_lowercase),
+            unknown: None,
+        }
+    }
+
     /// Refuses what follows `#` if it is no checksum: the user has asked for a check that would not
     /// take place.
-    fn check(&self) -> Result<(), WeightsError> {
+    fn check(&self) -> Result<(), FetchError> {
         let reason = match (&self.unknown, &self.sha256) {
             (Some(fragment), _) => {
                 format!("has `#{fragment}` behind it, which is not `#sha256=` and a checksum")
@@ -56,8 +66,8 @@ impl Address {
             }
             _ => return Ok(()),
         };
-        Err(WeightsError::Refused {
-            path: self.url.clone().into(),
+        Err(FetchError::Refused {
+            what: self.url.clone(),
             reason,
             help: "end the address in `#sha256=` and the 64 digits that `sha256sum` prints, or \
                    leave out `#` and what follows it"
@@ -66,7 +76,7 @@ impl Address {
     }
 
     /// Name of the file at the address; empty where there is only a host.
-    pub(super) fn file_name(&self) -> String {
+    pub fn file_name(&self) -> String {
         let url = self.url.split('?').next().unwrap_or_default();
         // Behind `https:`, nothing and the host.
         let path = url.splitn(4, '/').nth(3).unwrap_or_default();
@@ -90,21 +100,35 @@ struct Record {
     bytes: u64,
 }
 
+/// Attempts in a row that may end without a new byte.
+const ATTEMPTS: u32 = 4;
+/// Pause before the second attempt; each further one is twice as long.
+const PAUSE: Duration = Duration::from_millis(250);
+
 /// A folder of downloaded files.
 #[derive(Debug)]
 pub struct Downloads {
     folder: PathBuf,
+    attempts: u32,
 }
 
 impl Downloads {
-    /// The user's cache, `~/.cache/xp/weights` on Linux.
-    pub fn of_user() -> Option<Self> {
-        Some(Self::new(dirs::cache_dir()?.join("xp").join("weights")))
+    /// A folder in the user's cache, `~/.cache/xp/NAME` on Linux.
+    pub fn of_user(name: &str) -> Option<Self> {
+        Some(Self::new(dirs::cache_dir()?.join("xp").join(name)))
     }
 
     /// Another folder.
     pub fn new(folder: PathBuf) -> Self {
-        Self { folder }
+        Self {
+            folder,
+            attempts: ATTEMPTS,
+        }
+    }
+
+    /// The same folder, with so many attempts in a row that may end without a new byte.
+    pub fn attempts(self, attempts: u32) -> Self {
+        Self { attempts, ..self }
     }
 
     /// Where the file of an address is or will be.
@@ -120,90 +144,117 @@ impl Downloads {
         (path.is_file() && record_of(&path).is_file()).then_some(path)
     }
 
-    /// The file of an address, downloaded if it is not there.
+    /// The file of an address, downloaded if it is not there. Where another process is at it, waits
+    /// for that.
     pub fn fetch(
         &self,
         address: &Address,
         progress: &mut dyn FnMut(Download),
-    ) -> Result<PathBuf, WeightsError> {
+    ) -> Result<PathBuf, FetchError> {
         address.check()?;
+        let path = self.path(address);
+        std::fs::create_dir_all(&self.folder).map_err(FsError::at("create", &self.folder))?;
+        let _lock = Lock::acquire(&beside(&path, ".lock"))?;
         match self.cached(address) {
             Some(path) => verify(address, &path)?,
-            None => self.download(address, progress)?,
+            None => self.download(address, &path, progress)?,
         }
-        Ok(self.path(address))
+        Ok(path)
+    }
+
+    /// SHA-256 of a file that has been downloaded.
+    pub fn sha256(&self, address: &Address) -> Option<String> {
+        let record = std::fs::read(record_of(&self.path(address))).ok()?;
+        let record: Record = serde_json::from_slice(&record).ok()?;
+        Some(record.sha256)
+    }
+
+    /// Removes the file of an address.
+    pub fn forget(&self, address: &Address) -> Result<(), FetchError> {
+        let path = self.path(address);
+        remove(&record_of(&path))?;
+        remove(&path)
     }
 
     fn download(
         &self,
         address: &Address,
+        path: &Path,
         progress: &mut dyn FnMut(Download),
-    ) -> Result<(), WeightsError> {
-        let url = &address.url;
-        let failed = |reason: String| WeightsError::Download {
-            url: url.clone(),
-            reason,
+    ) -> Result<(), FetchError> {
+        let part = Part::of(path);
+        let (mut most, mut failed) = (0, 0);
+        let sum = loop {
+            match part.attempt(address, progress) {
+                Ok(sum) => break sum,
+                Err(Broken::Final(reason)) => return Err(failure(address, reason)),
+                Err(Broken::Passing(reason)) => {
+                    let here = part.length();
+                    failed = if here > most { 1 } else { failed + 1 };
+                    most = most.max(here);
+                    if failed >= self.attempts {
+                        return Err(failure(address, reason));
+                    }
+                    std::thread::sleep(PAUSE * 2u32.pow(failed - 1));
+                }
+            }
         };
-        let path = self.path(address);
-        std::fs::create_dir_all(&self.folder).map_err(|error| unreadable(&self.folder, &error))?;
-        let request = http::agent().get(url).header("Accept-Encoding", "identity");
-        let mut answer = request
-            .call()
-            .map_err(|error| failed(http::reason(&error)))?;
-        if answer.body().mime_type() == Some("text/html") {
-            return Err(failed("there is a web page, not a file".into()));
-        }
-        let total = answer.body().content_length();
-        let mut body = answer.body_mut().as_reader();
-        let mut record = None;
-        let written = fsx::write_atomic_with(&path, |file| {
-            let (sum, done) = copy(&mut body, file, total, progress)?;
-            if let Some(total) = total.filter(|&total| total != done) {
-                let reason = format!("it broke off after {done} of {total} bytes");
-                return Err(std::io::Error::other(reason));
-            }
-            if let Some(expected) = address.sha256.as_ref().filter(|&it| *it != sum) {
-                let reason = format!("its SHA-256 is {sum}, not {expected}");
-                return Err(std::io::Error::other(reason));
-            }
-            record = Some(Record {
-                url: url.clone(),
-                sha256: sum,
-                bytes: done,
-            });
-            Ok(())
-        });
-        written.map_err(|error| failed(error.source.to_string()))?;
-        // Without its record a file counts as not downloaded.
-        let record =
-            serde_json::to_vec_pretty(&record).map_err(|error| failed(error.to_string()))?;
-        fsx::write_atomic(&record_of(&path), &record)
-            .map_err(|error| unreadable(&path, &error.source))
+        let record = Record {
+            url: address.url.clone(),
+            sha256: sum,
+            bytes: part.length(),
+        };
+        // Without its record a file counts as not downloaded, so that comes first.
+        let record = serde_json::to_vec_pretty(&record)
+            .map_err(|error| failure(address, error.to_string()))?;
+        fsx::write_atomic(&record_of(path), &record)?;
+        std::fs::rename(&part.file, path).map_err(FsError::at("rename", &part.file))?;
+        remove(&part.record)
     }
 }
 
-fn record_of(path: &Path) -> PathBuf {
+fn failure(address: &Address, reason: String) -> FetchError {
+    FetchError::Download {
+        url: address.url.clone(),
+        reason,
+    }
+}
+
+fn remove(path: &Path) -> Result<(), FetchError> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(FsError::at("remove", path)(error).into())
+        }
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
-    name.push(".json");
+    name.push(suffix);
     name.into()
+}
+
+fn record_of(path: &Path) -> PathBuf {
+    beside(path, ".json")
 }
 
 /// Compares a file with its record, and one that has changed is removed; then with what the address
 /// says it must be, and there the file stays: the address may be what is wrong.
-fn verify(address: &Address, path: &Path) -> Result<(), WeightsError> {
+fn verify(address: &Address, path: &Path) -> Result<(), FetchError> {
     let found = sha256_of(path)?;
     if address.sha256.as_ref() == Some(&found) {
         return Ok(());
     }
     let record = record_of(path);
-    let content = std::fs::read(&record).map_err(|error| unreadable(&record, &error))?;
+    let content = std::fs::read(&record).map_err(FetchError::unreadable(&record))?;
     let recorded = serde_json::from_slice(&content)
         .map_or_else(|error| error.to_string(), |record: Record| record.sha256);
     if found != recorded {
         for stale in [record.as_path(), path] {
-            std::fs::remove_file(stale).map_err(|error| unreadable(stale, &error))?;
+            std::fs::remove_file(stale).map_err(FetchError::unreadable(stale))?;
         }
-        return Err(WeightsError::Checksum {
+        return Err(FetchError::Checksum {
             id: address.url.clone(),
             expected: recorded,
             found,
@@ -211,8 +262,8 @@ fn verify(address: &Address, path: &Path) -> Result<(), WeightsError> {
     }
     match &address.sha256 {
         None => Ok(()),
-        Some(expected) => Err(WeightsError::Refused {
-            path: path.into(),
+        Some(expected) => Err(FetchError::Refused {
+            what: path.display().to_string(),
             reason: format!("has the SHA-256 {found}, not {expected} as its address says"),
             help: format!(
                 "correct what follows `#sha256=` after {}, or delete the file to download it again",
@@ -247,13 +298,13 @@ mod tests {
 
         let error = fetch(&pinned(&"0".repeat(64))).unwrap_err();
         assert!(error.to_string().contains("as its address says"), "{error}");
-        assert!(error.help().unwrap().contains("#sha256="), "{error}");
+        assert!(error.help("x").unwrap().contains("#sha256="), "{error}");
         assert_eq!(fetch(&plain).unwrap(), path);
         assert_eq!(fetch(&pinned(&sum.to_uppercase())).unwrap(), path);
 
         std::fs::write(&path, "other").unwrap();
         let error = fetch(&pinned(&sum)).unwrap_err();
-        assert!(matches!(error, WeightsError::Checksum { .. }), "{error}");
+        assert!(matches!(error, FetchError::Checksum { .. }), "{error}");
         assert_eq!(downloads.cached(&plain), None);
     }
 
@@ -275,7 +326,7 @@ mod tests {
             let address = Address::parse(&format!("{URL}#{fragment}")).unwrap();
             let error = downloads.fetch(&address, &mut |_| ()).unwrap_err();
             assert!(error.to_string().contains(part), "{error}");
-            assert!(error.help().unwrap().contains("#sha256="), "{error}");
+            assert!(error.help("x").unwrap().contains("#sha256="), "{error}");
         }
     }
 }

@@ -1,0 +1,186 @@
+//! The memory of a run against `memory_limit`, and against what the machine has.
+
+use super::blueprint::Blueprint;
+use super::{Exit, Failure, Printer};
+use crate::config::{Experiment, Problem, size};
+use crate::data::Dataset;
+use crate::engine::params::Params;
+use crate::records::Split;
+use crate::train::features::Room;
+use crate::train::memory::{Allowance, Estimate, Given, PhaseMemory};
+use crate::train::phase::Plan;
+
+/// Most bytes of decoded pictures that wait between the scan and their first use.
+const WAITING: usize = 128 << 20;
+
+/// `memory_limit` in bytes.
+pub fn limit(experiment: &Experiment) -> Option<usize> {
+    let bytes = size::parse(experiment.memory_limit.as_deref()?)?;
+    Some(usize::try_from(bytes).unwrap_or(usize::MAX))
+}
+
+/// Most bytes of decoded pictures that the scan keeps for their first use.
+pub fn waiting(experiment: &Experiment) -> usize {
+    limit(experiment).map_or(WAITING, |limit| WAITING.min(limit / 8))
+}
+
+/// What the configuration allows; `memory_limit` apart.
+pub fn allowance(experiment: &Experiment) -> Allowance {
+    let cache = &experiment.cache;
+    Allowance {
+        features: Room {
+            memory: if cache.features {
+                cache.memory_bytes()
+            } else {
+                0
+            },
+            disk: match super::experiment::cache_root(cache) {
+                Some(_) => cache.max_bytes(),
+                None => 0,
+            },
+        },
+        pictures: cache.memory_bytes(),
+    }
+}
+
+/// What the memory of a run depends on.
+pub fn given<'a>(
+    blueprint: &'a Blueprint,
+    dataset: &Dataset,
+    plan: &'a Plan,
+    params: &'a Params,
+    threads: usize,
+) -> Given<'a> {
+    let items = dataset.items.iter();
+    let pixels = items.map(|item| item.width as usize * item.height as usize);
+    Given {
+        graph: &blueprint.graph,
+        params,
+        plan,
+        pictures: Split::ALL.map(|split| dataset.split(split).len()),
+        augment: &blueprint.loaded.experiment.data.augment,
+        preprocess: &blueprint.preprocess,
+        largest: pixels.max().unwrap_or(0),
+        waiting: dataset.waiting(),
+        threads,
+    }
+}
+
+/// Fits a run into `memory_limit`: features and decoded pictures get what the rest leaves.
+///
+/// # Errors
+/// If the rest alone is more than the limit.
+pub fn fit(blueprint: &Blueprint, given: Given<'_>) -> Result<(Allowance, Estimate), Failure> {
+    let experiment = &blueprint.loaded.experiment;
+    let whole = allowance(experiment);
+    let estimate = Estimate::of(given, whole)?;
+    let Some(limit) = limit(experiment) else {
+        return Ok((whole, estimate));
+    };
+    if estimate.peak <= limit {
+        return Ok((whole, estimate));
+    }
+    let disk = whole.features.disk;
+    let with = |memory: usize, pictures: usize| Allowance {
+        features: Room { memory, disk },
+        pictures,
+    };
+    let least = Estimate::of(given, with(0, 0))?;
+    if least.peak > limit {
+        return Err(refusal(blueprint, given, &least, limit));
+    }
+    let memory = whole.features.memory.min(limit - least.peak);
+    let features = Estimate::of(given, with(memory, 0))?;
+    let pictures = whole.pictures.min(limit.saturating_sub(features.peak));
+    let allowance = with(memory, pictures);
+    let estimate = Estimate::of(given, allowance)?;
+    if estimate.peak > limit {
+        return Ok((with(0, 0), least));
+    }
+    Ok((allowance, estimate))
+}
+
+/// As [`fit`], where there is a limit. Says what gives way.
+pub fn within_limit(
+    blueprint: &Blueprint,
+    given: Given<'_>,
+    printer: &Printer,
+) -> Result<Allowance, Failure> {
+    let experiment = &blueprint.loaded.experiment;
+    let whole = allowance(experiment);
+    let Some(limit) = limit(experiment) else {
+        return Ok(whole);
+    };
+    let (allowance, estimate) = fit(blueprint, given)?;
+    let show = |bytes: usize| size::show(bytes as u64);
+    if allowance != whole {
+        printer.note(format!(
+            "memory: at most {} for features and {} for decoded pictures, to stay below {}",
+            show(allowance.features.memory),
+            show(allowance.pictures),
+            show(limit)
+        ));
+    }
+    tracing::info!(peak = estimate.peak, limit, "memory");
+    Ok(allowance)
+}
+
+fn refusal(blueprint: &Blueprint, given: Given<'_>, estimate: &Estimate, limit: usize) -> Failure {
+    let show = |bytes: usize| size::show(bytes as u64);
+    let mut message = format!(
+        "the run needs about {}, but `memory_limit` is {}",
+        show(estimate.peak),
+        show(limit)
+    );
+    let mut help = "raise the limit".to_owned();
+    if let Some(phase) = estimate.largest() {
+        message += &format!(
+            "; most in phase `{}`: {} for parameters, {} for the optimizer, {} for a step of {} \
+             pictures",
+            phase.phase,
+            show(phase.parameters),
+            show(phase.optimizer),
+            show(phase.step),
+            given.plan.batch_size
+        );
+        help = advice(phase);
+    }
+    Failure {
+        exit: Exit::Memory,
+        ..blueprint.problem(Problem::new("memory_limit", message).help(help))
+    }
+}
+
+fn advice(phase: &PhaseMemory) -> String {
+    let how = if phase.step > phase.optimizer + phase.parameters {
+        "a smaller `train.batch_size`, a smaller `data.image_size` or fewer `threads`"
+    } else if phase.optimizer > phase.parameters {
+        "freezing more layers, or an optimizer with fewer moments such as `sgd`"
+    } else {
+        "a smaller backbone"
+    };
+    format!("raise the limit, or try {how}")
+}
+
+/// Bytes that the machine can still give to this process; `None` where that is not known.
+pub fn available() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("MemAvailable:"))?;
+    let kibibytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    let bytes = kibibytes << 10;
+    Some(of_group().map_or(bytes, |group| bytes.min(group)))
+}
+
+/// What the control group, that of a container or a batch job, leaves.
+fn of_group() -> Option<u64> {
+    let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    let path = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
+    let folder = format!("/sys/fs/cgroup{}", path.trim());
+    let read = |file: &str| -> Option<u64> {
+        let text = std::fs::read_to_string(format!("{folder}/{file}")).ok()?;
+        text.trim().parse().ok()
+    };
+    Some(read("memory.max")?.saturating_sub(read("memory.current")?))
+}
