@@ -7,6 +7,7 @@ use super::state::Restored;
 use super::{Exit, Failure, Printer, changes, interrupt, logging, network, run};
 use crate::cli::ResumeArgs;
 use crate::config;
+use crate::ops::kernel::instructions;
 use crate::run::{Manifest, ManifestWriter, RunDir, Status};
 
 /// Runs the command.
@@ -19,9 +20,10 @@ pub fn run(args: &ResumeArgs, printer: &Printer) -> Result<(), Failure> {
     let loaded = config::load_with(&run.resolved_toml(), &[], [])?;
     let prepared = Prepared::new(Blueprint::from_loaded(loaded)?, printer)?;
     check_data(&run, &before, &prepared)?;
-    warn_of_version(&before, printer);
+    let now = taken_over(before.clone(), &prepared);
+    warn_of_changes(&before, &now, printer);
     interrupt::watch()?;
-    let manifest = run.start_manifest(taken_up(before, &prepared))?;
+    let manifest = run.start_manifest(now)?;
     printer.note(format!("run directory: {}", run.path().display()));
     run::say_data(&prepared.dataset, printer);
     let outcome = work(&prepared, &run, &manifest, printer);
@@ -112,25 +114,32 @@ fn check_data(run: &RunDir, before: &Manifest, prepared: &Prepared) -> Result<()
     Err(Failure::new(Exit::Data, message).help(help))
 }
 
-fn warn_of_version(before: &Manifest, printer: &Printer) {
-    let now = env!("CARGO_PKG_VERSION");
-    if before.xp_version != now {
-        printer.warning(format!(
-            "the run was begun by xp {}, and this is {now}: the rest may differ in its last bits",
-            before.xp_version
-        ));
+/// What may make the rest differ in its last bits.
+fn warn_of_changes(before: &Manifest, now: &Manifest, printer: &Printer) {
+    let version = |manifest: &Manifest| format!("xp {}", manifest.xp_version);
+    let kernels = |manifest: &Manifest| {
+        let instructions = manifest.instructions.as_deref().unwrap_or("unknown");
+        format!("{instructions} instructions")
+    };
+    for [then, now] in [
+        [version(before), version(now)],
+        [kernels(before), kernels(now)],
+    ] {
+        if then != now {
+            printer.warning(format!(
+                "the run was begun with {then} and goes on with {now}: the rest may differ in its \
+                 last bits"
+            ));
+        }
     }
 }
 
 /// The manifest of a run that goes on in this process.
-fn taken_up(before: Manifest, prepared: &Prepared) -> Manifest {
-    let seed = prepared.blueprint.loaded.experiment.seed;
+fn taken_over(before: Manifest, prepared: &Prepared) -> Manifest {
     Manifest {
-        started: before.started,
-        fingerprints: before.fingerprints,
-        timings: before.timings,
-        best: before.best,
-        ..Manifest::begin("cpu", prepared.threads, seed)
+        threads: prepared.threads,
+        instructions: Some(instructions().into()),
+        ..before.taken_over()
     }
 }
 
