@@ -151,7 +151,8 @@ impl Feed {
         &self.dataset
     }
 
-    /// Items of a split, in dataset order. Positions, below, are indices into this list.
+    /// Items of a split, in dataset order. Positions, below, are indices into this list; in the pass
+    /// of an epoch those beyond it are the same pictures over again, changed at random anew.
     pub fn items(&self, split: Split) -> &[usize] {
         &self.splits[split as usize]
     }
@@ -217,17 +218,25 @@ impl Feed {
 
     /// The versions of the pictures at these positions that a pass sees.
     pub fn versions(&self, split: Split, positions: &[usize], pass: Pass) -> Vec<usize> {
-        match (self.variety(split), pass) {
-            (variety @ Variety::Views(_), Pass::Epoch(epoch)) => {
-                let view = match self.augment.in_epoch(epoch) {
-                    Draw::View(view) => view as usize,
-                    Draw::Epoch(_) => 0,
-                };
-                let positions = positions.iter();
-                positions.map(|at| at * variety.versions() + view).collect()
-            }
-            _ => positions.to_vec(),
-        }
+        let Pass::Epoch(epoch) = pass else {
+            return positions.to_vec();
+        };
+        let variety = self.variety(split);
+        let version = |&at: &usize| {
+            let (at, copy) = self.picture(split, at);
+            let view = match (variety, self.augment.in_epoch(epoch + copy)) {
+                (Variety::Views(_), Draw::View(view)) => view as usize,
+                _ => 0,
+            };
+            at * variety.versions() + view
+        };
+        positions.iter().map(version).collect()
+    }
+
+    /// Of a position in an epoch: that of the picture, and how often it has come before.
+    fn picture(&self, split: Split, at: usize) -> (usize, u64) {
+        let pictures = self.items(split).len().max(1);
+        (at % pictures, (at / pictures) as u64)
     }
 
     /// Positions of a whole split, cut into batches.
@@ -246,7 +255,10 @@ impl Feed {
     /// Class of each of these positions.
     pub fn labels(&self, split: Split, positions: &[usize]) -> Labels {
         let items = self.items(split);
-        let class = |&at: &usize| self.dataset.items[items[at]].label as u32;
+        let class = |&at: &usize| {
+            let (at, _) = self.picture(split, at);
+            self.dataset.items[items[at]].label as u32
+        };
         positions.iter().map(class).collect::<Vec<u32>>().into()
     }
 
@@ -295,9 +307,16 @@ impl Feed {
         let items = self.items(split);
         let changes = Variety::before_mixing(split, self.treatment, &self.augment.config);
         let (item, draw) = match (changes, pass) {
-            (Variety::Same, _) | (Variety::Endless, Pass::Once) => (items[at], None),
-            (Variety::Endless | Variety::Views(_), Pass::Epoch(epoch)) => {
-                (items[at], Some(self.augment.in_epoch(epoch)))
+            (Variety::Same | Variety::Endless, Pass::Once) => (items[at], None),
+            (changes, Pass::Epoch(epoch)) => {
+                let (at, copy) = self.picture(split, at);
+                let draw = match changes {
+                    Variety::Same => None,
+                    Variety::Views(_) => Some(self.augment.in_epoch(epoch + copy)),
+                    // No epoch is that late.
+                    Variety::Endless => Some(self.augment.in_epoch(epoch + (copy << 32))),
+                };
+                (items[at], draw)
             }
             (variety @ Variety::Views(_), Pass::Once) => {
                 let versions = variety.versions();
@@ -306,5 +325,58 @@ impl Feed {
             }
         };
         Shot { item, draw }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::DataConfig;
+    use crate::data::preprocess::IMAGENET;
+
+    fn feed(augment: &str) -> Feed {
+        let config = format!(
+            "generate = {{ kind = \"patterns\", per_class = 4 }}\n\
+             split = {{ train = 1.0, val = 0.0, test = 0.0 }}\nimage_size = 16\n\
+             augment = {{ {augment} }}"
+        );
+        let config: DataConfig = toml::from_str(&config).unwrap();
+        let preprocess = Preprocess::from_config(&config, [16; 2], IMAGENET).unwrap();
+        let dataset = Arc::new(Dataset::open(&config, 1).unwrap());
+        Feed::new(dataset, &preprocess, config.augment, 8, 1, usize::MAX)
+    }
+
+    /// How many different pictures a picture's copies in an epoch are.
+    fn different(feed: &Feed, copies: usize) -> usize {
+        let pictures = feed.items(Split::Train).len();
+        let order: Vec<usize> = (0..copies).map(|copy| 3 + copy * pictures).collect();
+        let order = feed.cut(order);
+        let mut seen = Vec::new();
+        for batch in feed.batches(Split::Train, &order, Pass::Epoch(2)).unwrap() {
+            let batch = batch.unwrap();
+            for picture in 0..batch.images.dim(0).unwrap() {
+                let picture = batch.images.get(picture).unwrap();
+                let values = picture.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+                if !seen.contains(&values) {
+                    seen.push(values);
+                }
+            }
+        }
+        let labels = feed.labels(Split::Train, &order[0]);
+        let (classes, _) = labels.part(0..labels.len());
+        assert!(classes.iter().all(|class| *class == classes[0]));
+        seen.len()
+    }
+
+    #[test]
+    fn copies_of_a_picture_are_changed_anew() {
+        assert_eq!(different(&feed("flip_horizontal = true"), 12), 2);
+        assert_eq!(different(&feed("flip_horizontal = false"), 12), 1);
+        let views = feed("rotate = 30, views = 3");
+        assert_eq!(different(&views, 12), 3);
+        let pictures = views.items(Split::Train).len();
+        let positions = [0, 1, 2, 3].map(|copy| 3 + copy * pictures);
+        let versions = views.versions(Split::Train, &positions, Pass::Epoch(2));
+        assert_eq!(versions, [10, 11, 9, 10]);
     }
 }

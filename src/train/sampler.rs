@@ -26,7 +26,8 @@ impl Sampler {
         }
     }
 
-    /// The positions of an epoch, in order.
+    /// The positions of an epoch, in order; those beyond the number of pictures are pictures over
+    /// again, as [`super::feed::Feed`] understands them.
     pub fn order(&self, epoch: u64) -> Vec<usize> {
         let mut order = match self.sampling {
             Sampling::Shuffle => (0..self.pictures).collect(),
@@ -50,10 +51,13 @@ impl Sampler {
             let mut quota = self.pictures / classes + usize::from(rank < rest);
             let indices = [epoch, class as u64];
             members.shuffle(&mut rng::stream(self.seed, "balance", &indices));
+            let mut copy = 0;
             while quota > 0 {
                 let taken = quota.min(members.len());
-                drawn.extend(&members[..taken]);
+                let again = members[..taken].iter();
+                drawn.extend(again.map(|member| member + copy * self.pictures));
                 quota -= taken;
+                copy += 1;
             }
         }
         // The draw must not depend on the order of classes beyond what was drawn of each.
@@ -122,7 +126,7 @@ mod tests {
     fn count(labels: &[usize], positions: &[usize]) -> [usize; 5] {
         let mut counts = [0; 5];
         for &position in positions {
-            counts[labels[position]] += 1;
+            counts[labels[position % labels.len()]] += 1;
         }
         counts
     }
@@ -148,10 +152,14 @@ mod tests {
             assert_eq!(order, sampler.order(epoch));
             assert_eq!(count(&labels, &order), [25, 25, 0, 25, 25]);
             let mut times = [0; 100];
-            for position in order {
-                times[position] += 1;
-                seen[position] += 1;
+            for &position in &order {
+                times[position % 100] += 1;
+                seen[position % 100] += 1;
             }
+            let mut distinct = order;
+            distinct.sort_unstable();
+            distinct.dedup();
+            assert_eq!(distinct.len(), 100, "what comes again is a copy");
             assert!(
                 times[..60].iter().all(|&times| times <= 1),
                 "of a large class"

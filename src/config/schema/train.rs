@@ -100,8 +100,8 @@ pub enum Sampling {
     #[default]
     Shuffle,
     /// As many pictures, but every class equally often: those of a small class several times, of a
-    /// large one only some. No picture comes again before all of its class have come; what
-    /// `[data.augment]` makes of it is the same each time in one epoch.
+    /// large one only some. No picture comes again before all of its class have come, and
+    /// `[data.augment]` makes something else of it each time.
     Balanced,
 }
 
