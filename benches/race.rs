@@ -1,8 +1,10 @@
 //! Speed of xp itself on the work that it races its peers in: `just bench` runs this beside them.
 //!
 //! `race forward BACKBONE SIDE`, `race step BACKBONE SIDE finetune|all|all-bn-train` and
-//! `race load FOLDER SIDE` speak the protocol of `benches/peers/protocol.py`. Without arguments,
-//! `cargo bench --bench race`, it prints MobileNetV2's own numbers.
+//! `race load FOLDER SIDE` speak the protocol of `benches/peers/protocol.py`, and so does `race augment
+//! FOLDER SIDE 'CHANGES'`: pictures that lie decoded in memory, changed as `[data.augment]` says, for
+//! example `'crop = true; rotate = 15'`. Without arguments, `cargo bench --bench race`, it prints
+//! MobileNetV2's own numbers.
 
 use std::io::BufRead;
 use std::process::ExitCode;
@@ -10,10 +12,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use candle_core::{Device, Tensor};
-use xp::config::{AugmentConfig, BatchNormMode, DataConfig, Flavour, OnCorrupt, PhaseConfig};
-use xp::data::batches::{Loader, Plan, Shot};
+use xp::config::{
+    AugmentConfig, BatchNormMode, DataConfig, Flavour, ImageSize, OnCorrupt, PhaseConfig,
+};
+use xp::data::batches::{Loader, PictureCache, Plan, Shot};
 use xp::data::preprocess::IMAGENET;
-use xp::data::{Dataset, Preprocess};
+use xp::data::{Augment, Dataset, Preprocess};
 use xp::engine::params::Params;
 use xp::engine::prefix::Prefix;
 use xp::engine::suffix::{Stepped, Suffix};
@@ -74,7 +78,11 @@ fn work(args: &[&str]) -> Outcome<Work> {
     match *args {
         ["forward", backbone, side] => forward(backbone, side.parse()?),
         ["step", backbone, side, what] => step(backbone, side.parse()?, what),
-        ["load", folder, side] => load(folder, side.parse()?),
+        ["load", folder, side] => load(folder, side.parse()?, None),
+        ["augment", folder, side, changes] => {
+            let changes = toml::from_str(&changes.replace(';', "\n"))?;
+            load(folder, side.parse()?, Some(changes))
+        }
         _ => Err(format!("cannot race `{}`", args.join(" ")).into()),
     }
 }
@@ -214,8 +222,9 @@ fn feed(side: u32) -> Outcome<Feed> {
     ))
 }
 
-/// From files to normalised batches; a round is one pass over the folder.
-fn load(folder: &str, side: u32) -> Outcome<Work> {
+/// From files to normalised batches; a round is one pass over the folder. With changes the first
+/// round decodes, and later ones change what it has left in memory.
+fn load(folder: &str, side: u32, changes: Option<AugmentConfig>) -> Outcome<Work> {
     let classes: Vec<String> = std::fs::read_dir(folder)?
         .filter_map(Result::ok)
         .filter(|entry| entry.path().is_dir())
@@ -223,17 +232,25 @@ fn load(folder: &str, side: u32) -> Outcome<Work> {
         .collect();
     let dataset = Dataset::labelled(folder.as_ref(), &classes, OnCorrupt::Error)?;
     let dataset = Arc::new(dataset);
-    let config = toml::from_str(&format!("root = \"{folder}\""))?;
-    let plan = Plan {
+    let mut config: DataConfig = toml::from_str(&format!("root = \"{folder}\""))?;
+    if changes.is_some_and(|changes| changes.crop) {
+        config.resize = Some(ImageSize::Square(side * 115 / 100));
+    }
+    let mut plan = Plan {
         shots: (0..dataset.items.len()).map(Shot::plain).collect(),
         preprocess: Preprocess::from_config(&config, [side; 2], IMAGENET)?,
-        augment: None,
+        augment: changes.map(|config| Augment { config, seed: 0 }),
         mix: None,
         batch_size: BATCH,
         threads: rayon::current_num_threads(),
-        cache: None,
+        cache: changes.map(|_| Arc::new(PictureCache::new(&dataset, usize::MAX))),
     };
+    let mut epoch = 0;
     let round = move |_| {
+        epoch += 1;
+        for shot in &mut plan.shots {
+            shot.draw = plan.augment.map(|augment| augment.in_epoch(epoch));
+        }
         let mut done = 0;
         for batch in Loader::start(&dataset, plan.clone())? {
             done += batch?.items.len();

@@ -101,6 +101,23 @@ pub fn write_atomic_with(
     sync_dir(folder)
 }
 
+/// Removes from a folder what killed writers of [`write_atomic`] left half-written. One writer at a
+/// time: hold a [`Lock`].
+pub fn sweep(folder: &Path) -> Result<(), FsError> {
+    let entries = fs::read_dir(folder).map_err(FsError::at("read", folder))?;
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with(STAGED.0) && name.ends_with(STAGED.1) {
+            fs::remove_file(entry.path()).map_err(FsError::at("remove", &entry.path()))?;
+        }
+    }
+    Ok(())
+}
+
+/// How the names of files begin and end that are not in their place yet.
+const STAGED: (&str, &str) = (".", ".tmp");
+
 fn stage_and_persist(
     path: &Path,
     folder: &Path,
@@ -115,7 +132,7 @@ fn stage_and_persist(
 
 fn stage_file(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
     let mut builder = tempfile::Builder::new();
-    builder.prefix(".").suffix(".tmp");
+    builder.prefix(STAGED.0).suffix(STAGED.1);
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
@@ -444,6 +461,16 @@ mod tests {
         assert_eq!(read_text(&target.join("file")).unwrap(), "1");
         recover_dir(&target).unwrap();
         assert_eq!(names(folder.path()), ["best"]);
+    }
+
+    #[test]
+    fn what_a_killed_writer_left_is_swept_away() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in [".lock", ".a1B2c3.tmp", "metrics.csv"] {
+            fs::write(folder.path().join(name), "half").unwrap();
+        }
+        sweep(folder.path()).unwrap();
+        assert_eq!(names(folder.path()), [".lock", "metrics.csv"]);
     }
 
     #[test]

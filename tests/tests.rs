@@ -1,8 +1,12 @@
 //! The one integration binary: users' behaviour, through the library and the command line.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "tests/augment.rs"]
+mod augment;
 #[path = "tests/backbones.rs"]
 mod backbones;
+#[path = "tests/config_augment.rs"]
+mod config_augment;
 #[path = "tests/config_errors.rs"]
 mod config_errors;
 #[path = "tests/config_layers.rs"]

@@ -84,6 +84,13 @@ impl Prepared {
         let (blueprint, plan, dataset) = (&self.blueprint, &self.plan, &self.dataset);
         let experiment = &blueprint.loaded.experiment;
         let feed = feed(blueprint, dataset, allowance.pictures);
+        let [part, all] = [
+            feed.items(Split::Val).len(),
+            dataset.split(Split::Val).len(),
+        ];
+        if part < all {
+            printer.note(format!("validation on {part} of {all} pictures"));
+        }
         let mut recorder = Recorder::new(
             Target {
                 run,
@@ -118,13 +125,17 @@ impl Prepared {
             bank: &mut bank,
             observer: &mut recorder,
         };
+        let also_last = experiment.train.test_last && !fitted.best_is_last;
         let phase = plan.phases.iter().position(|phase| phase.name == row.phase);
-        let phases = &plan.phases[..phase.map_or(plan.phases.len(), |index| index + 1)];
+        let phases = match phase {
+            Some(index) if !also_last => &plan.phases[..=index],
+            // Features from which both weights can be tested.
+            _ => &plan.phases,
+        };
         let test = match tester.test(best, phases)? {
             Some(evaluation) => Some(testing::write_best(blueprint, dataset, &evaluation, run)?),
             None => None,
         };
-        let also_last = experiment.train.test_last && !fitted.best_is_last;
         let last = match also_last.then(|| tester.test(&fitted.last, &plan.phases)) {
             Some(evaluation) => evaluation?,
             None => None,

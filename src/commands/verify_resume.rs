@@ -238,6 +238,21 @@ fn differing(whole: &Path, run: &Path) -> Result<Vec<&'static str>, Failure> {
             found.push(file);
         }
     }
+    if names(whole)? != names(run)? {
+        found.push("the names of its files");
+    }
+    Ok(found)
+}
+
+/// What lies in a run directory and in its checkpoints.
+fn names(run: &Path) -> Result<BTreeSet<PathBuf>, Failure> {
+    let mut found = BTreeSet::new();
+    for folder in ["", "checkpoints", "checkpoints/last", "checkpoints/best"] {
+        let path = run.join(folder);
+        let entries = fs::read_dir(&path).map_err(FsError::at("read", &path))?;
+        let names = entries.flatten().map(|entry| entry.file_name());
+        found.extend(names.map(|name| Path::new(folder).join(name)));
+    }
     Ok(found)
 }
 

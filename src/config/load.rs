@@ -137,9 +137,13 @@ impl Loaded {
     }
 
     /// Hash of what is computed, 64 hex digits; where results go and what computes them
-    /// (`runs_dir`, `threads`, `device`, `cache`, `memory_limit`, `checkpoint`) are left out.
+    /// (`runs_dir`, `threads`, `device`, `cache`, `memory_limit`, `checkpoint`, `data.download_dir`)
+    /// are left out.
     pub fn hash(&self) -> String {
-        let json = serde_json::to_value(&self.experiment).unwrap_or_default();
+        let mut json = serde_json::to_value(&self.experiment).unwrap_or_default();
+        if let Some(data) = json["data"].as_object_mut() {
+            data.remove("download_dir");
+        }
         let mut canonical = String::new();
         write_canonical(&json, &mut canonical, &NOT_HASHED);
         blake3::hash(canonical.as_bytes()).to_hex().to_string()

@@ -114,6 +114,10 @@ pub(super) fn idle(data: &DataConfig) -> Vec<Idle> {
         return found;
     };
     let mut push = |key, message: String, help| {
+        let because = match key {
+            "data.class_from" if data.manifest.is_some() => "data.manifest",
+            _ => because,
+        };
         found.push(Idle {
             key,
             because,

@@ -204,14 +204,15 @@ impl Work {
 
     fn read(&self, item: usize, form: Form, resizer: &mut Resizer) -> Result<RgbImage, DataError> {
         let Preprocess { interpolation, .. } = self.preprocess;
+        // For random parts it is of no use, and leaves the memory.
+        let kept = self.dataset.take_kept(item, &self.preprocess);
+        if let Some(resized) = kept.filter(|_| form == Form::Resized) {
+            return Ok(resized);
+        }
+        let picture = self.dataset.picture(item)?;
         let Form::Whole(side) = form else {
-            if let Some(resized) = self.dataset.take_kept(item, &self.preprocess) {
-                return Ok(resized);
-            }
-            let picture = self.dataset.picture(item)?;
             return Ok(resizer.resize(picture, self.preprocess.resized(), interpolation));
         };
-        let picture = self.dataset.picture(item)?;
         let (height, width) = (picture.height(), picture.width());
         let shorter = height.min(width);
         if shorter <= side {

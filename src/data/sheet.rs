@@ -21,6 +21,8 @@ const CHANGED: usize = 2;
 /// Longest side of a picture on the sheet, in pixels.
 const TILE: u32 = 144;
 const GAP: u32 = 6;
+/// Narrower columns have no room for a heading.
+const HEADED: u32 = 100;
 /// Height of a line of text.
 const LINE: u32 = 26;
 
@@ -44,8 +46,12 @@ pub fn write(
     let blocks = blocks(dataset, &classes, &augment);
     let rows = blocks.iter().flatten();
     let columns = rows.clone().map(Vec::len).max().unwrap_or(0).max(1) as u32;
-    let heading = if augment.config.is_random() { LINE } else { 0 };
     let step = tile[1] + GAP;
+    let heading = if augment.config.is_random() && step >= HEADED {
+        LINE
+    } else {
+        0
+    };
     let sheet_width = (GAP + columns * step).max(320);
     let block_height = |block: &Vec<Vec<Shot>>| LINE + block.len() as u32 * (tile[0] + GAP);
     let sheet_height = GAP + heading + blocks.iter().map(block_height).sum::<u32>();

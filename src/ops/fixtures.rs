@@ -5,7 +5,7 @@ use candle_core::Tensor;
 use serde::Deserialize;
 
 use super::activation::Activation;
-use super::loss::{LossOutput, Target};
+use super::loss::{LossOutput, Others, Target};
 use super::norm::BatchNorm;
 use super::tests::{flat, wave};
 use super::*;
@@ -23,6 +23,8 @@ struct Case {
     scale: f64,
     heads: usize,
     labels: Vec<u32>,
+    others: Option<Vec<u32>>,
+    own: f64,
     smoothing: f64,
     weights: Option<Vec<f32>>,
     y: Vec<f32>,
@@ -60,7 +62,10 @@ fn run(case: &Case) -> Vec<Vec<f32>> {
     let x = wave(&case.x, 0.1);
     let target = Target {
         labels: &case.labels,
-        others: None,
+        others: case.others.as_ref().map(|labels| Others {
+            labels,
+            own: case.own,
+        }),
         smoothing: case.smoothing,
         class_weights: case.weights.as_deref(),
     };

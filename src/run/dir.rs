@@ -111,6 +111,7 @@ impl RunDir {
         for slot in [Slot::Last, Slot::Best] {
             fsx::recover_dir(&run.checkpoint_dir(slot))?;
         }
+        fsx::sweep(path)?;
         Ok(run)
     }
 

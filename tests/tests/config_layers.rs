@@ -227,6 +227,7 @@ fn the_hash_counts_what_is_computed_and_not_where() {
         plain,
         hash(&["threads=1", "device=cpu", "runs_dir=elsewhere"])
     );
+    assert_eq!(plain, hash(&["data.download_dir=elsewhere"]));
     assert_ne!(plain, hash(&["seed=43"]));
     assert_ne!(plain, hash(&["phase[1].epochs=11"]));
 }

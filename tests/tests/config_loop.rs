@@ -255,10 +255,50 @@ fn how_often_the_state_is_kept() {
         let section = format!("[checkpoint]\nevery = {every}\n\n[[phase]]");
         said_of(&replace("[[phase]]", &section))
     };
-    insta::assert_snapshot!(every("\"epochs\""), @"");
-    insta::assert_snapshot!(every("{ step = 50 }"), @"");
-    insta::assert_snapshot!(every("{ steps = 0 }"), @"");
-    insta::assert_snapshot!(every("{ minutes = 0 }"), @"");
-    insta::assert_snapshot!(every("{ steps = 5, minutes = 1 }"), @"");
-    insta::assert_snapshot!(every("10"), @"");
+    insta::assert_snapshot!(every("\"epochs\""), @r#"
+    error: unknown value "epochs" for `checkpoint.every`
+      --> config.toml:20:9
+       |
+    20 | every = "epochs"
+       |         ^^^^^^^^
+       = help: did you mean `"epoch"`?
+       = help: known values: `"epoch"` or a table with `steps` or `minutes`
+    "#);
+    insta::assert_snapshot!(every("{ step = 50 }"), @r#"
+    error: unknown key `step` in `checkpoint.every`
+      --> config.toml:20:11
+       |
+    20 | every = { step = 50 }
+       |           ^^^^
+       = help: did you mean `steps`?
+    "#);
+    insta::assert_snapshot!(every("{ steps = 0 }"), @r#"
+    error: `checkpoint.every.steps` must be an integer of at least 1, but it is 0
+      --> config.toml:20:19
+       |
+    20 | every = { steps = 0 }
+       |                   ^
+    "#);
+    insta::assert_snapshot!(every("{ minutes = 0 }"), @r#"
+    error: `checkpoint.every.minutes` must be a number greater than 0, but it is 0
+      --> config.toml:20:21
+       |
+    20 | every = { minutes = 0 }
+       |                     ^
+    "#);
+    insta::assert_snapshot!(every("{ steps = 5, minutes = 1 }"), @r#"
+    error: unknown key `minutes` in `checkpoint.every`
+      --> config.toml:20:22
+       |
+    20 | every = { steps = 5, minutes = 1 }
+       |                      ^^^^^^^
+       = help: `minutes` stands in `checkpoint.every`
+    "#);
+    insta::assert_snapshot!(every("10"), @r#"
+    error: `checkpoint.every` must be `"epoch"` or a table with `steps` or `minutes`, but it is 10
+      --> config.toml:20:9
+       |
+    20 | every = 10
+       |         ^^
+    "#);
 }

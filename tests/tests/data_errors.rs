@@ -784,7 +784,7 @@ fn folders_that_may_not_be_read() {
     use std::os::unix::fs::PermissionsExt;
     let data = Data::cats_and_dogs();
     let folder = data.path().join("dog");
-    fs::set_permissions(&folder, fs::Permissions::from_mode(0o0)).unwrap();
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o000)).unwrap();
     let readable = fs::read_dir(&folder).is_ok();
     let outcome = data.open(ROOT);
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();

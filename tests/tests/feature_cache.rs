@@ -11,17 +11,17 @@ const HEAD: &str =
     "phase=[{ name = 'head', freeze = 'all', epochs = 1, optimizer = { kind = 'sgd', lr = 0.1 } }]";
 
 /// A folder with pictures, runs and features of its own.
-struct Place(tempfile::TempDir);
+pub(super) struct Place(tempfile::TempDir);
 
 /// What a run left.
-struct Ran {
+pub(super) struct Ran {
     dir: PathBuf,
-    stderr: String,
+    pub(super) stderr: String,
 }
 
 impl Place {
     /// Ten pictures of each of two classes.
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let place = Self(tempfile::tempdir().unwrap());
         for class in ["a", "b"] {
             for index in 0..10 {
@@ -31,7 +31,7 @@ impl Place {
         place
     }
 
-    fn draw(&self, class: &str, index: u8, variant: u8) {
+    pub(super) fn draw(&self, class: &str, index: u8, variant: u8) {
         let folder = self.0.path().join("pictures").join(class);
         fs::create_dir_all(&folder).unwrap();
         let picture = image::RgbImage::from_fn(40, 40, |x, y| {
@@ -42,12 +42,12 @@ impl Place {
         picture.save(folder.join(format!("{index}.png"))).unwrap();
     }
 
-    fn features(&self) -> PathBuf {
+    pub(super) fn features(&self) -> PathBuf {
         self.0.path().join("features")
     }
 
     /// `xp run` of a head and a fine-tuning phase, changed by `sets`.
-    fn command(&self, sets: &[&str]) -> Command {
+    pub(super) fn command(&self, sets: &[&str]) -> Command {
         let config = self.0.path().join("config.toml");
         let text = r#"
             name = "cached"
@@ -79,7 +79,7 @@ impl Place {
     }
 
     #[track_caller]
-    fn run(&self, sets: &[&str]) -> Ran {
+    pub(super) fn run(&self, sets: &[&str]) -> Ran {
         ran(self.command(sets).output().unwrap())
     }
 
@@ -113,7 +113,7 @@ fn ran(output: Output) -> Ran {
 
 impl Ran {
     /// Everything that a run computes, without what depends on the clock.
-    fn results(&self) -> (Vec<String>, Vec<Vec<u8>>) {
+    pub(super) fn results(&self) -> (Vec<String>, Vec<Vec<u8>>) {
         let metrics = fs::read_to_string(self.dir.join("metrics.csv")).unwrap();
         let metrics = metrics.lines().map(|line| {
             let columns: Vec<&str> = line.split(',').take(9).collect();
@@ -129,7 +129,7 @@ impl Ran {
     }
 
     /// Pictures in all, reused and computed, over all layers and splits.
-    fn counts(&self) -> [usize; 3] {
+    pub(super) fn counts(&self) -> [usize; 3] {
         let mut counts = [0; 3];
         for line in self
             .stderr

@@ -252,6 +252,28 @@ mod signals {
     }
 
     #[test]
+    fn a_signal_while_features_are_computed_ends_a_run_too() {
+        let sets = ["data.generate.per_class=100", "phase[1].epochs=1"];
+        let runs = tempfile::tempdir().unwrap();
+        let whole = run(runs.path(), &[&LONG, &sets[..]].concat());
+        let runs = tempfile::tempdir().unwrap();
+        let process = start(runs.path(), &sets);
+        let run = loop {
+            let run = fs::read_dir(runs.path()).unwrap().flatten().next();
+            match run.map(|entry| entry.path()) {
+                Some(run) if run.join("split.csv").exists() => break run,
+                _ => std::thread::sleep(Duration::from_millis(1)),
+            }
+        };
+        signal(&process, "-TERM");
+        let output = process.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(75), "{}", said(&output));
+        assert_eq!(manifest(&run)["status"], "interrupted");
+        succeeds(resume(&run));
+        assert_eq!(timeless_metrics(&run), timeless_metrics(&whole));
+    }
+
+    #[test]
     fn a_signal_ends_a_run_in_good_order_and_it_goes_on() {
         let sets = [
             "cache.features=false",

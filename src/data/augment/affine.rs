@@ -40,9 +40,10 @@ impl Affine {
         let sampler = Sampler::new(source);
         for (row, line) in output.rows_mut().enumerate() {
             let y = corner[0] + row as f64 + 0.5;
+            let (b, e) = (b * y, e * y);
             for (column, pixel) in line.enumerate() {
                 let x = corner[1] + column as f64 + 0.5;
-                if let Some(found) = sampler.at(a * x + b * y + c, d * x + e * y + f) {
+                if let Some(found) = sampler.at(a * x + b + c, d * x + e + f) {
                     pixel.0 = found;
                 }
             }
@@ -75,23 +76,24 @@ impl<'a> Sampler<'a> {
         if !within(x, self.width) || !within(y, self.height) {
             return None;
         }
-        let (x, y) = (x - 0.5, y - 0.5);
-        let (left, top) = (x.floor(), y.floor());
-        let (right_share, lower_share) = (x - left, y - top);
-        // Within half a pixel of the edge, the edge goes on.
-        let clamp = |at: f64, size: usize| (at.max(0.0) as usize).min(size - 1);
-        let columns = [left, left + 1.0].map(|at| clamp(at, self.width));
-        let [upper, lower] = [top, top + 1.0].map(|at| {
-            let row = &self.pixels[clamp(at, self.height) * self.width..];
-            columns.map(|column| row[column])
-        });
+        let ([left, right], across) = neighbours(x, self.width);
+        let (rows, down) = neighbours(y, self.height);
+        let [upper, lower] = rows.map(|row| &self.pixels[row * self.width..][..self.width]);
+        let corners = [upper[left], upper[right], lower[left], lower[right]];
         Some(std::array::from_fn(|channel| {
-            let along = |[left, right]: [[u8; 3]; 2]| {
-                let (left, right) = (f64::from(left[channel]), f64::from(right[channel]));
-                left + right_share * (right - left)
-            };
-            let (upper, lower) = (along(upper), along(lower));
-            (upper + lower_share * (lower - upper)) as u8
+            let [a, b, c, d] = corners.map(|pixel| f64::from(pixel[channel]));
+            let (upper, lower) = (a + across * (b - a), c + across * (d - c));
+            (upper + down * (lower - upper)) as u8
         }))
     }
+}
+
+/// The pixels whose centres lie on either side of a coordinate, and how far it is from the first.
+/// Within half a pixel of the edge both are the outermost one.
+#[inline]
+fn neighbours(at: f64, size: usize) -> ([usize; 2], f64) {
+    let next = (at + 0.5) as u32;
+    let share = at - 0.5 - (f64::from(next) - 1.0);
+    let next = next as usize;
+    ([next.saturating_sub(1), next.min(size - 1)], share)
 }

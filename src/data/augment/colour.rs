@@ -33,9 +33,11 @@ pub(super) fn saturation(picture: &mut RgbImage, factor: f32) {
 pub(super) fn hue(picture: &mut RgbImage, turn: f64) {
     // 255 steps are a whole turn, and the byte overflows.
     let shift = (turn * 255.0) as i32 as u8;
+    let sectors: [Sector; 256] =
+        std::array::from_fn(|hue| Sector::of((hue as u8).wrapping_add(shift)));
     for pixel in picture.as_chunks_mut().0 {
         let [hue, saturation, value] = to_hsv(*pixel);
-        *pixel = to_rgb([hue.wrapping_add(shift), saturation, value]);
+        *pixel = sectors[usize::from(hue)].to_rgb(saturation, value);
     }
 }
 
@@ -48,39 +50,54 @@ fn to_hsv(pixel: [u8; 3]) -> [u8; 3] {
         return [0, 0, most];
     }
     let range = f32::from(most - least);
-    let below = |value: u8| f32::from(most - value) / range;
-    let sector = if red == most {
-        f64::from(below(blue) - below(green))
+    let (sixths, after, before) = if red == most {
+        (0.0, blue, green)
     } else if green == most {
-        2.0 + f64::from(below(red)) - f64::from(below(blue))
+        (2.0, red, blue)
     } else {
-        4.0 + f64::from(below(green)) - f64::from(below(red))
+        (4.0, green, red)
     };
-    let turn = f64::from(sector as f32) / 6.0 + 1.0;
-    let turn = (turn - turn.floor()) as f32;
+    let below = |value: u8| f64::from(f32::from(most - value) / range);
+    let turn = f64::from((sixths + below(after) - below(before)) as f32) / 6.0 + 1.0;
+    let turn = if turn < 1.0 { turn } else { turn - 1.0 };
     let saturation = range / f32::from(most);
     let byte = |share: f32| (f64::from(share) * 255.0) as u8;
-    [byte(turn), byte(saturation), most]
+    [byte(turn as f32), byte(saturation), most]
 }
 
-/// The way back.
-fn to_rgb([hue, saturation, value]: [u8; 3]) -> [u8; 3] {
-    if saturation == 0 {
-        return [value; 3];
+/// Where a hue lies on the colour wheel.
+#[derive(Debug, Clone, Copy)]
+struct Sector {
+    /// Which of largest, least, falling and rising value red, green and blue take in this sixth.
+    order: [u8; 3],
+    /// How far it is within the sixth.
+    within: f64,
+}
+
+impl Sector {
+    fn of(hue: u8) -> Self {
+        const ORDERS: [[u8; 3]; 6] = [
+            [0, 3, 1],
+            [2, 0, 1],
+            [1, 0, 3],
+            [1, 2, 0],
+            [3, 1, 0],
+            [0, 1, 2],
+        ];
+        let turn = f64::from(hue) * 6.0 / 255.0;
+        Self {
+            order: ORDERS[turn as usize % 6],
+            within: f64::from((turn - turn.floor()) as f32),
+        }
     }
-    let turn = f64::from(hue) * 6.0 / 255.0;
-    let sector = turn.floor();
-    let within = f64::from((turn - sector) as f32);
-    let saturation = f64::from((f64::from(saturation) / 255.0) as f32);
-    let less = |share: f64| (f64::from(value) * (1.0 - saturation * share)).round() as u8;
-    let (low, falling, rising) = (less(1.0), less(within), less(1.0 - within));
-    match sector as u8 % 6 {
-        0 => [value, rising, low],
-        1 => [falling, value, low],
-        2 => [low, value, rising],
-        3 => [low, falling, value],
-        4 => [rising, low, value],
-        _ => [value, low, falling],
+
+    /// The colour of this hue.
+    #[inline]
+    fn to_rgb(self, saturation: u8, value: u8) -> [u8; 3] {
+        let saturation = f64::from((f64::from(saturation) / 255.0) as f32);
+        let less = |share: f64| (f64::from(value) * (1.0 - saturation * share) + 0.5) as u8;
+        let values = [value, less(1.0), less(self.within), less(1.0 - self.within)];
+        self.order.map(|which| values[usize::from(which) & 3])
     }
 }
 
