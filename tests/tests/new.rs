@@ -131,7 +131,7 @@ fn what_it_writes_checks_and_runs() {
     next: xp run flowers.toml
     ");
     let written = fs::read_to_string(desk.path().join("flowers.toml")).unwrap();
-    assert_snapshot!(written);
+    assert_snapshot!("new_configuration", written);
 
     assert_eq!(
         desk.xp(&["check", "flowers.toml"]),

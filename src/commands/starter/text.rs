@@ -179,7 +179,7 @@ impl Starter {
         );
         text.line(
             "early_stopping = { patience = 5 }",
-            "epochs without a better val_accuracy; or monitor = \"val_loss\"",
+            "5 epochs without a better val_accuracy end a phase",
         );
     }
 
@@ -212,7 +212,7 @@ impl Starter {
             true => text.line("freeze = \"none\"", "all layers train"),
             false => text.line(
                 &format!("freeze_stages = -{stages}"),
-                &format!("trains from {first} on; or freeze_before = \"LAYER\""),
+                &format!("from {first} on; or freeze_before = \"LAYER\""),
             ),
         }
         text.line("epochs = 20", "at most");
