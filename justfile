@@ -69,7 +69,7 @@ parity:
 
 # 300 kills at random moments of tiny runs, cached and not, augmented and not; every one must resume to the same bytes
 [group('measure')]
-kills kills="75": release
+kills kills="60": release
     tests/kills.sh {{ kills }}
 
 # Accuracy on real pictures, three seeds (needs ../shared)

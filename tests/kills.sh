@@ -3,7 +3,7 @@
 # without augmentation, in phases counted in epochs and in steps. All must resume to the same bytes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-kills=${1:-75}
+kills=${1:-60}
 xp="${CARGO_TARGET_DIR:-target}/release/xp"
 runs=$(mktemp -d)
 trap 'rm -rf "$runs"' EXIT
@@ -24,3 +24,5 @@ verify checkpoint.every='{ steps = 1 }'
 verify checkpoint.every='{ steps = 3 }' data.augment.flip_horizontal=true phase[1].bn=train
 verify checkpoint.every=epoch cache.features=false
 verify checkpoint.every='{ minutes = 0.001 }' cache.features=false data.augment.flip_horizontal=true
+verify checkpoint.every='{ steps = 2 }' train.sampling=balanced data.augment.flip_horizontal=true \
+    data.augment.views=3 phase[1].mixup=0.2 phase[1].cutmix=1

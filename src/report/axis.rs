@@ -229,7 +229,7 @@ impl Unit {
                 Some((name, before)) if name == row.phase => steps == before,
                 _ => true,
             };
-            whole &= at.0 == before.0 + 1 && as_before;
+            whole &= at.0.checked_sub(before.0) == Some(1) && as_before;
             phase = Some((&row.phase, steps));
             before = at;
         }

@@ -44,7 +44,7 @@ fn every_change_in_every_spelling() {
         "random_resized_crop = { scale = [0.2, 1.0] }\nerase = { probability = 0.5, fill = \"noise\" }",
         "random_resized_crop = false\ncrop = true\ncolor_jitter = { hue = 0.5, brightness = 2 }",
     ] {
-        check!(augment(lines), @"");
+        assert_eq!(said(&augment(lines)), "");
     }
     check!(replace("epochs = 10", "epochs = 10\nmixup = 0.2\ncutmix = 1"), @"");
 }
@@ -75,36 +75,162 @@ fn crops_and_ranges() {
        |                                 ^^^^^^^^^^
        = help: the least value comes first
     ");
-    check!(augment("erase = { scale = [0.5, 1.5], probability = 2 }"), @"");
-    check!(augment("erase = { ratio = [0.3] }"), @"");
+    check!(augment("erase = { scale = [0.5, 1.5], probability = 2 }"), @r#"
+    error: `data.augment.erase.scale[1]` must be a number from 0 to 1, but it is 1.5
+      --> config.toml:11:25
+       |
+    11 | erase = { scale = [0.5, 1.5], probability = 2 }
+       |                         ^^^
+
+    error: `data.augment.erase.probability` must be a number from 0 to 1, but it is 2
+      --> config.toml:11:45
+       |
+    11 | erase = { scale = [0.5, 1.5], probability = 2 }
+       |                                             ^
+
+    2 problems
+    "#);
+    check!(augment("erase = { ratio = [0.3] }"), @r#"
+    error: `data.augment.erase.ratio` must be an array of 2 numbers of at least 0, but it has 1
+      --> config.toml:11:19
+       |
+    11 | erase = { ratio = [0.3] }
+       |                   ^^^^^
+    "#);
 }
 
 #[test]
 fn strengths_and_words() {
-    check!(augment("rotate = 200"), @"");
-    check!(augment("color_jitter = { brightnes = 0.2 }"), @"");
-    check!(augment("color_jitter = { hue = 0.7 }"), @"");
-    check!(augment("color_jitter = 0.4"), @"");
-    check!(augment("color_jitter = {}"), @"");
-    check!(augment("erase = { fill = \"white\" }"), @"");
-    check!(augment("erase = { probability = 0 }"), @"");
-    check!(augment("random_crop = true"), @"");
+    check!(augment("rotate = 200"), @r#"
+    error: `data.augment.rotate` must be a number from 0 to 180, but it is 200
+      --> config.toml:11:10
+       |
+    11 | rotate = 200
+       |          ^^^
+    "#);
+    check!(augment("color_jitter = { brightnes = 0.2 }"), @r#"
+    error: unknown key `brightnes` in `data.augment.color_jitter`
+      --> config.toml:11:18
+       |
+    11 | color_jitter = { brightnes = 0.2 }
+       |                  ^^^^^^^^^
+       = help: did you mean `brightness`?
+    "#);
+    check!(augment("color_jitter = { hue = 0.7 }"), @r#"
+    error: `data.augment.color_jitter.hue` must be a number from 0 to 0.5, but it is 0.7
+      --> config.toml:11:24
+       |
+    11 | color_jitter = { hue = 0.7 }
+       |                        ^^^
+    "#);
+    check!(augment("color_jitter = 0.4"), @r#"
+    error: `data.augment.color_jitter` must be a table, but it is 0.4
+      --> config.toml:11:16
+       |
+    11 | color_jitter = 0.4
+       |                ^^^
+    "#);
+    check!(augment("color_jitter = {}"), @r#"
+    warning: `color_jitter` has no strength, so it changes nothing
+      --> config.toml:11:16
+       |
+    11 | color_jitter = {}
+       |                ^^
+       = help: write `color_jitter = { brightness = 0.2, contrast = 0.2, saturation = 0.2, hue = 0.05 }`
+    "#);
+    check!(augment("erase = { fill = \"white\" }"), @r#"
+    error: unknown value "white" for `data.augment.erase.fill`
+      --> config.toml:11:18
+       |
+    11 | erase = { fill = "white" }
+       |                  ^^^^^^^
+       = help: known values: `"mean"`, `"noise"` or `"black"`
+    "#);
+    check!(augment("erase = { probability = 0 }"), @r#"
+    warning: `data.augment.erase.probability` is 0, which erases nothing
+      --> config.toml:11:25
+       |
+    11 | erase = { probability = 0 }
+       |                         ^
+       = help: take `erase` out
+    "#);
+    check!(augment("random_crop = true"), @r#"
+    error: unknown key `random_crop` in `data.augment`
+      --> config.toml:11:1
+       |
+    11 | random_crop = true
+       | ^^^^^^^^^^^
+       = help: known keys: `flip_horizontal`, `flip_vertical`, `crop`, `random_resized_crop`, `rotate`, `color_jitter`, `trivial_augment`, `erase` and `views`
+    "#);
 }
 
 #[test]
 fn views() {
-    check!(augment("views = 3"), @"");
-    check!(augment("views = 65\ncrop = true"), @"");
-    check!(augment("views = 12\ncrop = true"), @"");
+    check!(augment("views = 3"), @r#"
+    error: `views` needs a random change: without one all views are the same
+      --> config.toml:11:9
+       |
+    11 | views = 3
+       |         ^
+       = help: take it out, or switch one on, for example `flip_horizontal = true`
+    "#);
+    check!(augment("views = 65\ncrop = true"), @r#"
+    error: `data.augment.views` must be an integer from 1 to 64, but it is 65
+      --> config.toml:11:9
+       |
+    11 | views = 65
+       |         ^^
+    "#);
+    check!(augment("views = 12\ncrop = true"), @r#"
+    warning: 12 views are more than the 10 epochs that would see them
+      --> config.toml:11:9
+       |
+    11 | views = 12
+       |         ^^
+       = help: an epoch that sees its views for the first time saves nothing; take fewer, or take it out
+    "#);
 }
 
 #[test]
 fn phases() {
-    check!(replace("epochs = 10", "epochs = 10\nmixup = -1"), @"");
-    check!(replace("epochs = 10", "epochs = 10\ncutmix = true"), @"");
+    check!(replace("epochs = 10", "epochs = 10\nmixup = -1"), @r#"
+    error: `phase[0].mixup` must be a number of at least 0, but it is -1
+      --> config.toml:23:9
+       |
+    23 | mixup = -1
+       |         ^^
+    "#);
+    check!(replace("epochs = 10", "epochs = 10\ncutmix = true"), @r#"
+    error: `phase[0].cutmix` must be a number of at least 0, but it is true
+      --> config.toml:23:10
+       |
+    23 | cutmix = true
+       |          ^^^^
+    "#);
     let alone = replace("batch_size = 32", "batch_size = 1");
-    check!(alone.replace("epochs = 10", "epochs = 10\nmixup = 0.2"), @"");
-    check!(replace("epochs = 10", "epochs = 10\naugment = false"), @"");
+    check!(alone.replace("epochs = 10", "epochs = 10\nmixup = 0.2"), @r#"
+    error: `phase[0].mixup` mixes the pictures of a batch, and a batch is 1
+      --> config.toml:23:9
+       |
+    23 | mixup = 0.2
+       |         ^^^
+       = help: set `train.batch_size` to 2 or more
+    "#);
+    check!(replace("epochs = 10", "epochs = 10\naugment = false"), @r#"
+    warning: `phase[0].augment` has no effect: `data.augment` changes nothing
+      --> config.toml:23:11
+       |
+    23 | augment = false
+       |           ^^^^^
+       = help: take it out
+    "#);
     let unused = augment("crop = true");
-    check!(unused.replace("epochs = 10", "epochs = 10\naugment = false"), @"");
+    check!(unused.replace("epochs = 10", "epochs = 10\naugment = false"), @r#"
+    warning: `data.augment` has no effect: every phase says `augment = false`
+      --> config.toml:10:1
+       |
+    10 | [data.augment]
+       | ^^^^^^^^^^^^^^
+       = help: take that out of a phase, or take `[data.augment]` out
+    "#);
 }

@@ -216,7 +216,7 @@ fn a_dry_run_checks_everything_and_leaves_nothing() {
     let phases = plan["phases"].as_array().unwrap();
     assert_eq!(
         (&phases[0]["steps"], &phases[0]["epochs"]),
-        (&json!(12), &json!(10))
+        (&json!(120), &json!(10))
     );
     assert_eq!(phases[0]["trainable"], 1280 * 5 + 5);
     assert_eq!(phases[0]["cached"], true);
