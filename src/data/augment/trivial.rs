@@ -51,11 +51,11 @@ impl Op {
     /// Strength number `bin`, and whether its sign is drawn.
     pub(super) fn magnitude(self, bin: u32) -> (f64, bool) {
         let even = |first: f32, last: f32| {
-            // From both ends, as PyTorch's `linspace` does it.
+            // From both ends and fused, as PyTorch's `linspace` does it.
             let step = (last - first) / (BINS - 1) as f32;
             f64::from(match bin < BINS / 2 {
-                true => first + step * bin as f32,
-                false => last - step * (BINS - 1 - bin) as f32,
+                true => step.mul_add(bin as f32, first),
+                false => (-step).mul_add((BINS - 1 - bin) as f32, last),
             })
         };
         match self {
