@@ -31,7 +31,7 @@ pub(super) struct KernelSpec {
     depthwise: bool,
     groups: usize,
     window: Window,
-    input: MapDims,
+    pub(super) input: MapDims,
     pub(super) filters: usize,
     pub(super) needs: Needs,
     /// Whether kernel and bias train, and gamma and beta.
@@ -77,6 +77,11 @@ impl KernelSpec {
             };
         }
         self
+    }
+
+    /// Whether it looks at each pixel by itself.
+    pub(super) fn is_by_pixel(&self) -> bool {
+        self.window.is_point() && !self.depthwise && self.groups == 1
     }
 
     fn area(&self) -> usize {
@@ -177,11 +182,12 @@ impl KernelValues {
         }
     }
 
+    /// For so many maps of these dimensions; a kernel that looks at each pixel by itself takes any.
     pub(super) fn forward(
         &self,
         spec: &KernelSpec,
         x: &[f32],
-        pictures: usize,
+        (pictures, input): (usize, MapDims),
         epilogue: Epilogue<'_>,
         y: &mut [f32],
         scratch: &mut [f32],
@@ -193,12 +199,10 @@ impl KernelValues {
         match &self.packed {
             Packed::Conv(packed, _) => {
                 let window = &spec.window;
-                kernel::conv(
-                    x, pictures, spec.input, packed, window, epilogue, y, scratch,
-                );
+                kernel::conv(x, pictures, input, packed, window, epilogue, y, scratch);
             }
             Packed::Depthwise(packed, _) => {
-                kernel::depthwise(x, pictures, spec.input, packed, &spec.window, epilogue, y);
+                kernel::depthwise(x, pictures, input, packed, &spec.window, epilogue, y);
             }
         }
     }
@@ -207,12 +211,12 @@ impl KernelValues {
         &self,
         spec: &KernelSpec,
         dy: &[f32],
-        pictures: usize,
+        (pictures, input): (usize, MapDims),
         add: bool,
         dx: &mut [f32],
         scratch: &mut [f32],
     ) {
-        let (input, window) = (spec.input, &spec.window);
+        let window = &spec.window;
         match &self.packed {
             Packed::Conv(_, Some(packed)) => {
                 kernel::conv_input_grad(dy, pictures, input, packed, window, add, dx, scratch);

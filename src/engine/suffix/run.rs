@@ -12,13 +12,14 @@ use rayon::prelude::*;
 use super::kernels::{KernelValues, bias_grad, kernel_grad, total};
 use super::lower::Program;
 use super::plan::Plan;
-use super::program::{Buffer, Channels, Join, NormSpec, Pass, Place, Pool, Stage, TokenSpec};
+use super::program::{Buffer, Channels, Join, NormSpec, Pass, Place, Pool, Stage, Step, TokenSpec};
 use super::{Gradients, LossGradient, Stepped};
+use crate::activation::Activation;
 use crate::engine::forward;
 use crate::engine::memory::{self, Slice, values};
 use crate::engine::params::Params;
 use crate::graph::{Graph, Op, ParamKind};
-use crate::ops::kernel::{self, Epilogue};
+use crate::ops::kernel::{self, Clamped, Epilogue, MapDims};
 use crate::ops::{dropout, norm};
 use crate::rng;
 
@@ -82,6 +83,19 @@ impl NormValues {
             .collect();
         self.mean = mean;
         self.variance = variance;
+    }
+
+    /// A clamp behind the norm, as its gradient wants it.
+    fn clamped(&self, activation: Activation) -> Option<Clamped<'_>> {
+        let clamped = |bounds| Clamped {
+            scale: &self.scale,
+            offset: &self.beta,
+            bounds,
+        };
+        match activation {
+            Activation::Linear => None,
+            _ => activation.bounds().map(clamped),
+        }
     }
 }
 
@@ -147,10 +161,13 @@ impl Compiled {
         let stages = &self.program.stages;
         for (index, stage) in stages.iter().enumerate() {
             let last = index + 1 == stages.len();
-            chunks
-                .par_iter_mut()
-                .with_max_len(1)
-                .try_for_each(|chunk| self.run_stage(stage, &step, chunk, last))?;
+            let run = |chunk: &mut Chunk| self.run_stage(stage, &step, chunk, last);
+            // To and fro: the chunks that were last to run a stage are partly in cache still.
+            let all = chunks.par_iter_mut().with_max_len(1);
+            match index % 2 {
+                0 => all.try_for_each(run)?,
+                _ => all.rev().try_for_each(run)?,
+            }
             match stage.join {
                 Some(Join::Moments(norm)) => {
                     statistics
@@ -246,11 +263,22 @@ impl Compiled {
             Some(arena) => arena,
             None => self.arena(chunk.pictures.len(), step.scratch),
         };
-        let Range { start, end } = chunk.pictures;
-        for first in (start..end).step_by(stage.pictures) {
-            let group = first..(first + stage.pictures).min(end);
-            for pass in &self.program.passes[stage.passes.clone()] {
-                self.run_pass(pass, step, chunk, &group, &mut arena)?;
+        let passes = &self.program.passes[stage.passes.clone()];
+        let (all, size) = match stage.step {
+            Step::Pictures(pictures) => (chunk.pictures.len(), pictures),
+            Step::Rows(rows) => {
+                let pixels = passes.first().map_or(0, |pass| self.program.pixels(pass));
+                (chunk.pictures.len() * pixels, rows)
+            }
+        };
+        for start in (0..all).step_by(size) {
+            let span = Span {
+                first: chunk.pictures.start,
+                range: start..(start + size).min(all),
+                by_rows: matches!(stage.step, Step::Rows(_)),
+            };
+            for pass in passes {
+                self.run_pass(pass, step, chunk, &span, &mut arena)?;
             }
         }
         match last {
@@ -274,14 +302,13 @@ impl Compiled {
         arena
     }
 
-    /// Runs a pass for a group of the chunk's pictures; what they sum up is added to what the
-    /// groups before them did.
+    /// Runs a pass for a part of the chunk; what it sums up is added to what the parts before it did.
     fn run_pass(
         &self,
         pass: &Pass,
         step: &Values<'_>,
         chunk: &mut Chunk,
-        group: &Range<usize>,
+        span: &Span,
         arena: &mut Arena,
     ) -> Result<()> {
         let Program {
@@ -290,9 +317,8 @@ impl Compiled {
             tokens,
             ..
         } = &self.program;
-        let pictures = group.len();
-        let before = group.start - chunk.pictures.start;
-        let add_up = before > 0;
+        let pictures = span.range.len();
+        let add_up = span.range.start > 0;
         let Arena {
             slots,
             scratch,
@@ -301,8 +327,7 @@ impl Compiled {
         let mut memory = Memory {
             program: &self.program,
             step,
-            group: group.clone(),
-            before,
+            span,
             slots,
         };
         let sums = &mut chunk.sums;
@@ -320,7 +345,8 @@ impl Compiled {
                     ..Epilogue::default()
                 };
                 let (spec, x) = (&kernels[kernel], memory.read(x));
-                step.kernels[kernel].forward(spec, x, pictures, epilogue, y, scratch);
+                let maps = span.maps(spec.input);
+                step.kernels[kernel].forward(spec, x, maps, epilogue, y, scratch);
             }),
             Pass::KernelGrad { kernel, x, dy } => {
                 let (x, dy) = (memory.read(x), memory.read(dy));
@@ -336,13 +362,17 @@ impl Compiled {
                 add,
             } => memory.write(dx, |memory, dx| {
                 let (spec, dy) = (&kernels[kernel], memory.read(dy));
-                step.kernels[kernel].input_grad(spec, dy, pictures, add, dx, scratch);
+                let maps = span.maps(spec.input);
+                step.kernels[kernel].input_grad(spec, dy, maps, add, dx, scratch);
             }),
             Pass::Moments { norm: index, x } => {
                 let spec = &norms[index];
                 let moments = &mut sums[spec.moments..][..2 * spec.channels];
                 let (mean, squares) = moments.split_at_mut(spec.channels);
-                let before = before * spec.rows;
+                let before = match span.by_rows {
+                    true => span.range.start,
+                    false => span.range.start * spec.rows,
+                };
                 norm::moments(memory.read(x), before, mean, squares);
             }
             Pass::Norm {
@@ -359,18 +389,30 @@ impl Compiled {
                 let x = memory.read(x);
                 kernel::normalise(x, Some(mean), scale, beta, residual, activation, y);
             }),
-            Pass::NormSums { norm: index, x, dy } => {
-                let spec = &norms[index];
+            Pass::NormSums {
+                norm: index,
+                x,
+                activation,
+                dy,
+            } => {
+                let (spec, values) = (&norms[index], &step.norms[index]);
                 let sums = &mut sums[spec.sums..][..2 * spec.channels];
                 let (x, dy) = (memory.read(x), memory.read(dy));
-                norm::gradient_sums(x, dy, &step.norms[index].mean, add_up, sums);
+                let clamped = values.clamped(activation);
+                norm::gradient_sums(x, dy, &values.mean, clamped, add_up, sums);
             }
-            Pass::NormGrad { norm, x, dy, dx } => memory.write(dx, |memory, dx| {
-                let NormValues {
-                    mean, coefficients, ..
-                } = &step.norms[norm];
-                let coefficients = coefficients.each_ref().map(Vec::as_slice);
-                kernel::norm_input_grad(memory.read(x), memory.read(dy), mean, coefficients, dx);
+            Pass::NormGrad {
+                norm,
+                x,
+                activation,
+                dy,
+                dx,
+            } => memory.write(dx, |memory, dx| {
+                let values = &step.norms[norm];
+                let coefficients = values.coefficients.each_ref().map(Vec::as_slice);
+                let (x, dy) = (memory.read(x), memory.read(dy));
+                let clamped = values.clamped(activation);
+                kernel::norm_input_grad(x, dy, &values.mean, coefficients, clamped, dx);
             }),
             Pass::Activate {
                 x,
@@ -385,7 +427,7 @@ impl Compiled {
                 kernel::activate_grad(memory.read(of), activation, dy);
             }),
             Pass::Dropout { mask, x, y } => memory.write(y, |memory, y| {
-                let first = group.start * (y.len() / pictures);
+                let first = (span.first + span.range.start) * (y.len() / pictures);
                 let mask = &step.masks[mask][first..][..y.len()];
                 for ((y, x), mask) in y.iter_mut().zip(memory.read(x)).zip(mask) {
                     *y = x * mask;
@@ -479,7 +521,8 @@ impl Compiled {
                 chunk.logits.extend_from_slice(values);
                 let classes = values.len() / pictures;
                 let logits = Tensor::from_slice(values, (pictures, classes), &Device::Cpu)?;
-                let gradient = (step.loss)(&logits, group.clone())?;
+                let Range { start, end } = span.range;
+                let gradient = (step.loss)(&logits, span.first + start..span.first + end)?;
                 let gradient = gradient.contiguous()?;
                 let gradient = Slice::of(&gradient)?;
                 memory.write(dlogits, |_, to| to.copy_from_slice(&gradient));
@@ -584,25 +627,50 @@ impl Compiled {
     }
 }
 
-/// What the passes of a group read and write.
+/// The part of a chunk that passes run for.
+#[derive(Debug)]
+struct Span {
+    /// The chunk's first picture.
+    first: usize,
+    /// Pictures of the chunk, or rows of pixels of all of them.
+    range: Range<usize>,
+    by_rows: bool,
+}
+
+impl Span {
+    /// Maps of a kernel's input: pictures, or as many rows of pixels.
+    fn maps(&self, input: MapDims) -> (usize, MapDims) {
+        match self.by_rows {
+            true => {
+                let (height, width) = (1, self.range.len());
+                let rows = MapDims {
+                    height,
+                    width,
+                    ..input
+                };
+                (1, rows)
+            }
+            false => (self.range.len(), input),
+        }
+    }
+}
+
+/// What passes read and write.
 struct Memory<'a> {
     program: &'a Program,
     step: &'a Values<'a>,
-    /// Positions in the batch.
-    group: Range<usize>,
-    /// Pictures of the chunk before it.
-    before: usize,
+    span: &'a Span,
     slots: &'a mut [Vec<f32>],
 }
 
 impl Memory<'_> {
     fn read(&self, buffer: Buffer) -> &[f32] {
         match self.program.places[buffer] {
-            Place::Input(index) => &self.step.inputs[index][self.range(buffer, self.group.start)],
-            Place::Slot { index, whole } => {
-                let before = if whole { self.before } else { 0 };
-                &self.slots[index][self.range(buffer, before)]
+            Place::Input(index) => {
+                let first = self.span.first * self.program.rooms[buffer].elements;
+                &self.step.inputs[index][first..][self.range(buffer, true)]
             }
+            Place::Slot { index, whole } => &self.slots[index][self.range(buffer, whole)],
         }
     }
 
@@ -610,16 +678,22 @@ impl Memory<'_> {
     fn write(&mut self, buffer: Buffer, pass: impl FnOnce(&Self, &mut [f32])) {
         if let Place::Slot { index, whole } = self.program.places[buffer] {
             let mut slot = std::mem::take(&mut self.slots[index]);
-            let before = if whole { self.before } else { 0 };
-            pass(self, &mut slot[self.range(buffer, before)]);
+            pass(self, &mut slot[self.range(buffer, whole)]);
             self.slots[index] = slot;
         }
     }
 
-    /// Values of the group's pictures where `first` is the first of them.
-    fn range(&self, buffer: Buffer, first: usize) -> Range<usize> {
-        let elements = self.program.rooms[buffer].elements;
-        first * elements..(first + self.group.len()) * elements
+    /// Where the span's values lie in memory of the whole chunk, or of the span alone.
+    fn range(&self, buffer: Buffer, whole: bool) -> Range<usize> {
+        let Span { range, by_rows, .. } = self.span;
+        let room = self.program.rooms[buffer];
+        let each = if *by_rows {
+            room.channels
+        } else {
+            room.elements
+        };
+        let first = if whole { range.start } else { 0 };
+        first * each..(first + range.len()) * each
     }
 }
 

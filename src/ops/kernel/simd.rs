@@ -59,6 +59,11 @@ pub(super) trait Vector: Copy {
     /// # Safety
     /// As for [`Vector::splat`].
     unsafe fn max(self, other: Self) -> Self;
+    /// The values where `of` lies between the bounds and is neither; 0 elsewhere, NaN included.
+    ///
+    /// # Safety
+    /// As for [`Vector::splat`].
+    unsafe fn where_inside(self, of: Self, low: Self, high: Self) -> Self;
 }
 
 /// `N` values that the compiler may put where it likes. `FMA` says that a fused multiply-add is an
@@ -144,6 +149,17 @@ impl<const N: usize, const FMA: bool> Vector for Lanes<N, FMA> {
     #[inline(always)]
     unsafe fn max(self, other: Self) -> Self {
         self.zip(other, |x, other| if other > x { other } else { x })
+    }
+
+    #[inline(always)]
+    unsafe fn where_inside(mut self, of: Self, low: Self, high: Self) -> Self {
+        let mut i = 0;
+        while i < N {
+            let inside = of.0[i] > low.0[i] && of.0[i] < high.0[i];
+            self.0[i] = if inside { self.0[i] } else { 0.0 };
+            i += 1;
+        }
+        self
     }
 }
 
@@ -300,10 +316,30 @@ pub(super) mod x86 {
         unsafe { job.run::<Avx2>() }
     }
 
+    #[inline(always)]
+    unsafe fn inside_512(x: __m512, of: __m512, low: __m512, high: __m512) -> __m512 {
+        // SAFETY: the caller vouches for the instruction set.
+        unsafe {
+            let above = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(of, low);
+            let inside = _mm512_mask_cmp_ps_mask::<_CMP_LT_OQ>(above, of, high);
+            _mm512_maskz_mov_ps(inside, x)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn inside_256(x: __m256, of: __m256, low: __m256, high: __m256) -> __m256 {
+        // SAFETY: the caller vouches for the instruction set.
+        unsafe {
+            let above = _mm256_cmp_ps::<_CMP_GT_OQ>(of, low);
+            let below = _mm256_cmp_ps::<_CMP_LT_OQ>(of, high);
+            _mm256_and_ps(x, _mm256_and_ps(above, below))
+        }
+    }
+
     macro_rules! vector {
         ($vector:ty, $lanes:literal, $splat:ident, $load:ident, $store:ident, $add:ident,
          $sub:ident, $mul:ident, $div:ident, $fma:ident, $max:ident, $min:ident,
-         $bits:ident, $shift:ident, $floats:ident) => {
+         $bits:ident, $shift:ident, $floats:ident, $inside:ident) => {
             impl Vector for $vector {
                 const LANES: usize = $lanes;
 
@@ -373,6 +409,12 @@ pub(super) mod x86 {
                     // SAFETY: the caller vouches for the instruction set.
                     unsafe { $max(other, self) }
                 }
+
+                #[inline(always)]
+                unsafe fn where_inside(self, of: Self, low: Self, high: Self) -> Self {
+                    // SAFETY: the caller vouches for the instruction set.
+                    unsafe { $inside(self, of, low, high) }
+                }
             }
         };
     }
@@ -392,7 +434,8 @@ pub(super) mod x86 {
         _mm512_min_ps,
         _mm512_castps_si512,
         _mm512_slli_epi32,
-        _mm512_castsi512_ps
+        _mm512_castsi512_ps,
+        inside_512
     );
     vector!(
         __m256,
@@ -409,7 +452,8 @@ pub(super) mod x86 {
         _mm256_min_ps,
         _mm256_castps_si256,
         _mm256_slli_epi32,
-        _mm256_castsi256_ps
+        _mm256_castsi256_ps,
+        inside_256
     );
 }
 
