@@ -35,6 +35,24 @@ pub(super) trait Tiles {
     const ROWS: [usize; 4];
 
     /// Computes one tile.
+#[cfg(target_arch = "aarch64")]
+impl Tile {
+    /// The tile so many columns further right.
+    fn right(&self, columns: usize) -> Self {
+        let right = |from: *const f32| match from.is_null() {
+            true => from,
+            false => from.wrapping_add(columns),
+        };
+        Self {
+            b: right(self.b),
+            y: self.y.wrapping_add(columns),
+            bias: right(self.bias),
+            residual: right(self.residual),
+            ..*self
+        }
+    }
+}
+
     ///
     /// # Safety
     /// The pointers reach over `rows` rows, `WIDTHS[width]` columns and the depth.
@@ -175,6 +193,37 @@ pub(crate) struct PackedMatrix {
     values: Vec<f32>,
     depth: usize,
     columns: usize,
+#[cfg(target_arch = "aarch64")]
+struct NeonHalves;
+
+#[cfg(target_arch = "aarch64")]
+tiles! { NeonHalves, baseline_tile:
+    0 => super::simd::arm::Pair, 4, 1 [1];
+    1 => super::simd::arm::Pair, 2, 6 [1 2 3 4 5 6];
+    2 => super::simd::arm::Pair, 1, 12 [1 2 3 4 5 6 7 8 9 10 11 12];
+    3 => super::simd::Lanes<1, true>, 1, 12 [1 2 3 4 5 6 7 8 9 10 11 12];
+}
+
+#[cfg(target_arch = "aarch64")]
+impl Tiles for super::simd::arm::Neon {
+    const ROWS: [usize; 4] = [6, 6, 12, 12];
+
+    #[inline(always)]
+    unsafe fn tile(width: usize, rows: usize, t: &Tile) {
+        // SAFETY: handed on to the caller.
+        unsafe {
+            match width {
+                // Two tiles: the registers hold the sums of more rows than of one so wide.
+                0 => {
+                    NeonHalves::tile(1, rows, t);
+                    NeonHalves::tile(1, rows, &t.right(WIDTHS[1]));
+                }
+                _ => NeonHalves::tile(width, rows, t),
+            }
+        }
+    }
+}
+
 }
 
 impl PackedMatrix {

@@ -250,8 +250,13 @@ impl Level {
                 avx2 && is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl");
             [avx512.then_some(Self::Avx512), avx2.then_some(Self::Avx2)]
         };
-        #[cfg(not(target_arch = "x86_64"))]
+        #[cfg(target_arch = "aarch64")]
+        let fast = [Some(Self::Neon)];
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
         let fast: [Option<Self>; 0] = [];
+    /// NEON.
+    #[cfg(target_arch = "aarch64")]
+    Neon,
         fast.into_iter().flatten().chain([Self::Baseline])
     }
 
@@ -280,6 +285,9 @@ pub(super) fn dispatch(job: impl Job) {
         best.run(job);
     }
 }
+            // SAFETY: every 64-bit Arm processor that Rust compiles for has NEON.
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => unsafe { job.run::<arm::Neon>() },
 
 #[cfg(target_arch = "x86_64")]
 pub(super) mod x86 {
@@ -473,6 +481,136 @@ pub(super) mod tests {
         for level in Level::available() {
             FORCED.set(Some(level));
             f(level);
+#[cfg(target_arch = "aarch64")]
+pub(super) mod arm {
+    use std::arch::aarch64::*;
+
+    use super::{Isa, Lanes, Vector};
+
+    /// NEON.
+    pub(crate) struct Neon;
+
+    /// Two registers.
+    #[derive(Clone, Copy)]
+    pub(crate) struct Pair(float32x4_t, float32x4_t);
+
+    impl Isa for Neon {
+        type Wide = Pair;
+        type Half = Pair;
+        type One = Lanes<1, true>;
+    }
+
+    impl Pair {
+        #[inline(always)]
+        fn zip(self, other: Self, f: impl Fn(float32x4_t, float32x4_t) -> float32x4_t) -> Self {
+            Self(f(self.0, other.0), f(self.1, other.1))
+        }
+    }
+
+    #[inline(always)]
+    fn exponent(x: float32x4_t) -> float32x4_t {
+        // SAFETY: the processor has NEON; so in all functions here.
+        unsafe { vreinterpretq_f32_s32(vshlq_n_s32::<23>(vreinterpretq_s32_f32(x))) }
+    }
+
+    #[inline(always)]
+    fn inside(x: float32x4_t, of: float32x4_t, low: float32x4_t, high: float32x4_t) -> float32x4_t {
+        // SAFETY: as in `exponent`.
+        unsafe {
+            let inside = vandq_u32(vcgtq_f32(of, low), vcltq_f32(of, high));
+            vreinterpretq_f32_u32(vandq_u32(inside, vreinterpretq_u32_f32(x)))
+        }
+    }
+
+    impl Vector for Pair {
+        const LANES: usize = 8;
+
+        #[inline(always)]
+        unsafe fn splat(value: f32) -> Self {
+            // SAFETY: as in `exponent`.
+            unsafe { Self(vdupq_n_f32(value), vdupq_n_f32(value)) }
+        }
+
+        #[inline(always)]
+        unsafe fn load(from: *const f32) -> Self {
+            // SAFETY: the caller vouches for the values.
+            unsafe { Self(vld1q_f32(from), vld1q_f32(from.add(4))) }
+        }
+
+        #[inline(always)]
+        unsafe fn store(self, to: *mut f32) {
+            // SAFETY: the caller vouches for the room.
+            unsafe {
+                vst1q_f32(to, self.0);
+                vst1q_f32(to.add(4), self.1);
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn add(self, other: Self) -> Self {
+            // SAFETY: as in `exponent`.
+            self.zip(other, |a, b| unsafe { vaddq_f32(a, b) })
+        }
+
+        #[inline(always)]
+        unsafe fn sub(self, other: Self) -> Self {
+            // SAFETY: as in `exponent`.
+            self.zip(other, |a, b| unsafe { vsubq_f32(a, b) })
+        }
+
+        #[inline(always)]
+        unsafe fn mul(self, other: Self) -> Self {
+            // SAFETY: as in `exponent`.
+            self.zip(other, |a, b| unsafe { vmulq_f32(a, b) })
+        }
+
+        #[inline(always)]
+        unsafe fn div(self, other: Self) -> Self {
+            // SAFETY: as in `exponent`.
+            self.zip(other, |a, b| unsafe { vdivq_f32(a, b) })
+        }
+
+        #[inline(always)]
+        unsafe fn as_exponent(self) -> Self {
+            Self(exponent(self.0), exponent(self.1))
+        }
+
+        #[inline(always)]
+        unsafe fn mul_add(self, factor: Self, other: Self) -> Self {
+            // SAFETY: as in `exponent`.
+            unsafe {
+                Self(
+                    vfmaq_f32(other.0, self.0, factor.0),
+                    vfmaq_f32(other.1, self.1, factor.1),
+                )
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn clamp(self, low: Self, high: Self) -> Self {
+            // SAFETY: as in `exponent`. The instructions return NaN where one operand is NaN.
+            self.zip(low, |x, low| unsafe { vmaxq_f32(x, low) })
+                .zip(high, |x, high| unsafe { vminq_f32(x, high) })
+        }
+
+        #[inline(always)]
+        unsafe fn max(self, other: Self) -> Self {
+            // SAFETY: as in `exponent`.
+            self.zip(other, |x, other| unsafe {
+                vbslq_f32(vcgtq_f32(other, x), other, x)
+            })
+        }
+
+        #[inline(always)]
+        unsafe fn where_inside(self, of: Self, low: Self, high: Self) -> Self {
+            Self(
+                inside(self.0, of.0, low.0, high.0),
+                inside(self.1, of.1, low.1, high.1),
+            )
+        }
+    }
+}
+
         }
         FORCED.set(None);
     }
