@@ -66,6 +66,22 @@ pub(super) trait Vector: Copy {
     unsafe fn where_inside(self, of: Self, low: Self, high: Self) -> Self;
 }
 
+/// Values in a line of the cache.
+pub(super) const LINE: usize = 16;
+
+/// Asks for the line at an address, which need not be one, to be in the cache soon.
+#[inline(always)]
+pub(super) fn prefetch(at: *const f32) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: every processor of the architecture has the instruction, which never faults.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
+}
+
 /// `N` values that the compiler may put where it likes. `FMA` says that a fused multiply-add is an
 /// instruction and not a slow call.
 #[derive(Clone, Copy)]
@@ -236,6 +252,9 @@ pub(super) enum Level {
     /// AVX2 and FMA.
     #[cfg(target_arch = "x86_64")]
     Avx2,
+    /// NEON.
+    #[cfg(target_arch = "aarch64")]
+    Neon,
     /// What every processor of the architecture has.
     Baseline,
 }
@@ -254,9 +273,6 @@ impl Level {
         let fast = [Some(Self::Neon)];
         #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
         let fast: [Option<Self>; 0] = [];
-    /// NEON.
-    #[cfg(target_arch = "aarch64")]
-    Neon,
         fast.into_iter().flatten().chain([Self::Baseline])
     }
 
@@ -269,6 +285,9 @@ impl Level {
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => unsafe { x86::with_avx2(job) },
+            // SAFETY: every 64-bit Arm processor that Rust compiles for has NEON.
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => unsafe { job.run::<arm::Neon>() },
             // SAFETY: the baseline is always there.
             Self::Baseline => unsafe { job.run::<Baseline>() },
         }
@@ -285,9 +304,6 @@ pub(super) fn dispatch(job: impl Job) {
         best.run(job);
     }
 }
-            // SAFETY: every 64-bit Arm processor that Rust compiles for has NEON.
-            #[cfg(target_arch = "aarch64")]
-            Self::Neon => unsafe { job.run::<arm::Neon>() },
 
 #[cfg(target_arch = "x86_64")]
 pub(super) mod x86 {
@@ -465,22 +481,6 @@ pub(super) mod x86 {
     );
 }
 
-#[cfg(test)]
-pub(super) mod tests {
-    use std::cell::Cell;
-
-    use super::Level;
-
-    thread_local! {
-        /// The level that this thread's kernels run on, for tests.
-        pub(super) static FORCED: Cell<Option<Level>> = const { Cell::new(None) };
-    }
-
-    /// Runs `f` once per level of this processor, on this thread.
-    pub(crate) fn at_every_level(mut f: impl FnMut(Level)) {
-        for level in Level::available() {
-            FORCED.set(Some(level));
-            f(level);
 #[cfg(target_arch = "aarch64")]
 pub(super) mod arm {
     use std::arch::aarch64::*;
@@ -611,6 +611,22 @@ pub(super) mod arm {
     }
 }
 
+#[cfg(test)]
+pub(super) mod tests {
+    use std::cell::Cell;
+
+    use super::Level;
+
+    thread_local! {
+        /// The level that this thread's kernels run on, for tests.
+        pub(super) static FORCED: Cell<Option<Level>> = const { Cell::new(None) };
+    }
+
+    /// Runs `f` once per level of this processor, on this thread.
+    pub(crate) fn at_every_level(mut f: impl FnMut(Level)) {
+        for level in Level::available() {
+            FORCED.set(Some(level));
+            f(level);
         }
         FORCED.set(None);
     }
