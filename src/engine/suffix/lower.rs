@@ -43,6 +43,7 @@ impl Program {
             joins: Vec::new(),
             rooms: Vec::new(),
             values: vec![None; graph.nodes().len()],
+            readers: readers(graph, &fuser, &layers),
             recipes: vec![None; graph.nodes().len()],
             computed: vec![None; graph.nodes().len()],
             gradients: vec![None; graph.nodes().len()],
@@ -95,6 +96,20 @@ impl Program {
     }
 }
 
+/// How many layers read the output of each node; the step's output counts as read.
+fn readers(graph: &Graph, fuser: &Fuser<'_>, layers: &[Layer]) -> Vec<usize> {
+    let mut readers = vec![0; graph.nodes().len()];
+    for layer in layers {
+        let mut read = layer.inputs.clone();
+        read.extend([Some(layer.input), layer.residual].into_iter().flatten());
+        read.sort_unstable();
+        read.dedup();
+        read.iter().for_each(|&id| readers[id] += 1);
+    }
+    readers[fuser.canonical(graph.training_output())] += 1;
+    readers
+}
+
 /// What a layer's root became.
 #[derive(Debug, Clone, Copy)]
 enum Part {
@@ -114,6 +129,8 @@ struct Lowering<'a> {
     rooms: Vec<Room>,
     /// Buffer of each node's output.
     values: Vec<Option<Buffer>>,
+    /// How many layers read it.
+    readers: Vec<usize>,
     /// How to compute it again: norm, its input and the activation behind it.
     recipes: Vec<Option<(usize, NodeId, Activation)>>,
     /// Where it was computed again, and how many joins lay before.
@@ -182,6 +199,43 @@ impl Lowering<'_> {
         }
     }
 
+    /// What a depthwise layer reads instead of its input `x` where a norm has just made that and
+    /// nothing else wants it: the norm's input, and the norm.
+    fn unstored(&mut self, layer: &Layer, x: Buffer) -> (Buffer, Option<(usize, Activation)>) {
+        let depthwise = self.is_depthwise(layer);
+        let only_reader = self.recipes[layer.input].is_some() && self.readers[layer.input] == 1;
+        match self.passes.last() {
+            Some(&Pass::Norm {
+                norm,
+                x: from,
+                residual: None,
+                activation,
+                y,
+            }) if y == x && depthwise && only_reader && activation.bounds().is_some() => {
+                self.passes.pop();
+                (from, Some((norm, activation)))
+            }
+            _ => (x, None),
+        }
+    }
+
+    /// What the gradient of a layer's kernel reads for its input, and the norm to take of that.
+    fn again_for(&mut self, layer: &Layer) -> (Buffer, Option<(usize, Activation)>) {
+        match self.recipes[layer.input] {
+            Some((norm, input, activation))
+                if self.is_depthwise(layer) && activation.bounds().is_some() =>
+            {
+                (self.again(input), Some((norm, activation)))
+            }
+            _ => (self.again(layer.input), None),
+        }
+    }
+
+    fn is_depthwise(&self, layer: &Layer) -> bool {
+        let op = &self.graph.nodes()[layer.root].op;
+        matches!(op, Op::DepthwiseConv2d { .. })
+    }
+
     fn join(&mut self, join: Join) {
         self.joins.push((self.passes.len(), join));
     }
@@ -208,8 +262,10 @@ impl Lowering<'_> {
             | Op::Dense { .. }
             | Op::PointwiseDense { .. } => {
                 let kernel = self.kernel(layer);
+                let (x, norm) = self.unstored(layer, x);
                 self.passes.push(Pass::Kernel {
                     kernel,
+                    norm,
                     x,
                     residual,
                     activation,
@@ -423,8 +479,13 @@ impl Lowering<'_> {
             (Part::Kernel(kernel), _) => {
                 let needs = self.kernels[kernel].needs;
                 if needs.kernel {
-                    let x = self.again(input);
-                    self.passes.push(Pass::KernelGrad { kernel, x, dy });
+                    let (x, norm) = self.again_for(layer);
+                    self.passes.push(Pass::KernelGrad {
+                        kernel,
+                        norm,
+                        x,
+                        dy,
+                    });
                 }
                 if needs.bias {
                     self.passes.push(Pass::BiasGrad { kernel, dy });

@@ -15,8 +15,10 @@ pub(super) type Buffer = usize;
 /// `add` says that the gradient is added to what the buffer holds.
 #[derive(Debug)]
 pub(super) enum Pass {
+    /// `norm` is taken, with its activation, of what a depthwise kernel reads.
     Kernel {
         kernel: usize,
+        norm: Option<(usize, Activation)>,
         x: Buffer,
         residual: Option<Buffer>,
         activation: Activation,
@@ -24,6 +26,7 @@ pub(super) enum Pass {
     },
     KernelGrad {
         kernel: usize,
+        norm: Option<(usize, Activation)>,
         x: Buffer,
         dy: Buffer,
     },

@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use candle_core::{Device, Result, Tensor};
 use rayon::prelude::*;
 
-use super::kernels::{KernelValues, bias_grad, kernel_grad, total};
+use super::kernels::{Banded, KernelValues, bias_grad, kernel_grad, kernel_grad_of, total};
 use super::lower::Program;
 use super::plan::Plan;
 use super::program::{Buffer, Channels, Join, NormSpec, Pass, Place, Pool, Stage, Step, TokenSpec};
@@ -85,6 +85,11 @@ impl NormValues {
         self.variance = variance;
     }
 
+    fn forward(&self, x: &[f32], residual: Option<&[f32]>, activation: Activation, y: &mut [f32]) {
+        let (mean, scale, beta) = (Some(self.mean.as_slice()), &self.scale, &self.beta);
+        kernel::normalise(x, mean, scale, beta, residual, activation, y);
+    }
+
     /// A clamp behind the norm, as its gradient wants it.
     fn clamped(&self, activation: Activation) -> Option<Clamped<'_>> {
         let clamped = |bounds| Clamped {
@@ -117,6 +122,13 @@ struct Values<'a> {
     masks: Vec<Vec<f32>>,
     scratch: usize,
     loss: &'a LossGradient<'a>,
+}
+
+impl Values<'_> {
+    /// A norm and the activation behind it.
+    fn norm(&self, (norm, activation): (usize, Activation)) -> impl Fn(&[f32], &mut [f32]) {
+        move |x: &[f32], y: &mut [f32]| self.norms[norm].forward(x, None, activation, y)
+    }
 }
 
 impl Compiled {
@@ -334,6 +346,7 @@ impl Compiled {
         match *pass {
             Pass::Kernel {
                 kernel,
+                norm,
                 x,
                 residual,
                 activation,
@@ -345,12 +358,37 @@ impl Compiled {
                     ..Epilogue::default()
                 };
                 let (spec, x) = (&kernels[kernel], memory.read(x));
-                let maps = span.maps(spec.input);
-                step.kernels[kernel].forward(spec, x, maps, epilogue, y, scratch);
+                let values = &step.kernels[kernel];
+                match norm {
+                    None => values.forward(spec, x, span.maps(spec.input), epilogue, y, scratch),
+                    Some(norm) => {
+                        let x = Banded {
+                            norm: step.norm(norm),
+                            x,
+                            normal: &mut growing[0],
+                        };
+                        values.forward_of(spec, x, epilogue, y);
+                    }
+                }
             }),
-            Pass::KernelGrad { kernel, x, dy } => {
-                let (x, dy) = (memory.read(x), memory.read(dy));
-                kernel_grad(&kernels[kernel], x, dy, add_up, sums, growing);
+            Pass::KernelGrad {
+                kernel,
+                norm,
+                x,
+                dy,
+            } => {
+                let (spec, x, dy) = (&kernels[kernel], memory.read(x), memory.read(dy));
+                match norm {
+                    None => kernel_grad(spec, x, dy, add_up, sums, growing),
+                    Some(norm) => {
+                        let x = Banded {
+                            norm: step.norm(norm),
+                            x,
+                            normal: &mut growing[0],
+                        };
+                        kernel_grad_of(spec, x, dy, add_up, sums);
+                    }
+                }
             }
             Pass::BiasGrad { kernel, dy } => {
                 bias_grad(&kernels[kernel], memory.read(dy), add_up, sums);
@@ -383,11 +421,7 @@ impl Compiled {
                 y,
             } => memory.write(y, |memory, y| {
                 let residual = residual.map(|residual| memory.read(residual));
-                let NormValues {
-                    mean, scale, beta, ..
-                } = &step.norms[norm];
-                let x = memory.read(x);
-                kernel::normalise(x, Some(mean), scale, beta, residual, activation, y);
+                step.norms[norm].forward(memory.read(x), residual, activation, y);
             }),
             Pass::NormSums {
                 norm: index,

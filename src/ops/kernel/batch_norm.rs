@@ -1,12 +1,28 @@
 //! Batch norm: passes over maps with a few values of each channel, forward and back.
 
 use super::curve::{clamp, curve};
-use super::simd::{Isa, Job, PerChannels, Vector, dispatch, over_channels};
+use super::simd::{Isa, Job, PerChannels, Vector, dispatch, over_channels, prefetch};
 use crate::activation::Activation;
 
 /// Rows that are worked on together, one block of channels after the other: what belongs to the
 /// channels is loaded once for all of them, and memory is still read nearly in order.
 const ROWS: usize = 8;
+
+/// Values ahead of those that are read that are asked for: blocks of rows are no order that the
+/// processor foresees.
+const AHEAD: usize = 1024;
+
+/// Reads values, and asks for others further on.
+///
+/// # Safety
+/// As for [`Vector::load`].
+#[inline(always)]
+unsafe fn stream<V: Vector>(values: &[f32], at: usize) -> V {
+    let from = values.as_ptr().wrapping_add(at);
+    prefetch(from.wrapping_add(AHEAD));
+    // SAFETY: handed on to the caller.
+    unsafe { V::load(from) }
+}
 
 /// Work on the values of some rows in one block of channels.
 trait PerRows {
@@ -118,10 +134,10 @@ pub(crate) fn normalise(
                 let (low, high) = (V::splat(low), V::splat(high));
                 for row in row..row + R {
                     let at = row * channels + channel;
-                    let x = V::load(self.x.as_ptr().add(at)).sub(mean);
+                    let x = stream::<V>(self.x, at).sub(mean);
                     let mut value = x.mul_add(scale, offset);
                     if let Some(residual) = self.residual {
-                        value = value.add(V::load(residual.as_ptr().add(at)));
+                        value = value.add(stream::<V>(residual, at));
                     }
                     value.clamp(low, high).store(self.y.as_mut_ptr().add(at));
                 }
@@ -171,7 +187,7 @@ pub(crate) fn moments(x: &[f32], mean: &mut [f32], squares: &mut [f32]) {
                 );
                 let (mut sum, mut squares) = (V::load(to_sum), V::load(to_squares));
                 for row in row..row + R {
-                    let value = V::load(self.x.as_ptr().add(row * channels + channel)).sub(pilot);
+                    let value = stream::<V>(self.x, row * channels + channel).sub(pilot);
                     sum = sum.add(value);
                     squares = value.mul_add(value, squares);
                 }
@@ -300,8 +316,8 @@ pub(crate) fn norm_grad_sums(
                 let (mut sum, mut product) = (V::load(to_sum), V::load(to_product));
                 for row in row..row + R {
                     let at = row * channels + channel;
-                    let x = V::load(self.x.as_ptr().add(at)).sub(mean);
-                    let dy = Gate::pass(gate, x, V::load(self.dy.as_ptr().add(at)));
+                    let x = stream::<V>(self.x, at).sub(mean);
+                    let dy = Gate::pass(gate, x, stream(self.dy, at));
                     sum = sum.add(dy);
                     product = x.mul_add(dy, product);
                 }
@@ -364,8 +380,8 @@ pub(crate) fn norm_input_grad(
                 let c = V::load(c.as_ptr().add(channel));
                 for row in row..row + R {
                     let at = row * channels + channel;
-                    let x = V::load(self.x.as_ptr().add(at)).sub(mean);
-                    let dy = Gate::pass(gate, x, V::load(self.dy.as_ptr().add(at)));
+                    let x = stream::<V>(self.x, at).sub(mean);
+                    let dy = Gate::pass(gate, x, stream(self.dy, at));
                     let value = dy.mul_add(a, x.mul_add(b, c));
                     value.store(self.dx.as_mut_ptr().add(at));
                 }
