@@ -247,14 +247,15 @@ impl<V: Vector> Gate<V> {
     /// # Safety
     /// The channels exist, and the processor has the vector's instruction set.
     #[inline(always)]
-    unsafe fn load(clamped: Clamped<'_>, channel: usize) -> Self {
+    unsafe fn load(clamped: Option<Clamped<'_>>, channel: usize) -> Option<Self> {
+        let clamped = clamped?;
         // SAFETY: handed on to the caller.
         unsafe {
-            Self {
+            Some(Self {
                 scale: V::load(clamped.scale.as_ptr().add(channel)),
                 offset: V::load(clamped.offset.as_ptr().add(channel)),
                 bounds: [V::splat(clamped.bounds[0]), V::splat(clamped.bounds[1])],
-            }
+            })
         }
     }
 
@@ -307,10 +308,7 @@ pub(crate) fn norm_grad_sums(
             // SAFETY: only whole rows are read; the lengths were compared.
             unsafe {
                 let mean = V::load(self.mean.as_ptr().add(channel));
-                let gate = match self.clamped {
-                    Some(clamped) => Some(Gate::<V>::load(clamped, channel)),
-                    None => None,
-                };
+                let gate = Gate::<V>::load(self.clamped, channel);
                 let to_sum = self.sums.dy.as_mut_ptr().add(channel);
                 let to_product = self.sums.dy_x.as_mut_ptr().add(channel);
                 let (mut sum, mut product) = (V::load(to_sum), V::load(to_product));
@@ -370,10 +368,7 @@ pub(crate) fn norm_input_grad(
             // SAFETY: only whole rows are touched; the lengths were compared.
             unsafe {
                 let mean = V::load(self.mean.as_ptr().add(channel));
-                let gate = match self.clamped {
-                    Some(clamped) => Some(Gate::<V>::load(clamped, channel)),
-                    None => None,
-                };
+                let gate = Gate::<V>::load(self.clamped, channel);
                 let [a, b, c] = self.coefficients;
                 let a = V::load(a.as_ptr().add(channel));
                 let b = V::load(b.as_ptr().add(channel));
