@@ -461,14 +461,16 @@ SECTIONS = ["Frozen forward pass", "Training step", "Loading", "Whole runs"]
 
 
 def write(title, text, versions, table, notes, options):
-    """Replaces one section of the results."""
+    """Replaces one section of the results, but for rows that were not run again."""
     old = options.output.read_text() if options.output.exists() else ""
     sections = {part.partition("\n")[0].strip(): part for part in old.split("\n## ")[1:]}
+    table, earlier = merged(table, sections.get(title, "").splitlines())
     date = datetime.date.today().isoformat()
     about = [
         f"{title}\n",
         text + "\n",
         f"Command: `{options.command}`, {date}  ",
+        *earlier,
         f"Machine: {machine(options.threads)}  ",
         f"Versions: {'; '.join(sorted(versions)) or 'none'}\n",
         *table,
@@ -480,6 +482,21 @@ def write(title, text, versions, table, notes, options):
     text = "\n## ".join(part.rstrip("\n") + "\n" for part in page)
     options.output.write_text(text)
     print(f"wrote {title} to {options.output}", file=sys.stderr)
+
+
+def merged(table, section):
+    """The table with the rows of an old section that it does not replace, and where those are from."""
+    def key(row):
+        return tuple(cell.strip(" *") for cell in row.split("|")[1:3])
+
+    header, new = table[:2], {key(row): row for row in table[2:]}
+    old = {key(row): row for row in section if row.startswith("| ") and row not in header}
+    kept = old.keys() - new.keys()
+    if not new or not kept:
+        return table, []
+    runs = [line for line in section if line.startswith(("Command:", "Rows not run then:"))]
+    runs = [run.replace("Command:", "Rows not run then:", 1).rstrip() + "  " for run in runs]
+    return [*header, *{**old, **new}.values()], list(dict.fromkeys(runs))
 
 
 def machine(threads):

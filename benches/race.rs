@@ -48,6 +48,8 @@ struct Work {
 
 #[expect(clippy::print_stderr, reason = "the runner quotes it")]
 fn main() -> ExitCode {
+    // As the program does.
+    xp::allocator::keep_freed_memory();
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -198,7 +198,8 @@ fn kernel_gradient(x: &[f32], dy: &[f32], maps: &Maps, window: &Window) -> Vec<f
         .zip(dy.par_chunks((images * maps.output.elements()).max(1)))
         .for_each_init(Default::default, |scratch, ((share, x), dy)| {
             let shares = [filters, groups];
-            kernel::conv_kernel_grad(x, dy, maps.input, window, shares, false, share, scratch);
+            let input = maps.input;
+            kernel::conv_kernel_grad(x, dy, input, window, shares, false, false, share, scratch);
         });
     by_channel(&cpu::sum_in_order(&shares, size), channels, area)
 }

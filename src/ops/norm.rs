@@ -4,8 +4,9 @@ use candle_core::{Result, Tensor, bail};
 use rayon::prelude::*;
 
 use super::cpu::{self, Values};
-use super::kernel::{self, NormGradSums};
+use super::kernel::{self, Clamped, NormGradSums};
 use super::{portable, shape};
+use crate::activation::Activation;
 
 /// Scale, offset and statistics, each `[channels]`.
 #[derive(Debug, Clone, Copy)]
@@ -126,15 +127,12 @@ fn normalise(
         .zip(inverse)
         .map(|(gamma, inverse)| (f64::from(*gamma) * inverse) as f32)
         .collect();
-    let zeros = vec![0.0; mean.len()];
     let mut y = vec![0.0; x.len()];
     let chunk = cpu::chunk_of_rows(mean.len());
-    // The same pass as the gradient's, with the roles of its coefficients: exact deviations from
-    // the mean first, where `x * scale + offset` would lose digits of a large mean.
     y.par_chunks_mut(chunk)
         .zip(x.par_chunks(chunk))
         .for_each(|(y, x)| {
-            kernel::norm_input_grad(x, x, mean, [&zeros, &scale, &beta], y);
+            kernel::normalise(x, Some(mean), &scale, &beta, None, Activation::Linear, y);
         });
     cpu::tensor(y, dims)
 }
@@ -289,7 +287,7 @@ fn batch_moments(x: &[f32], channels: usize) -> [Vec<f32>; 2] {
         .zip(x.par_chunks(chunk))
         .for_each(|(part, x)| {
             let (mean, squares) = part.split_at_mut(channels);
-            kernel::moments(x, mean, squares);
+            moments(x, 0, mean, squares);
         });
     join_moments(
         parts
@@ -330,15 +328,24 @@ pub(crate) fn moments(x: &[f32], before: usize, mean: &mut [f32], squares: &mut 
     }
 }
 
-/// Sums of `dy` and of `dy (x - mean)` of each channel on one thread, set or added to `sums`.
-pub(crate) fn gradient_sums(x: &[f32], dy: &[f32], mean: &[f32], add: bool, sums: &mut [f32]) {
+/// Sums of `dy`, behind the clamp if there is one, and of `dy (x - mean)` of each channel on one
+/// thread, set or added to `sums`.
+pub(crate) fn gradient_sums(
+    x: &[f32],
+    dy: &[f32],
+    mean: &[f32],
+    clamped: Option<Clamped<'_>>,
+    add: bool,
+    sums: &mut [f32],
+) {
     let channels = mean.len().max(1);
     let block = SHORT_SUM * channels;
     let mut parts = vec![0.0; x.len().div_ceil(block) * 2 * channels];
     let blocks = x.chunks(block).zip(dy.chunks(block));
     for (part, (x, dy)) in parts.chunks_mut(2 * channels).zip(blocks) {
         let (dy_sum, dy_x) = part.split_at_mut(channels);
-        kernel::norm_grad_sums(x, dy, mean, NormGradSums { dy: dy_sum, dy_x });
+        let sums = NormGradSums { dy: dy_sum, dy_x };
+        kernel::norm_grad_sums(x, dy, mean, clamped, sums);
     }
     keep_sum(&parts, add, sums);
 }
@@ -434,7 +441,7 @@ fn gradients(
             .for_each(|(part, (x, dy))| {
                 let (dy_sum, dy_x) = part.split_at_mut(channels);
                 let sums = NormGradSums { dy: dy_sum, dy_x };
-                kernel::norm_grad_sums(x, dy, mean, sums);
+                kernel::norm_grad_sums(x, dy, mean, None, sums);
             });
         let mut sums = cpu::sum_in_order(&parts, 2 * channels);
         product = sums.split_off(channels);
@@ -448,7 +455,7 @@ fn gradients(
         let mut dx = vec![0.0; x.len()];
         dx.par_chunks_mut(chunk)
             .zip(x.par_chunks(chunk).zip(dy.par_chunks(chunk)))
-            .for_each(|(dx, (x, dy))| kernel::norm_input_grad(x, dy, mean, [&a, &b, &c], dx));
+            .for_each(|(dx, (x, dy))| kernel::norm_input_grad(x, dy, mean, [&a, &b, &c], None, dx));
         found.input = Some(cpu::tensor(dx, dims)?);
     }
     if affine {

@@ -25,6 +25,16 @@ pub(super) struct Step {
     pub(super) output: NodeId,
 }
 
+impl Step {
+    /// Values of its kernel.
+    pub(super) fn kernel_floats(&self) -> usize {
+        match &self.kernel {
+            Kernel::Conv { kernel, .. } => kernel.values(),
+            _ => 0,
+        }
+    }
+}
+
 /// The kernel of a step, ready to run.
 #[derive(Debug)]
 pub(super) enum Kernel {

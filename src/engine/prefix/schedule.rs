@@ -12,6 +12,15 @@ pub(super) const MOST_PICTURES: usize = 8;
 /// the second-level cache.
 const CACHE_BYTES: usize = 1 << 20;
 
+/// Where a kernel is too large for that cache, more pictures may pass it by together: as many as take
+/// so many times its bytes, and no more than fit the third-level cache.
+const PER_KERNEL_BYTE: usize = 2;
+const LARGE_CACHE_BYTES: usize = 8 << 20;
+
+/// Steps before and after one whose kernels count for it, too: what lies between large kernels
+/// should not part them.
+const NEIGHBOURS: usize = 2;
+
 /// Where the output of a node lies while a group of pictures runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
@@ -143,14 +152,20 @@ fn choose(slots: &[(usize, usize)], life: &Life) -> Option<usize> {
 /// Cuts the steps where more pictures fit in the cache: maps shrink on the way up, and kernels
 /// are read once a group. A step never runs with more pictures than a later one.
 fn stages(steps: &[Step], elements: &[usize]) -> Vec<Stage> {
+    let kernels: Vec<usize> = steps.iter().map(Step::kernel_floats).collect();
     let mut limit = MOST_PICTURES;
     let mut pictures: Vec<usize> = steps
         .iter()
+        .enumerate()
         .rev()
-        .map(|step| {
+        .map(|(index, step)| {
             let residual = step.residual.map_or(0, |id| elements[id]);
             let floats = elements[step.input] + residual + elements[step.output];
-            let fit = CACHE_BYTES / (floats * size_of::<f32>()).max(1);
+            let near = index.saturating_sub(NEIGHBOURS)..(index + NEIGHBOURS + 1).min(steps.len());
+            let kernel = kernels[near].iter().max().copied().unwrap_or(0);
+            let room =
+                (kernel * size_of::<f32>() * PER_KERNEL_BYTE).clamp(CACHE_BYTES, LARGE_CACHE_BYTES);
+            let fit = room / (floats * size_of::<f32>()).max(1);
             let power = 1 << fit.max(1).ilog2();
             limit = limit.min(power);
             limit

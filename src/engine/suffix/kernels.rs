@@ -7,6 +7,8 @@
 //! `dgamma = (sum of W G + (bias - mean) S) / sqrt(variance + epsilon)`: the convolution's own
 //! output is never needed, so it is neither kept nor read again.
 
+use std::ops::Range;
+
 use candle_core::{Device, Result, Tensor};
 
 use super::fuse::Layer;
@@ -31,7 +33,7 @@ pub(super) struct KernelSpec {
     depthwise: bool,
     groups: usize,
     window: Window,
-    input: MapDims,
+    pub(super) input: MapDims,
     pub(super) filters: usize,
     pub(super) needs: Needs,
     /// Whether kernel and bias train, and gamma and beta.
@@ -79,6 +81,17 @@ impl KernelSpec {
         self
     }
 
+    /// Whether it looks at each pixel by itself.
+    pub(super) fn is_by_pixel(&self) -> bool {
+        self.window.is_point() && !self.depthwise && self.groups == 1
+    }
+
+    /// Whether sums for the gradient to the kernel lie `[area * channels, filters]`: the wider matrix
+    /// of the product on the right, where it is copied in longer pieces or not at all.
+    fn is_turned(&self) -> bool {
+        !self.depthwise && self.groups == 1 && self.area() * self.channels() < self.filters
+    }
+
     fn area(&self) -> usize {
         self.window.kernel[0] * self.window.kernel[1]
     }
@@ -96,6 +109,9 @@ impl KernelSpec {
         self.filters * self.channels() * self.area()
     }
 }
+
+/// Values of a band of rows, with those that the window reaches beyond it.
+const BAND_FLOATS: usize = 96 << 10;
 
 /// The values of a layer with a kernel in one step.
 #[derive(Debug)]
@@ -189,11 +205,12 @@ impl KernelValues {
         }
     }
 
+    /// For so many maps of these dimensions; a kernel that looks at each pixel by itself takes any.
     pub(super) fn forward(
         &self,
         spec: &KernelSpec,
         x: &[f32],
-        pictures: usize,
+        (pictures, input): (usize, MapDims),
         epilogue: Epilogue<'_>,
         y: &mut [f32],
         scratch: &mut [f32],
@@ -205,26 +222,45 @@ impl KernelValues {
         match &self.packed {
             Packed::Conv(packed, _) => {
                 let window = &spec.window;
-                kernel::conv(
-                    x, pictures, spec.input, packed, window, epilogue, y, scratch,
-                );
+                kernel::conv(x, pictures, input, packed, window, epilogue, y, scratch);
             }
             Packed::Depthwise(packed, _) => {
-                kernel::depthwise(x, pictures, spec.input, packed, &spec.window, epilogue, y);
+                kernel::depthwise(x, pictures, input, packed, &spec.window, epilogue, y);
             }
         }
+    }
+
+    /// As [`Self::forward`] of `norm` of `x`, for depthwise kernels.
+    pub(super) fn forward_of(
+        &self,
+        spec: &KernelSpec,
+        x: Banded<'_, impl Fn(&[f32], &mut [f32])>,
+        epilogue: Epilogue<'_>,
+        y: &mut [f32],
+    ) {
+        let Packed::Depthwise(packed, _) = &self.packed else {
+            return;
+        };
+        x.each(spec, |normal, input, window, outputs| {
+            let part = Epilogue {
+                residual: epilogue.residual.map(|it| &it[outputs.clone()]),
+                bias: self.bias.as_deref(),
+                ..epilogue
+            };
+            kernel::depthwise(normal, 1, input, packed, window, part, &mut y[outputs]);
+        });
     }
 
     pub(super) fn input_grad(
         &self,
         spec: &KernelSpec,
         dy: &[f32],
-        pictures: usize,
+        (pictures, input): (usize, MapDims),
         add: bool,
         dx: &mut [f32],
         scratch: &mut [f32],
     ) {
-        let (input, window) = (spec.input, &spec.window);
+        let window = &spec.window;
         match &self.packed {
             Packed::Conv(_, Some(packed)) => {
                 kernel::conv_input_grad(dy, pictures, input, packed, window, add, dx, scratch);
@@ -248,8 +284,11 @@ impl KernelValues {
             true => total(chunks, spec.bias_sum, spec.filters),
             false => vec![0.0; spec.filters],
         };
-        let by_tap = total(chunks, spec.kernel_sum, spec.kernel_elements());
+        let mut by_tap = total(chunks, spec.kernel_sum, spec.kernel_elements());
         let area = spec.area();
+        if spec.is_turned() {
+            by_tap = transposed(&by_tap, spec.filters);
+        }
         let mut scaled = match area {
             1 => by_tap,
             _ if spec.depthwise => by_channel(&by_tap, spec.filters, area),
@@ -293,6 +332,22 @@ impl KernelValues {
     }
 }
 
+/// The transpose of rows of so many columns.
+fn transposed(values: &[f32], columns: usize) -> Vec<f32> {
+    /// Rows at a time: their lines stay in the cache from column to column.
+    const BLOCK: usize = 16;
+    let rows = values.len().checked_div(columns).unwrap_or(0);
+    let mut turned = vec![0.0; values.len()];
+    for (block, lines) in values.chunks(BLOCK * columns.max(1)).enumerate() {
+        for column in 0..columns {
+            let from = lines[column..].iter().step_by(columns);
+            let to = &mut turned[column * rows + block * BLOCK..];
+            to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+        }
+    }
+    turned
+}
+
 /// Gradient to the kernel, by tap, set or added to a chunk's sums.
 pub(super) fn kernel_grad(
     spec: &KernelSpec,
@@ -315,7 +370,67 @@ pub(super) fn kernel_grad(
         }
     } else {
         let shares = [spec.filters, spec.groups];
-        kernel::conv_kernel_grad(x, dy, input, window, shares, add, dw, scratch);
+        let turned = spec.is_turned();
+        kernel::conv_kernel_grad(x, dy, input, window, shares, turned, add, dw, scratch);
+    }
+}
+
+/// As [`kernel_grad`] for `norm` of `x`, for depthwise kernels.
+pub(super) fn kernel_grad_of(
+    spec: &KernelSpec,
+    x: Banded<'_, impl Fn(&[f32], &mut [f32])>,
+    dy: &[f32],
+    add: bool,
+    sums: &mut [f32],
+) {
+    let dw = &mut sums[spec.kernel_sum..][..spec.kernel_elements()];
+    if !add {
+        dw.fill(0.0);
+    }
+    x.each(spec, |normal, input, window, outputs| {
+        kernel::depthwise_kernel_grad(normal, &dy[outputs], input, window, dw);
+    });
+}
+
+/// Maps whose norm is never whole in memory: taken a band of rows after the other.
+pub(super) struct Banded<'a, N> {
+    pub(super) norm: N,
+    pub(super) x: &'a [f32],
+    pub(super) normal: &'a mut Vec<f32>,
+}
+
+impl<N: Fn(&[f32], &mut [f32])> Banded<'_, N> {
+    /// Calls `f` with the norm of every band, its dimensions, the window over it, and where its
+    /// outputs lie.
+    fn each(self, spec: &KernelSpec, mut f: impl FnMut(&[f32], MapDims, &Window, Range<usize>)) {
+        let MapDims {
+            height,
+            width,
+            channels,
+        } = spec.input;
+        let Some([out_height, out_width]) = spec.window.output(height, width) else {
+            return;
+        };
+        let (row, out_row) = (width * channels, out_width * spec.filters);
+        let maps = self.x.chunks_exact((height * row).max(1));
+        for (picture, x) in maps.enumerate() {
+            for band in spec.window.bands(height, width, BAND_FLOATS / row.max(1)) {
+                let x = &x[band.rows.start * row..band.rows.end * row];
+                if self.normal.len() < x.len() {
+                    self.normal.resize(x.len(), 0.0);
+                }
+                let normal = &mut self.normal[..x.len()];
+                (self.norm)(x, normal);
+                let input = MapDims {
+                    height: band.rows.len(),
+                    ..spec.input
+                };
+                let first = picture * out_height;
+                let outputs =
+                    (first + band.outputs.start) * out_row..(first + band.outputs.end) * out_row;
+                f(normal, input, &band.window, outputs);
+            }
+        }
     }
 }
 

@@ -43,6 +43,9 @@ impl Program {
             joins: Vec::new(),
             rooms: Vec::new(),
             values: vec![None; graph.nodes().len()],
+            readers: readers(graph, &fuser, &layers),
+            recipes: vec![None; graph.nodes().len()],
+            computed: vec![None; graph.nodes().len()],
             gradients: vec![None; graph.nodes().len()],
             kernels: Vec::new(),
             norms: Vec::new(),
@@ -51,10 +54,9 @@ impl Program {
             sums: 0,
         };
         for (index, &id) in plan.stored.iter().enumerate() {
-            lowering.rooms.push(Room {
-                elements: graph.nodes()[id].shape.elements(),
-                input: Some(index),
-            });
+            lowering
+                .rooms
+                .push(room(graph.nodes()[id].shape, Some(index)));
             lowering.values[id] = Some(index);
         }
         let parts: Vec<Part> = layers.iter().map(|layer| lowering.forward(layer)).collect();
@@ -66,7 +68,9 @@ impl Program {
         for (layer, part) in layers.iter().zip(&parts).rev() {
             lowering.backward(layer, *part);
         }
-        let stages = stages(&lowering.passes, &lowering.joins, &lowering.rooms, most);
+        let by_pixel = |pass: &Pass| lowering.by_pixel(pass);
+        let (passes, joins) = (&lowering.passes, &lowering.joins);
+        let stages = stages(passes, joins, &lowering.rooms, by_pixel, most);
         let (places, slots) = place(&lowering.passes, &stages, &lowering.rooms, most);
         Some(Self {
             passes: lowering.passes,
@@ -81,6 +85,29 @@ impl Program {
             sums: lowering.sums,
         })
     }
+}
+
+impl Program {
+    /// Pixels of a picture in the maps of a pass.
+    pub(super) fn pixels(&self, pass: &Pass) -> usize {
+        pass.buffers()
+            .next()
+            .map_or(1, |it| self.rooms[it].pixels())
+    }
+}
+
+/// How many layers read the output of each node; the step's output counts as read.
+fn readers(graph: &Graph, fuser: &Fuser<'_>, layers: &[Layer]) -> Vec<usize> {
+    let mut readers = vec![0; graph.nodes().len()];
+    for layer in layers {
+        let mut read = layer.inputs.clone();
+        read.extend([Some(layer.input), layer.residual].into_iter().flatten());
+        read.sort_unstable();
+        read.dedup();
+        read.iter().for_each(|&id| readers[id] += 1);
+    }
+    readers[fuser.canonical(graph.training_output())] += 1;
+    readers
 }
 
 /// What a layer's root became.
@@ -102,6 +129,12 @@ struct Lowering<'a> {
     rooms: Vec<Room>,
     /// Buffer of each node's output.
     values: Vec<Option<Buffer>>,
+    /// How many layers read it.
+    readers: Vec<usize>,
+    /// How to compute it again: norm, its input and the activation behind it.
+    recipes: Vec<Option<(usize, NodeId, Activation)>>,
+    /// Where it was computed again, and how many joins lay before.
+    computed: Vec<Option<(Buffer, usize)>>,
     /// Buffer of the gradient to it, once it holds one.
     gradients: Vec<Option<Buffer>>,
     kernels: Vec<KernelSpec>,
@@ -114,16 +147,93 @@ struct Lowering<'a> {
 impl Lowering<'_> {
     /// A new buffer in the shape of a node's output.
     fn buffer(&mut self, node: NodeId) -> Buffer {
-        self.rooms.push(Room {
-            elements: self.graph.nodes()[node].shape.elements(),
-            input: None,
-        });
+        self.rooms.push(room(self.graph.nodes()[node].shape, None));
         self.rooms.len() - 1
+    }
+
+    /// Whether a pass looks at each pixel by itself.
+    fn by_pixel(&self, pass: &Pass) -> bool {
+        match *pass {
+            Pass::Kernel { kernel, .. }
+            | Pass::KernelGrad { kernel, .. }
+            | Pass::InputGrad { kernel, .. } => self.kernels[kernel].is_by_pixel(),
+            Pass::BiasGrad { .. }
+            | Pass::Moments { .. }
+            | Pass::Norm { .. }
+            | Pass::NormSums { .. }
+            | Pass::NormGrad { .. }
+            | Pass::Activate { .. }
+            | Pass::ActivateGrad { .. }
+            | Pass::Copy { .. }
+            | Pass::AddInto { .. } => true,
+            _ => false,
+        }
     }
 
     fn value(&self, node: NodeId) -> Buffer {
         // Layers run in graph order, so that every input has its buffer by now.
         self.values[node].unwrap_or_default()
+    }
+
+    /// The value of a node for the reverse pass: what the forward pass left, or computed again from
+    /// that, which costs less than to store and load it.
+    fn again(&mut self, node: NodeId) -> Buffer {
+        let Some((norm, input, activation)) = self.recipes[node] else {
+            return self.value(node);
+        };
+        let stage = self.joins.len();
+        match self.computed[node] {
+            Some((buffer, when)) if when == stage => buffer,
+            _ => {
+                let (x, y) = (self.again(input), self.buffer(node));
+                self.passes.push(Pass::Norm {
+                    norm,
+                    x,
+                    residual: None,
+                    activation,
+                    y,
+                });
+                self.computed[node] = Some((y, stage));
+                y
+            }
+        }
+    }
+
+    /// What a depthwise layer reads instead of its input `x` where a norm has just made that and
+    /// nothing else wants it: the norm's input, and the norm.
+    fn unstored(&mut self, layer: &Layer, x: Buffer) -> (Buffer, Option<(usize, Activation)>) {
+        let depthwise = self.is_depthwise(layer);
+        let only_reader = self.recipes[layer.input].is_some() && self.readers[layer.input] == 1;
+        match self.passes.last() {
+            Some(&Pass::Norm {
+                norm,
+                x: from,
+                residual: None,
+                activation,
+                y,
+            }) if y == x && depthwise && only_reader && activation.bounds().is_some() => {
+                self.passes.pop();
+                (from, Some((norm, activation)))
+            }
+            _ => (x, None),
+        }
+    }
+
+    /// What the gradient of a layer's kernel reads for its input, and the norm to take of that.
+    fn again_for(&mut self, layer: &Layer) -> (Buffer, Option<(usize, Activation)>) {
+        match self.recipes[layer.input] {
+            Some((norm, input, activation))
+                if self.is_depthwise(layer) && activation.bounds().is_some() =>
+            {
+                (self.again(input), Some((norm, activation)))
+            }
+            _ => (self.again(layer.input), None),
+        }
+    }
+
+    fn is_depthwise(&self, layer: &Layer) -> bool {
+        let op = &self.graph.nodes()[layer.root].op;
+        matches!(op, Op::DepthwiseConv2d { .. })
     }
 
     fn join(&mut self, join: Join) {
@@ -152,8 +262,10 @@ impl Lowering<'_> {
             | Op::Dense { .. }
             | Op::PointwiseDense { .. } => {
                 let kernel = self.kernel(layer);
+                let (x, norm) = self.unstored(layer, x);
                 self.passes.push(Pass::Kernel {
                     kernel,
+                    norm,
                     x,
                     residual,
                     activation,
@@ -172,6 +284,9 @@ impl Lowering<'_> {
                 if self.norms[norm].by_batch {
                     self.passes.push(Pass::Moments { norm, x });
                     self.join(Join::Moments(norm));
+                }
+                if self.norms[norm].by_batch && residual.is_none() {
+                    self.recipes[layer.output] = Some((norm, layer.input, activation));
                 }
                 self.passes.push(Pass::Norm {
                     norm,
@@ -268,8 +383,8 @@ impl Lowering<'_> {
 
     fn token_grad(&mut self, token: usize, input: NodeId, dy: Buffer) {
         let (layer, trains) = (self.tokens[token].layer, self.tokens[token].trains);
-        let x = self.value(input);
         if trains {
+            let x = self.again(input);
             self.passes.push(Pass::TokenSums { token, x, dy });
         }
         if !self.plan.gradient[input] {
@@ -279,7 +394,7 @@ impl Lowering<'_> {
             return self.give(input, dy);
         }
         let dx = self.buffer(input);
-        let x = layer.reads_input().then_some(x);
+        let x = layer.reads_input().then(|| self.again(input));
         self.passes.push(Pass::TokenGrad { token, x, dy, dx });
         self.give(input, dx);
     }
@@ -345,25 +460,32 @@ impl Lowering<'_> {
         let Some(dy) = self.gradients[layer.output].take() else {
             return;
         };
-        if layer.activation != Activation::Linear {
-            self.passes.push(Pass::ActivateGrad {
-                of: self.value(match layer.activation.bounds() {
-                    Some(_) => layer.output,
-                    None => layer.input,
-                }),
-                activation: layer.activation,
-                dy,
-            });
+        let mut activation = layer.activation;
+        // A norm's own passes find the gradient of a clamp from its input.
+        let alone = matches!(part, Part::Norm(_)) && layer.residual.is_none();
+        if activation != Activation::Linear && !alone {
+            let of = match activation.bounds() {
+                Some(_) => layer.output,
+                None => layer.input,
+            };
+            let of = self.again(of);
+            self.passes.push(Pass::ActivateGrad { of, activation, dy });
+            activation = Activation::Linear;
         }
         let input = layer.input;
         let needed = self.plan.gradient[input];
-        let x = self.value(input);
         let dims = map(self.graph.nodes()[input].shape);
         match (part, self.graph.nodes()[layer.root].op) {
             (Part::Kernel(kernel), _) => {
                 let needs = self.kernels[kernel].needs;
                 if needs.kernel {
-                    self.passes.push(Pass::KernelGrad { kernel, x, dy });
+                    let (x, norm) = self.again_for(layer);
+                    self.passes.push(Pass::KernelGrad {
+                        kernel,
+                        norm,
+                        x,
+                        dy,
+                    });
                 }
                 if needs.bias {
                     self.passes.push(Pass::BiasGrad { kernel, dy });
@@ -383,14 +505,26 @@ impl Lowering<'_> {
                     by_batch, trains, ..
                 } = self.norms[norm];
                 if by_batch || trains {
-                    self.passes.push(Pass::NormSums { norm, x, dy });
+                    let x = self.again(input);
+                    self.passes.push(Pass::NormSums {
+                        norm,
+                        x,
+                        activation,
+                        dy,
+                    });
                 }
                 if by_batch {
                     self.join(Join::Sums(norm));
                 }
                 if needed {
-                    let dx = self.buffer(input);
-                    self.passes.push(Pass::NormGrad { norm, x, dy, dx });
+                    let (x, dx) = (self.again(input), self.buffer(input));
+                    self.passes.push(Pass::NormGrad {
+                        norm,
+                        x,
+                        activation,
+                        dy,
+                        dx,
+                    });
                     self.give(input, dx);
                 }
             }
@@ -422,7 +556,7 @@ impl Lowering<'_> {
             (_, Op::Multiply) => {
                 let by = layer.inputs[1];
                 if needed {
-                    let (factors, dx) = (self.value(by), self.buffer(input));
+                    let (factors, dx) = (self.again(by), self.buffer(input));
                     self.passes.push(Pass::Gate {
                         dims,
                         x: dy,
@@ -432,14 +566,14 @@ impl Lowering<'_> {
                     self.give(input, dx);
                 }
                 if self.plan.gradient[by] {
-                    let to = self.buffer(by);
+                    let (x, to) = (self.again(input), self.buffer(by));
                     self.passes.push(Pass::GateGrad { dims, x, dy, to });
                     self.give(by, to);
                 }
             }
             (_, ref op @ (Op::MaxPool { .. } | Op::AvgPool { .. })) if needed => {
                 if let Some(pool) = pool(op, dims) {
-                    let dx = self.buffer(input);
+                    let (x, dx) = (self.again(input), self.buffer(input));
                     self.passes.push(Pass::PoolGrad { pool, x, dy, dx });
                     self.give(input, dx);
                 }
@@ -450,7 +584,7 @@ impl Lowering<'_> {
                 self.give(input, dx);
             }
             (_, Op::GlobalMaxPool) if needed => {
-                let dx = self.buffer(input);
+                let (x, dx) = (self.again(input), self.buffer(input));
                 self.passes.push(Pass::GlobalMaxGrad { dims, x, dy, dx });
                 self.give(input, dx);
             }
@@ -492,6 +626,14 @@ impl Lowering<'_> {
             Some(to) => self.passes.push(Pass::AddInto { from: buffer, to }),
             None => self.gradients[node] = Some(buffer),
         }
+    }
+}
+
+fn room(shape: Shape, input: Option<usize>) -> Room {
+    Room {
+        elements: shape.elements(),
+        channels: shape.channels(),
+        input,
     }
 }
 

@@ -15,8 +15,10 @@ pub(super) type Buffer = usize;
 /// `add` says that the gradient is added to what the buffer holds.
 #[derive(Debug)]
 pub(super) enum Pass {
+    /// `norm` is taken, with its activation, of what a depthwise kernel reads.
     Kernel {
         kernel: usize,
+        norm: Option<(usize, Activation)>,
         x: Buffer,
         residual: Option<Buffer>,
         activation: Activation,
@@ -24,6 +26,7 @@ pub(super) enum Pass {
     },
     KernelGrad {
         kernel: usize,
+        norm: Option<(usize, Activation)>,
         x: Buffer,
         dy: Buffer,
     },
@@ -48,14 +51,17 @@ pub(super) enum Pass {
         activation: Activation,
         y: Buffer,
     },
+    /// `activation` is a clamp that `dy` is the gradient behind.
     NormSums {
         norm: usize,
         x: Buffer,
+        activation: Activation,
         dy: Buffer,
     },
     NormGrad {
         norm: usize,
         x: Buffer,
+        activation: Activation,
         dy: Buffer,
         dx: Buffer,
     },
@@ -198,8 +204,8 @@ pub(super) struct Pool {
 
 impl Pass {
     /// The buffer that it writes, if any, and those that it reads.
-    fn buffers(&self) -> (Option<Buffer>, [Option<Buffer>; 2]) {
-        match *self {
+    pub(super) fn buffers(&self) -> impl Iterator<Item = Buffer> {
+        let (written, read) = match *self {
             Self::Kernel { x, residual, y, .. }
             | Self::Norm { x, residual, y, .. }
             | Self::Activate { x, residual, y, .. } => (Some(y), [Some(x), residual]),
@@ -229,17 +235,26 @@ impl Pass {
             Self::TokenGrad { x, dy, dx, .. } => (Some(dx), [x, Some(dy)]),
             Self::Loss { logits, dlogits } => (Some(dlogits), [Some(logits), None]),
             Self::Copy { from, to } | Self::AddInto { from, to } => (Some(to), [Some(from), None]),
-        }
+        };
+        [written].into_iter().chain(read).flatten()
     }
 }
 
-/// Passes that every chunk of the batch runs by itself, depth-first a few pictures at a time, and
-/// what joins the chunks behind them.
+/// Passes that every chunk of the batch runs by itself, depth-first, and what joins the chunks behind
+/// them.
 #[derive(Debug)]
 pub(super) struct Stage {
     pub(super) passes: Range<usize>,
-    pub(super) pictures: usize,
+    pub(super) step: Step,
     pub(super) join: Option<Join>,
+}
+
+/// How much of a chunk runs through a stage at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    Pictures(usize),
+    /// Rows of pixels of maps of one size, regardless of where a picture ends.
+    Rows(usize),
 }
 
 /// What needs the whole batch: statistics of a batch norm.
@@ -258,7 +273,7 @@ pub(super) enum Place {
     Slot {
         index: usize,
         /// Whether it holds all pictures of the chunk: passes of several stages use it. Else it
-        /// holds those of a stage's group.
+        /// holds those of a stage's step.
         whole: bool,
     },
 }
@@ -295,10 +310,18 @@ pub(super) struct TokenSpec {
 /// Memory of one buffer.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Room {
-    /// Values per picture.
+    /// Values per picture, and of one pixel.
     pub(super) elements: usize,
+    pub(super) channels: usize,
     /// The stored tensor that it is.
     pub(super) input: Option<usize>,
+}
+
+impl Room {
+    /// Pixels of a picture.
+    pub(super) fn pixels(self) -> usize {
+        self.elements / self.channels.max(1)
+    }
 }
 
 /// Memory that buffers share: values per picture of the chunk, and values in all.
@@ -318,43 +341,65 @@ impl Slot {
 /// Bytes of a pass's buffers that should stay in cache until the next pass.
 const CACHE_BYTES: usize = 1 << 20;
 
-/// Cuts runs of passes that nothing joins where another number of pictures fits the cache: maps
-/// shrink on the way up to the loss, and grow on the way back.
+/// Values that the passes of a stage of rows may touch in a step, and the granularity of its rows: a
+/// multiple of what a tile of a product takes.
+const ROW_VALUES: usize = 64 << 10;
+const ROWS: usize = 112;
+
+/// Cuts the passes into stages. Between joins, passes that look at one pixel at a time go through all
+/// of them in a few rows of pixels. Others are cut where another number of pictures fits the cache:
+/// maps shrink on the way up to the loss, and grow on the way back.
 pub(super) fn stages(
     passes: &[Pass],
     joins: &[(usize, Join)],
     rooms: &[Room],
+    by_pixel: impl Fn(&Pass) -> bool,
     most: usize,
 ) -> Vec<Stage> {
-    let fit = |pass: &Pass| {
-        let (written, read) = pass.buffers();
-        let buffers = [written].into_iter().chain(read).flatten();
-        let values: usize = buffers.map(|buffer| rooms[buffer].elements).sum();
-        let pictures = CACHE_BYTES / (values * size_of::<f32>()).max(1);
-        (1 << pictures.max(1).ilog2()).min(most)
+    let rows = |passes: &[Pass]| -> Option<usize> {
+        let mut all: Vec<Buffer> = passes.iter().flat_map(Pass::buffers).collect();
+        all.sort_unstable();
+        all.dedup();
+        let pixels = |buffer: &Buffer| rooms[*buffer].pixels();
+        let first = all.first().map(pixels)?;
+        let alike = first > 1 && all.iter().map(pixels).all(|it| it == first);
+        let channels: usize = all.iter().map(|&buffer| rooms[buffer].channels).sum();
+        let rows = ROW_VALUES / channels.max(1) / ROWS;
+        (alike && passes.iter().all(&by_pixel)).then_some(ROWS * rows.max(1))
     };
-    let mut pictures: Vec<usize> = passes.iter().map(fit).collect();
+    let mut steps: Vec<Option<Step>> = vec![None; passes.len()];
+    let mut start = 0;
+    for end in joins.iter().map(|(behind, _)| *behind) {
+        steps[start..end].fill(rows(&passes[start..end]).map(Step::Rows));
+        start = end;
+    }
     let is_loss = |pass: &Pass| matches!(pass, Pass::Loss { .. });
     let loss = passes.iter().position(is_loss).unwrap_or(passes.len());
-    let (forward, backward) = pictures.split_at_mut(loss);
-    let narrow = |limit: &mut usize, pictures: &mut usize| {
-        *limit = (*limit).min(*pictures);
-        *pictures = *limit;
+    let narrow = |limit: &mut usize, (step, pass): (&mut Option<Step>, &Pass)| {
+        if step.is_none() {
+            let values: usize = pass.buffers().map(|buffer| rooms[buffer].elements).sum();
+            let fit = CACHE_BYTES / (values * size_of::<f32>()).max(1);
+            *limit = (*limit).min(1 << fit.max(1).ilog2());
+            *step = Some(Step::Pictures(*limit));
+        }
     };
+    let mut each: Vec<_> = steps.iter_mut().zip(passes).collect();
+    let backward = each.split_off(loss);
     let mut limit = most;
-    forward.iter_mut().rev().for_each(|p| narrow(&mut limit, p));
+    each.into_iter().rev().for_each(|it| narrow(&mut limit, it));
     limit = most;
-    backward.iter_mut().for_each(|p| narrow(&mut limit, p));
+    backward.into_iter().for_each(|it| narrow(&mut limit, it));
     let mut stages: Vec<Stage> = Vec::new();
     let mut joins = joins.iter().peekable();
-    for (index, &pictures) in pictures.iter().enumerate() {
+    for (index, step) in steps.into_iter().enumerate() {
+        let step = step.unwrap_or(Step::Pictures(1));
         match stages.last_mut() {
-            Some(stage) if stage.pictures == pictures && stage.join.is_none() => {
+            Some(stage) if stage.step == step && stage.join.is_none() => {
                 stage.passes.end = index + 1;
             }
             _ => stages.push(Stage {
                 passes: index..index + 1,
-                pictures,
+                step,
                 join: None,
             }),
         }
@@ -377,8 +422,7 @@ pub(super) fn place(
 ) -> (Vec<Place>, Vec<Slot>) {
     let mut lives: Vec<Option<Range<usize>>> = vec![None; rooms.len()];
     for (time, pass) in passes.iter().enumerate() {
-        let (written, read) = pass.buffers();
-        for buffer in [written].into_iter().chain(read).flatten() {
+        for buffer in pass.buffers() {
             let life = lives[buffer].get_or_insert(time..time + 1);
             life.end = time + 1;
         }
@@ -409,15 +453,19 @@ pub(super) fn place(
     // With the time when each slot is free again.
     let mut slots: Vec<(Slot, usize)> = Vec::new();
     for buffer in order {
-        let Room { elements, input } = rooms[buffer];
-        if let Some(input) = input {
+        let room = rooms[buffer];
+        if let Some(input) = room.input {
             places[buffer] = Place::Input(input);
             continue;
         }
         let Some(life) = &lives[buffer] else { continue };
         let whole = wholes[buffer];
-        let group = stage(life.start).map_or(most, |stage| stage.pictures);
-        let wanted = elements * if whole { most } else { group };
+        let wanted = match stage(life.start).map(|stage| stage.step) {
+            _ if whole => room.elements * most,
+            None => room.elements * most,
+            Some(Step::Pictures(pictures)) => room.elements * pictures,
+            Some(Step::Rows(rows)) => room.channels * rows,
+        };
         let free = || {
             let is_free =
                 |(_, (_, busy_until)): &(usize, &(Slot, usize))| *busy_until <= life.start;
@@ -434,7 +482,7 @@ pub(super) fn place(
         });
         let (slot, busy_until) = &mut slots[index];
         match whole {
-            true => slot.per_picture = slot.per_picture.max(elements),
+            true => slot.per_picture = slot.per_picture.max(room.elements),
             false => slot.values = slot.values.max(wanted),
         }
         *busy_until = life.end;

@@ -9,16 +9,17 @@ use std::sync::{Mutex, PoisonError};
 use candle_core::{Device, Result, Tensor};
 use rayon::prelude::*;
 
-use super::kernels::{KernelValues, bias_grad, kernel_grad, total};
+use super::kernels::{Banded, KernelValues, bias_grad, kernel_grad, kernel_grad_of, total};
 use super::lower::Program;
 use super::plan::Plan;
-use super::program::{Buffer, Channels, Join, NormSpec, Pass, Place, Pool, Stage, TokenSpec};
+use super::program::{Buffer, Channels, Join, NormSpec, Pass, Place, Pool, Stage, Step, TokenSpec};
 use super::{Gradients, LossGradient, Stepped};
+use crate::activation::Activation;
 use crate::engine::forward;
 use crate::engine::memory::{self, Slice, values};
 use crate::engine::params::Params;
 use crate::graph::{Graph, Op, ParamKind};
-use crate::ops::kernel::{self, Epilogue};
+use crate::ops::kernel::{self, Clamped, Epilogue, MapDims};
 use crate::ops::{dropout, norm};
 use crate::rng;
 
@@ -83,6 +84,24 @@ impl NormValues {
         self.mean = mean;
         self.variance = variance;
     }
+
+    fn forward(&self, x: &[f32], residual: Option<&[f32]>, activation: Activation, y: &mut [f32]) {
+        let (mean, scale, beta) = (Some(self.mean.as_slice()), &self.scale, &self.beta);
+        kernel::normalise(x, mean, scale, beta, residual, activation, y);
+    }
+
+    /// A clamp behind the norm, as its gradient wants it.
+    fn clamped(&self, activation: Activation) -> Option<Clamped<'_>> {
+        let clamped = |bounds| Clamped {
+            scale: &self.scale,
+            offset: &self.beta,
+            bounds,
+        };
+        match activation {
+            Activation::Linear => None,
+            _ => activation.bounds().map(clamped),
+        }
+    }
 }
 
 /// Some pictures of a batch, and what they sum up.
@@ -103,6 +122,13 @@ struct Values<'a> {
     masks: Vec<Vec<f32>>,
     scratch: usize,
     loss: &'a LossGradient<'a>,
+}
+
+impl Values<'_> {
+    /// A norm and the activation behind it.
+    fn norm(&self, (norm, activation): (usize, Activation)) -> impl Fn(&[f32], &mut [f32]) {
+        move |x: &[f32], y: &mut [f32]| self.norms[norm].forward(x, None, activation, y)
+    }
 }
 
 impl Compiled {
@@ -147,19 +173,23 @@ impl Compiled {
         let mut left = self.program.stages.len();
         // Chunks wait for one another only where something joins them: until then each goes its
         // own way, and those that have not begun take no memory.
-        for stages in self.program.stages.split_inclusive(|it| it.join.is_some()) {
+        let joined = self.program.stages.split_inclusive(|it| it.join.is_some());
+        for (index, stages) in joined.enumerate() {
             left -= stages.len();
-            chunks
-                .par_iter_mut()
-                .with_max_len(1)
-                .try_for_each(|chunk| {
-                    let mut stages = stages.iter();
-                    stages.try_for_each(|stage| self.run_stage(stage, &step, chunk))?;
-                    if left == 0 {
-                        lock(&self.arenas).extend(chunk.arena.take());
-                    }
-                    Ok::<_, candle_core::Error>(())
-                })?;
+            let run = |chunk: &mut Chunk| {
+                let mut stages = stages.iter();
+                stages.try_for_each(|stage| self.run_stage(stage, &step, chunk))?;
+                if left == 0 {
+                    lock(&self.arenas).extend(chunk.arena.take());
+                }
+                Ok::<_, candle_core::Error>(())
+            };
+            // To and fro: the chunks that were last to run are partly in cache still.
+            let all = chunks.par_iter_mut().with_max_len(1);
+            match index % 2 {
+                0 => all.try_for_each(run)?,
+                _ => all.rev().try_for_each(run)?,
+            }
             match stages.last().and_then(|stage| stage.join) {
                 Some(Join::Moments(norm)) => {
                     statistics
@@ -280,11 +310,22 @@ impl Compiled {
             Some(arena) => arena,
             None => self.arena(chunk.pictures.len(), step.scratch),
         };
-        let Range { start, end } = chunk.pictures;
-        for first in (start..end).step_by(stage.pictures) {
-            let group = first..(first + stage.pictures).min(end);
-            for pass in &self.program.passes[stage.passes.clone()] {
-                self.run_pass(pass, step, chunk, &group, &mut arena)?;
+        let passes = &self.program.passes[stage.passes.clone()];
+        let (all, size) = match stage.step {
+            Step::Pictures(pictures) => (chunk.pictures.len(), pictures),
+            Step::Rows(rows) => {
+                let pixels = passes.first().map_or(0, |pass| self.program.pixels(pass));
+                (chunk.pictures.len() * pixels, rows)
+            }
+        };
+        for start in (0..all).step_by(size) {
+            let span = Span {
+                first: chunk.pictures.start,
+                range: start..(start + size).min(all),
+                by_rows: matches!(stage.step, Step::Rows(_)),
+            };
+            for pass in passes {
+                self.run_pass(pass, step, chunk, &span, &mut arena)?;
             }
         }
         chunk.arena = Some(arena);
@@ -305,14 +346,13 @@ impl Compiled {
         arena
     }
 
-    /// Runs a pass for a group of the chunk's pictures; what they sum up is added to what the
-    /// groups before them did.
+    /// Runs a pass for a part of the chunk; what it sums up is added to what the parts before it did.
     fn run_pass(
         &self,
         pass: &Pass,
         step: &Values<'_>,
         chunk: &mut Chunk,
-        group: &Range<usize>,
+        span: &Span,
         arena: &mut Arena,
     ) -> Result<()> {
         let Program {
@@ -321,9 +361,8 @@ impl Compiled {
             tokens,
             ..
         } = &self.program;
-        let pictures = group.len();
-        let before = group.start - chunk.pictures.start;
-        let add_up = before > 0;
+        let pictures = span.range.len();
+        let add_up = span.range.start > 0;
         let Arena {
             slots,
             scratch,
@@ -332,14 +371,14 @@ impl Compiled {
         let mut memory = Memory {
             program: &self.program,
             step,
-            group: group.clone(),
-            before,
+            span,
             slots,
         };
         let sums = &mut chunk.sums;
         match *pass {
             Pass::Kernel {
                 kernel,
+                norm,
                 x,
                 residual,
                 activation,
@@ -351,11 +390,37 @@ impl Compiled {
                     ..Epilogue::default()
                 };
                 let (spec, x) = (&kernels[kernel], memory.read(x));
-                step.kernels[kernel].forward(spec, x, pictures, epilogue, y, scratch);
+                let values = &step.kernels[kernel];
+                match norm {
+                    None => values.forward(spec, x, span.maps(spec.input), epilogue, y, scratch),
+                    Some(norm) => {
+                        let x = Banded {
+                            norm: step.norm(norm),
+                            x,
+                            normal: &mut growing[0],
+                        };
+                        values.forward_of(spec, x, epilogue, y);
+                    }
+                }
             }),
-            Pass::KernelGrad { kernel, x, dy } => {
-                let (x, dy) = (memory.read(x), memory.read(dy));
-                kernel_grad(&kernels[kernel], x, dy, add_up, sums, growing);
+            Pass::KernelGrad {
+                kernel,
+                norm,
+                x,
+                dy,
+            } => {
+                let (spec, x, dy) = (&kernels[kernel], memory.read(x), memory.read(dy));
+                match norm {
+                    None => kernel_grad(spec, x, dy, add_up, sums, growing),
+                    Some(norm) => {
+                        let x = Banded {
+                            norm: step.norm(norm),
+                            x,
+                            normal: &mut growing[0],
+                        };
+                        kernel_grad_of(spec, x, dy, add_up, sums);
+                    }
+                }
             }
             Pass::BiasGrad { kernel, dy } => {
                 bias_grad(&kernels[kernel], memory.read(dy), add_up, sums);
@@ -367,13 +432,17 @@ impl Compiled {
                 add,
             } => memory.write(dx, |memory, dx| {
                 let (spec, dy) = (&kernels[kernel], memory.read(dy));
-                step.kernels[kernel].input_grad(spec, dy, pictures, add, dx, scratch);
+                let maps = span.maps(spec.input);
+                step.kernels[kernel].input_grad(spec, dy, maps, add, dx, scratch);
             }),
             Pass::Moments { norm: index, x } => {
                 let spec = &norms[index];
                 let moments = &mut sums[spec.moments..][..2 * spec.channels];
                 let (mean, squares) = moments.split_at_mut(spec.channels);
-                let before = before * spec.rows;
+                let before = match span.by_rows {
+                    true => span.range.start,
+                    false => span.range.start * spec.rows,
+                };
                 norm::moments(memory.read(x), before, mean, squares);
             }
             Pass::Norm {
@@ -384,24 +453,32 @@ impl Compiled {
                 y,
             } => memory.write(y, |memory, y| {
                 let residual = residual.map(|residual| memory.read(residual));
-                let NormValues {
-                    mean, scale, beta, ..
-                } = &step.norms[norm];
-                let x = memory.read(x);
-                kernel::normalise(x, Some(mean), scale, beta, residual, activation, y);
+                step.norms[norm].forward(memory.read(x), residual, activation, y);
             }),
-            Pass::NormSums { norm: index, x, dy } => {
-                let spec = &norms[index];
+            Pass::NormSums {
+                norm: index,
+                x,
+                activation,
+                dy,
+            } => {
+                let (spec, values) = (&norms[index], &step.norms[index]);
                 let sums = &mut sums[spec.sums..][..2 * spec.channels];
                 let (x, dy) = (memory.read(x), memory.read(dy));
-                norm::gradient_sums(x, dy, &step.norms[index].mean, add_up, sums);
+                let clamped = values.clamped(activation);
+                norm::gradient_sums(x, dy, &values.mean, clamped, add_up, sums);
             }
-            Pass::NormGrad { norm, x, dy, dx } => memory.write(dx, |memory, dx| {
-                let NormValues {
-                    mean, coefficients, ..
-                } = &step.norms[norm];
-                let coefficients = coefficients.each_ref().map(Vec::as_slice);
-                kernel::norm_input_grad(memory.read(x), memory.read(dy), mean, coefficients, dx);
+            Pass::NormGrad {
+                norm,
+                x,
+                activation,
+                dy,
+                dx,
+            } => memory.write(dx, |memory, dx| {
+                let values = &step.norms[norm];
+                let coefficients = values.coefficients.each_ref().map(Vec::as_slice);
+                let (x, dy) = (memory.read(x), memory.read(dy));
+                let clamped = values.clamped(activation);
+                kernel::norm_input_grad(x, dy, &values.mean, coefficients, clamped, dx);
             }),
             Pass::Activate {
                 x,
@@ -416,7 +493,7 @@ impl Compiled {
                 kernel::activate_grad(memory.read(of), activation, dy);
             }),
             Pass::Dropout { mask, x, y } => memory.write(y, |memory, y| {
-                let first = group.start * (y.len() / pictures);
+                let first = (span.first + span.range.start) * (y.len() / pictures);
                 let mask = &step.masks[mask][first..][..y.len()];
                 for ((y, x), mask) in y.iter_mut().zip(memory.read(x)).zip(mask) {
                     *y = x * mask;
@@ -510,7 +587,8 @@ impl Compiled {
                 chunk.logits.extend_from_slice(values);
                 let classes = values.len() / pictures;
                 let logits = Tensor::from_slice(values, (pictures, classes), &Device::Cpu)?;
-                let gradient = (step.loss)(&logits, group.clone())?;
+                let Range { start, end } = span.range;
+                let gradient = (step.loss)(&logits, span.first + start..span.first + end)?;
                 let gradient = gradient.contiguous()?;
                 let gradient = Slice::of(&gradient)?;
                 memory.write(dlogits, |_, to| to.copy_from_slice(&gradient));
@@ -615,25 +693,50 @@ impl Compiled {
     }
 }
 
-/// What the passes of a group read and write.
+/// The part of a chunk that passes run for.
+#[derive(Debug)]
+struct Span {
+    /// The chunk's first picture.
+    first: usize,
+    /// Pictures of the chunk, or rows of pixels of all of them.
+    range: Range<usize>,
+    by_rows: bool,
+}
+
+impl Span {
+    /// Maps of a kernel's input: pictures, or as many rows of pixels.
+    fn maps(&self, input: MapDims) -> (usize, MapDims) {
+        match self.by_rows {
+            true => {
+                let (height, width) = (1, self.range.len());
+                let rows = MapDims {
+                    height,
+                    width,
+                    ..input
+                };
+                (1, rows)
+            }
+            false => (self.range.len(), input),
+        }
+    }
+}
+
+/// What passes read and write.
 struct Memory<'a> {
     program: &'a Program,
     step: &'a Values<'a>,
-    /// Positions in the batch.
-    group: Range<usize>,
-    /// Pictures of the chunk before it.
-    before: usize,
+    span: &'a Span,
     slots: &'a mut [Vec<f32>],
 }
 
 impl Memory<'_> {
     fn read(&self, buffer: Buffer) -> &[f32] {
         match self.program.places[buffer] {
-            Place::Input(index) => &self.step.inputs[index][self.range(buffer, self.group.start)],
-            Place::Slot { index, whole } => {
-                let before = if whole { self.before } else { 0 };
-                &self.slots[index][self.range(buffer, before)]
+            Place::Input(index) => {
+                let first = self.span.first * self.program.rooms[buffer].elements;
+                &self.step.inputs[index][first..][self.range(buffer, true)]
             }
+            Place::Slot { index, whole } => &self.slots[index][self.range(buffer, whole)],
         }
     }
 
@@ -641,16 +744,22 @@ impl Memory<'_> {
     fn write(&mut self, buffer: Buffer, pass: impl FnOnce(&Self, &mut [f32])) {
         if let Place::Slot { index, whole } = self.program.places[buffer] {
             let mut slot = std::mem::take(&mut self.slots[index]);
-            let before = if whole { self.before } else { 0 };
-            pass(self, &mut slot[self.range(buffer, before)]);
+            pass(self, &mut slot[self.range(buffer, whole)]);
             self.slots[index] = slot;
         }
     }
 
-    /// Values of the group's pictures where `first` is the first of them.
-    fn range(&self, buffer: Buffer, first: usize) -> Range<usize> {
-        let elements = self.program.rooms[buffer].elements;
-        first * elements..(first + self.group.len()) * elements
+    /// Where the span's values lie in memory of the whole chunk, or of the span alone.
+    fn range(&self, buffer: Buffer, whole: bool) -> Range<usize> {
+        let Span { range, by_rows, .. } = self.span;
+        let room = self.program.rooms[buffer];
+        let each = if *by_rows {
+            room.channels
+        } else {
+            room.elements
+        };
+        let first = if whole { range.start } else { 0 };
+        first * each..(first + range.len()) * each
     }
 }
 

@@ -113,6 +113,19 @@ impl PackedConv {
     }
 }
 
+/// The same for a kernel of more than [`LARGE_FLOATS`], which is read again for each of them.
+const LARGE_PATCH_FLOATS: usize = 256 * 1024;
+const LARGE_FLOATS: usize = 512 * 1024;
+
+/// Output pixels gathered at a time for a product with this matrix.
+fn pixels_at_a_time(pixels: usize, matrix: &PackedMatrix) -> usize {
+    let depth = matrix.depth();
+    match depth * matrix.columns() > LARGE_FLOATS {
+        true => (LARGE_PATCH_FLOATS / depth).max(14).min(pixels),
+        false => patch_pixels(pixels, depth),
+    }
+}
+
 /// Output pixels gathered at a time.
 pub(super) fn patch_pixels(pixels: usize, depth: usize) -> usize {
     let fit = (PATCH_FLOATS / depth).max(1);
@@ -121,13 +134,15 @@ pub(super) fn patch_pixels(pixels: usize, depth: usize) -> usize {
 
 /// Floats of scratch that [`conv`] wants for this geometry.
 pub fn conv_scratch(input: MapDims, kernel: &PackedConv, window: &Window) -> usize {
-    let depth = match &kernel.algorithm {
-        Algorithm::Patches(matrix) => matrix.depth(),
+    let matrix = match &kernel.algorithm {
+        Algorithm::Patches(matrix) => matrix,
         Algorithm::Tiles(tiles) => return tiles.scratch(),
         Algorithm::Groups(groups) => return grouped::conv_scratch(input, groups, window),
     };
     match window.output(input.height, input.width) {
-        Some([height, width]) if !window.is_point() => patch_pixels(height * width, depth) * depth,
+        Some([height, width]) if !window.is_point() => {
+            pixels_at_a_time(height * width, matrix) * matrix.depth()
+        }
         _ => 0,
     }
 }
@@ -166,7 +181,7 @@ pub fn conv(
         return product(x, matrix, epilogue, &mut y[..outputs]);
     }
     let pixels = height * width;
-    let step = patch_pixels(pixels, matrix.depth());
+    let step = pixels_at_a_time(pixels, matrix);
     for image in 0..batch {
         let x = &x[image * input.elements()..][..input.elements()];
         for first in (0..pixels).step_by(step) {

@@ -158,7 +158,8 @@ fn add_patches(gathered: &[f32], input: MapDims, window: &Window, first: usize, 
 }
 
 /// Gradient to the kernel, `dw [filters, kernel_height * kernel_width * in_channels / groups]`:
-/// from `x` and `dy`, or added to `dw`. `scratch` grows as needed.
+/// from `x` and `dy`, or added to `dw`; `turned`, for one group alone, is its transpose. `scratch`
+/// grows as needed.
 #[allow(clippy::too_many_arguments)]
 pub(crate) fn conv_kernel_grad(
     x: &[f32],
@@ -166,10 +167,18 @@ pub(crate) fn conv_kernel_grad(
     input: MapDims,
     window: &Window,
     [filters, groups]: [usize; 2],
+    turned: bool,
     mut accumulate: bool,
     dw: &mut [f32],
     scratch: &mut [Vec<f32>; 2],
 ) {
+    let multiply =
+        |x: &[f32], depth: usize, dy: &[f32], add: bool, dw: &mut [f32], panels: &mut Vec<f32>| {
+            match turned {
+                true => transposed_product(x, depth, 0, dy, filters, add, dw, panels),
+                false => transposed_product(dy, filters, 0, x, depth, add, dw, panels),
+            }
+        };
     if groups > 1 {
         return grouped::kernel_grad(
             x,
@@ -184,8 +193,7 @@ pub(crate) fn conv_kernel_grad(
     }
     let [panels, gathered] = scratch;
     if window.is_point() {
-        let channels = input.channels;
-        return transposed_product(dy, filters, 0, x, channels, accumulate, dw, panels);
+        return multiply(x, input.channels, dy, accumulate, dw, panels);
     }
     let depth = window.kernel[0] * window.kernel[1] * input.channels;
     let output = output(input, filters, window);
@@ -201,7 +209,7 @@ pub(crate) fn conv_kernel_grad(
         for (i, dy) in dy.chunks(pixels * filters).enumerate() {
             let gathered = &mut gathered[..dy.len() / filters * depth];
             patches(x, input, window, i * pixels, gathered);
-            transposed_product(dy, filters, 0, gathered, depth, accumulate, dw, panels);
+            multiply(gathered, depth, dy, accumulate, dw, panels);
             accumulate = true;
         }
     }

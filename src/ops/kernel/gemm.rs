@@ -3,14 +3,20 @@
 
 use super::Epilogue;
 use super::curve::{clamp, curve};
-use super::simd::{Baseline, Isa, Job, Vector, dispatch};
+use super::simd::{Baseline, Isa, Job, LINE, Vector, dispatch, prefetch};
 use crate::activation::Activation;
 
 /// Column widths of tiles, widest first; a matrix is cut greedily into panels of these.
 const WIDTHS: [usize; 4] = [32, 16, 8, 1];
 
-/// Floats of `a` and `y` that a chunk of rows should stay under, to keep them in the L2 cache.
+/// Floats of `a` and `y` that a chunk of rows should stay under, to keep them in the L2 cache beside
+/// the right matrix.
 const CHUNK_FLOATS: usize = 32 * 1024;
+
+/// Floats of a right matrix beyond which it does not stay there. It is read once a chunk, which then
+/// takes all the room that its `a` has.
+const LARGE_FLOATS: usize = 64 * 1024;
+const LARGE_CHUNK_FLOATS: usize = 128 * 1024;
 
 /// One tile: `y[r][c] = finish(sum over k of a[r][k] * b[k][c])`.
 pub(super) struct Tile {
@@ -29,6 +35,24 @@ pub(super) struct Tile {
     bounds: [f32; 2],
 }
 
+#[cfg(target_arch = "aarch64")]
+impl Tile {
+    /// The tile so many columns further right.
+    fn right(&self, columns: usize) -> Self {
+        let right = |from: *const f32| match from.is_null() {
+            true => from,
+            false => from.wrapping_add(columns),
+        };
+        Self {
+            b: right(self.b),
+            y: self.y.wrapping_add(columns),
+            bias: right(self.bias),
+            residual: right(self.residual),
+            ..*self
+        }
+    }
+}
+
 /// The tiles of an instruction set.
 pub(super) trait Tiles {
     /// Most rows of a tile, for each of [`WIDTHS`].
@@ -45,6 +69,16 @@ pub(super) trait Tiles {
 unsafe fn tile<V: Vector, const ROWS: usize, const VECTORS: usize>(t: &Tile) {
     // SAFETY: the caller vouches for the extents of the pointers.
     unsafe {
+        // What is there where the sums go is on its way while they are made.
+        for r in 0..ROWS {
+            for column in (0..VECTORS * V::LANES).step_by(LINE) {
+                let at = r * t.y_row + column;
+                prefetch(t.y.wrapping_add(at));
+                if !t.residual.is_null() {
+                    prefetch(t.residual.wrapping_add(at));
+                }
+            }
+        }
         let mut sums = [[V::splat(0.0); VECTORS]; ROWS];
         let (mut a, mut b) = (t.a, t.b);
         for _ in 0..t.depth {
@@ -159,6 +193,37 @@ tiles! { super::simd::x86::Avx512, avx512_tile:
     3 => <Self as Isa>::One, 1, 14 [1 2 3 4 5 6 7 8 9 10 11 12 13 14];
 }
 
+#[cfg(target_arch = "aarch64")]
+struct NeonHalves;
+
+#[cfg(target_arch = "aarch64")]
+tiles! { NeonHalves, baseline_tile:
+    0 => super::simd::arm::Pair, 4, 1 [1];
+    1 => super::simd::arm::Pair, 2, 6 [1 2 3 4 5 6];
+    2 => super::simd::arm::Pair, 1, 12 [1 2 3 4 5 6 7 8 9 10 11 12];
+    3 => super::simd::Lanes<1, true>, 1, 12 [1 2 3 4 5 6 7 8 9 10 11 12];
+}
+
+#[cfg(target_arch = "aarch64")]
+impl Tiles for super::simd::arm::Neon {
+    const ROWS: [usize; 4] = [6, 6, 12, 12];
+
+    #[inline(always)]
+    unsafe fn tile(width: usize, rows: usize, t: &Tile) {
+        // SAFETY: handed on to the caller.
+        unsafe {
+            match width {
+                // Two tiles: the registers hold the sums of more rows than of one so wide.
+                0 => {
+                    NeonHalves::tile(1, rows, t);
+                    NeonHalves::tile(1, rows, &t.right(WIDTHS[1]));
+                }
+                _ => NeonHalves::tile(width, rows, t),
+            }
+        }
+    }
+}
+
 /// The panels of a matrix with so many columns: first column and index into [`WIDTHS`].
 fn panels(columns: usize) -> impl Iterator<Item = (usize, usize)> {
     let mut first = 0;
@@ -271,6 +336,11 @@ struct Left<'a> {
     depth: usize,
 }
 
+/// Rows of the left matrix this many values apart, or a multiple, fall on the same few lines of the L1
+/// cache: they are read from a copy whose rows lie [`APART`] values further apart.
+const ALIASED: usize = 1024;
+const APART: usize = 16;
+
 struct Product<'a> {
     rows: usize,
     depth: usize,
@@ -319,9 +389,12 @@ impl Job for Product<'_> {
     #[inline(always)]
     unsafe fn run<I: Isa>(self) {
         let most = I::ROWS[0];
-        let chunk = (CHUNK_FLOATS / (self.depth + self.columns))
-            .max(1)
-            .next_multiple_of(most);
+        let large = self.depth * self.columns > LARGE_FLOATS;
+        let chunk = match large && self.epilogue.activation.bounds().is_some() {
+            true => LARGE_CHUNK_FLOATS / self.depth,
+            false => CHUNK_FLOATS / (self.depth + self.columns),
+        };
+        let chunk = chunk.max(1).next_multiple_of(most);
         let null = std::ptr::null();
         let bias = self.epilogue.bias.map_or(null, <[f32]>::as_ptr);
         let residual = self.epilogue.residual.map_or(null, <[f32]>::as_ptr);
@@ -333,8 +406,28 @@ impl Job for Product<'_> {
             }
         };
         let y = self.y.as_mut_ptr();
+        let aliased = self.a.depth == 1
+            && self.a.row.is_multiple_of(ALIASED)
+            && self.rows > 1
+            && self.columns > WIDTHS[0];
+        let mut copy = Vec::new();
         for start in (0..self.rows).step_by(chunk) {
             let rows = chunk.min(self.rows - start);
+            let (mut a, mut a_row) = (
+                self.a.values.as_ptr().wrapping_add(start * self.a.row),
+                self.a.row,
+            );
+            if aliased {
+                copy.clear();
+                for line in self.a.values[start * self.a.row..]
+                    .chunks(self.a.row)
+                    .take(rows)
+                {
+                    copy.extend_from_slice(&line[..self.depth]);
+                    copy.extend_from_slice(&[0.0; APART]);
+                }
+                (a, a_row) = (copy.as_ptr(), self.depth + APART);
+            }
             for (column, width) in panels(self.columns) {
                 let b = self.b.as_ptr().wrapping_add(column * self.depth);
                 // Tiles of nearly the same height, rather than full ones and a low last one.
@@ -345,8 +438,8 @@ impl Job for Product<'_> {
                     let height = height + usize::from(index < taller);
                     let at = row * self.y_row + column;
                     let tile = Tile {
-                        a: self.a.values.as_ptr().wrapping_add(row * self.a.row),
-                        a_row: self.a.row,
+                        a: a.wrapping_add((row - start) * a_row),
+                        a_row,
                         a_depth: self.a.depth,
                         b,
                         b_depth: WIDTHS[width],
@@ -464,8 +557,8 @@ pub(super) fn pack_rows(values: &[f32], row: usize, depth: usize, columns: usize
 }
 
 /// `y [rows, columns] = a^T x b`, or added to `y`, for rows `first..first + rows` of `a^T`, with
-/// row-major `a [depth, a_columns]` and `b [depth, columns]`. Both are copied to panels first: read
-/// where they lie, every step along the depth would touch another page. `scratch` is the memory
+/// row-major `a [depth, a_columns]` and `b [depth, columns]`. They are copied to panels first: read
+/// where they lie, every step along the depth may touch another page. `scratch` is the memory
 /// for that, and grows as needed.
 #[allow(clippy::too_many_arguments)]
 pub(crate) fn transposed_product(
@@ -513,6 +606,11 @@ pub(crate) fn transposed_product(
 /// cache.
 const DEPTH: usize = 128;
 
+/// Panels of `a` for which `b` is read where it lies, and the columns of `b` up to which the lines
+/// of [`DEPTH`] rows share few pages.
+const COPIED_PANELS: usize = 2;
+const MOST_IN_PLACE: usize = 512;
+
 /// Most rows of a tile of any instruction set.
 const PANEL_ROWS: usize = 14;
 
@@ -537,17 +635,16 @@ impl Job for TransposedProduct<'_> {
         let panel = rows.div_ceil(rows.div_ceil(I::ROWS[WIDTHS.len() - 1]));
         let (right, left) = self.scratch.split_at_mut(DEPTH.min(depth) * columns);
         let y = self.y.as_mut_ptr();
+        // A copy of `b` pays where several panels of `a` read it.
+        let copied = rows > COPIED_PANELS * panel || columns > MOST_IN_PLACE;
         for start in (0..depth).step_by(DEPTH) {
             let depth = DEPTH.min(depth - start);
-            let lines = &self.b[start * columns..][..depth * columns];
-            for (column, width) in panels(columns) {
-                pack(
-                    lines,
-                    columns,
-                    column,
-                    WIDTHS[width],
-                    &mut right[column * depth..],
-                );
+            let b = &self.b[start * columns..][..depth * columns];
+            if copied {
+                for (column, width) in panels(columns) {
+                    let to = &mut right[column * depth..];
+                    pack(b, columns, column, WIDTHS[width], to);
+                }
             }
             for row in (0..rows).step_by(panel) {
                 let panel = panel.min(rows - row);
@@ -561,8 +658,11 @@ impl Job for TransposedProduct<'_> {
                             a: left.as_ptr().wrapping_add(within),
                             a_row: 1,
                             a_depth: panel,
-                            b: right.as_ptr().wrapping_add(column * depth),
-                            b_depth: WIDTHS[width],
+                            b: match copied {
+                                true => right.as_ptr().wrapping_add(column * depth),
+                                false => b.as_ptr().wrapping_add(column),
+                            },
+                            b_depth: if copied { WIDTHS[width] } else { columns },
                             depth,
                             y: y.wrapping_add((row + within) * columns + column),
                             y_row: columns,
@@ -617,7 +717,14 @@ mod tests {
 
     #[test]
     fn products_agree_with_plain_sums_at_every_level() {
-        for (rows, depth, columns) in [(1, 1, 1), (29, 7, 57), (15, 333, 24), (5, 3, 100)] {
+        for (rows, depth, columns) in [
+            (1, 1, 1),
+            (29, 7, 57),
+            (15, 333, 24),
+            (5, 3, 100),
+            // Rows that are copied apart.
+            (30, 1024, 40),
+        ] {
             let a = wave(rows * depth, 0.7);
             let b = wave(depth * columns, 1.3);
             let bias = wave(columns, 0.3);

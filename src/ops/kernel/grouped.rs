@@ -192,6 +192,7 @@ pub(super) fn kernel_grad(
             own,
             window,
             [count, 1],
+            false,
             accumulate,
             dw,
             scratch,

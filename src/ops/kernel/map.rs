@@ -1,4 +1,4 @@
-//! Passes over maps channel by channel: affine, global pools and the sums of batch norm.
+//! Passes over maps value by value or channel by channel: clamps, pads and global pools.
 
 use super::MapDims;
 use super::curve::{clamp, curve, curve_grad};
@@ -27,89 +27,6 @@ fn run(channels: usize, work: impl PerChannels) {
 /// Rows of `channels` values in `len`.
 fn rows(len: usize, channels: usize) -> usize {
     len.checked_div(channels).unwrap_or(0)
-}
-
-/// `y = activation(x * scale + offset (+ residual))` per channel: a batch norm that no convolution
-/// could take in. `scale` and `offset` have one value a channel.
-///
-/// # Panics
-/// If `x`, `y` and `residual` differ in length, or `scale` and `offset`.
-pub fn affine(
-    x: &[f32],
-    scale: &[f32],
-    offset: &[f32],
-    residual: Option<&[f32]>,
-    activation: Activation,
-    y: &mut [f32],
-) {
-    normalise(x, None, scale, offset, residual, activation, y);
-}
-
-/// As [`affine`], of `x - mean`: exact deviations first, where folding a large mean into the offset
-/// would lose digits.
-pub(crate) fn normalise(
-    x: &[f32],
-    mean: Option<&[f32]>,
-    scale: &[f32],
-    offset: &[f32],
-    residual: Option<&[f32]>,
-    activation: Activation,
-    y: &mut [f32],
-) {
-    struct Affine<'a> {
-        x: &'a [f32],
-        mean: Option<&'a [f32]>,
-        scale: &'a [f32],
-        offset: &'a [f32],
-        residual: Option<&'a [f32]>,
-        bounds: [f32; 2],
-        y: &'a mut [f32],
-    }
-    impl PerChannels for Affine<'_> {
-        #[inline(always)]
-        unsafe fn block<V: Vector>(&mut self, channel: usize) {
-            let channels = self.scale.len();
-            // SAFETY: the lengths were compared.
-            unsafe {
-                let mean = match self.mean {
-                    Some(mean) => V::load(mean.as_ptr().add(channel)),
-                    None => V::splat(0.0),
-                };
-                let scale = V::load(self.scale.as_ptr().add(channel));
-                let offset = V::load(self.offset.as_ptr().add(channel));
-                let [low, high] = self.bounds;
-                let (low, high) = (V::splat(low), V::splat(high));
-                for row in 0..rows(self.x.len(), channels) {
-                    let at = row * channels + channel;
-                    let x = V::load(self.x.as_ptr().add(at)).sub(mean);
-                    let mut value = x.mul_add(scale, offset);
-                    if let Some(residual) = self.residual {
-                        value = value.add(V::load(residual.as_ptr().add(at)));
-                    }
-                    value.clamp(low, high).store(self.y.as_mut_ptr().add(at));
-                }
-            }
-        }
-    }
-    let channels = scale.len();
-    assert!(offset.len() == channels && y.len() == x.len());
-    assert!(mean.is_none_or(|mean| mean.len() == channels));
-    assert!(residual.is_none_or(|r| r.len() == x.len()));
-    // A few rows at a time, so that they are still in cache for the next block of channels.
-    let step = block_values(channels);
-    for (i, (x, y)) in x.chunks(step).zip(y.chunks_mut(step)).enumerate() {
-        let work = Affine {
-            x,
-            mean,
-            scale,
-            offset,
-            residual: residual.map(|r| &r[i * step..][..x.len()]),
-            bounds: clamp(activation),
-            y: &mut *y,
-        };
-        run(channels, work);
-        curve(activation, y);
-    }
 }
 
 /// A pass over values that lie side by side, compiled for every instruction set.
@@ -149,11 +66,6 @@ pub(crate) fn add_into(from: &[f32], to: &mut [f32]) {
             }
         },
     ));
-}
-
-/// Values of whole rows that stay in the L1 cache beside a few others like them.
-fn block_values(channels: usize) -> usize {
-    (2048 / channels.max(1)).max(1) * channels.max(1)
 }
 
 /// Zeros around every map of `x`.
@@ -321,131 +233,5 @@ pub fn global_max(x: &[f32], batch: usize, input: MapDims, y: &mut [f32]) {
         let x = &x[image * input.elements()..][..input.elements()];
         let y = &mut y[image * input.channels..][..input.channels];
         run(input.channels, Max { x, y });
-    }
-}
-
-/// Mean and sum of squared deviations of each channel over the rows of `x`.
-pub(crate) fn moments(x: &[f32], mean: &mut [f32], squares: &mut [f32]) {
-    struct Squares<'a> {
-        x: &'a [f32],
-        mean: &'a [f32],
-        squares: &'a mut [f32],
-    }
-    impl PerChannels for Squares<'_> {
-        #[inline(always)]
-        unsafe fn block<V: Vector>(&mut self, channel: usize) {
-            let channels = self.mean.len();
-            // SAFETY: only whole rows of `x` are read; the lengths were compared.
-            unsafe {
-                let mean = V::load(self.mean.as_ptr().add(channel));
-                let mut sum = V::splat(0.0);
-                for row in 0..rows(self.x.len(), channels) {
-                    let value = V::load(self.x.as_ptr().add(row * channels + channel)).sub(mean);
-                    sum = value.mul_add(value, sum);
-                }
-                sum.store(self.squares.as_mut_ptr().add(channel));
-            }
-        }
-    }
-    let channels = mean.len();
-    assert_eq!(channels, squares.len());
-    mean.fill(0.0);
-    add_rows(x, mean);
-    for value in mean.iter_mut() {
-        *value /= rows(x.len(), channels) as f32;
-    }
-    run(channels, Squares { x, mean, squares });
-}
-
-/// Sums over rows that the gradients of a batch norm need, one value a channel.
-pub(crate) struct NormGradSums<'a> {
-    /// Of `dy`.
-    pub(crate) dy: &'a mut [f32],
-    /// Of `dy * (x - mean)`.
-    pub(crate) dy_x: &'a mut [f32],
-}
-
-/// Sets the sums over the rows of `x` and `dy`.
-pub(crate) fn norm_grad_sums(x: &[f32], dy: &[f32], mean: &[f32], sums: NormGradSums<'_>) {
-    struct Sums<'a> {
-        x: &'a [f32],
-        dy: &'a [f32],
-        mean: &'a [f32],
-        sums: NormGradSums<'a>,
-    }
-    impl PerChannels for Sums<'_> {
-        #[inline(always)]
-        unsafe fn block<V: Vector>(&mut self, channel: usize) {
-            let channels = self.mean.len();
-            // SAFETY: only whole rows are read; the lengths were compared.
-            unsafe {
-                let mean = V::load(self.mean.as_ptr().add(channel));
-                let (mut sum, mut product) = (V::splat(0.0), V::splat(0.0));
-                for row in 0..rows(self.x.len(), channels) {
-                    let at = row * channels + channel;
-                    let dy = V::load(self.dy.as_ptr().add(at));
-                    let x = V::load(self.x.as_ptr().add(at)).sub(mean);
-                    sum = sum.add(dy);
-                    product = x.mul_add(dy, product);
-                }
-                sum.store(self.sums.dy.as_mut_ptr().add(channel));
-                product.store(self.sums.dy_x.as_mut_ptr().add(channel));
-            }
-        }
-    }
-    let channels = mean.len();
-    assert!(x.len() == dy.len() && sums.dy.len() == channels && sums.dy_x.len() == channels);
-    run(channels, Sums { x, dy, mean, sums });
-}
-
-/// `dx = a * dy + b * (x - mean) + c` with coefficients `[a, b, c]` of each channel.
-pub(crate) fn norm_input_grad(
-    x: &[f32],
-    dy: &[f32],
-    mean: &[f32],
-    coefficients: [&[f32]; 3],
-    dx: &mut [f32],
-) {
-    struct InputGrad<'a> {
-        x: &'a [f32],
-        dy: &'a [f32],
-        mean: &'a [f32],
-        coefficients: [&'a [f32]; 3],
-        dx: &'a mut [f32],
-    }
-    impl PerChannels for InputGrad<'_> {
-        #[inline(always)]
-        unsafe fn block<V: Vector>(&mut self, channel: usize) {
-            let channels = self.mean.len();
-            // SAFETY: only whole rows are touched; the lengths were compared.
-            unsafe {
-                let mean = V::load(self.mean.as_ptr().add(channel));
-                let [a, b, c] = self.coefficients;
-                let a = V::load(a.as_ptr().add(channel));
-                let b = V::load(b.as_ptr().add(channel));
-                let c = V::load(c.as_ptr().add(channel));
-                for row in 0..rows(self.x.len(), channels) {
-                    let at = row * channels + channel;
-                    let x = V::load(self.x.as_ptr().add(at)).sub(mean);
-                    let dy = V::load(self.dy.as_ptr().add(at));
-                    let value = dy.mul_add(a, x.mul_add(b, c));
-                    value.store(self.dx.as_mut_ptr().add(at));
-                }
-            }
-        }
-    }
-    let channels = mean.len();
-    assert!(coefficients.iter().all(|c| c.len() == channels));
-    assert!(x.len() == dy.len() && x.len() == dx.len());
-    let step = block_values(channels);
-    for ((x, dy), dx) in x.chunks(step).zip(dy.chunks(step)).zip(dx.chunks_mut(step)) {
-        let work = InputGrad {
-            x,
-            dy,
-            mean,
-            coefficients,
-            dx,
-        };
-        run(channels, work);
     }
 }

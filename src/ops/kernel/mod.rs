@@ -3,6 +3,7 @@
 //! depth-first.
 
 mod attention;
+mod batch_norm;
 mod conv;
 mod conv_grad;
 mod curve;
@@ -20,6 +21,9 @@ mod winograd;
 
 pub use attention::AttentionDims;
 pub(crate) use attention::{attention, attention_grad, attention_scratch};
+pub use batch_norm::affine;
+pub(crate) use batch_norm::{Clamped, norm_input_grad, normalise};
+pub(super) use batch_norm::{NormGradSums, moments, norm_grad_sums};
 pub use conv::{PackedConv, conv, conv_scratch};
 pub(crate) use conv_grad::{PackedConvGrad, conv_input_grad, conv_kernel_grad};
 pub(crate) use curve::curve;
@@ -29,12 +33,11 @@ pub(crate) use gate::{gate, gate_grad};
 pub(crate) use gemm::transposed_product;
 pub(super) use gemm::{PackedMatrix, product};
 pub(crate) use layer_norm::{layer_norm, layer_norm_input_grad, layer_norm_sums};
-pub(super) use map::{NormGradSums, add_rows, moments, norm_grad_sums};
+pub(super) use map::add_rows;
 pub(crate) use map::{
-    activate, activate_grad, add_into, global_avg_grad, global_max_grad, norm_input_grad,
-    normalise, pad, pad_grad,
+    activate, activate_grad, add_into, global_avg_grad, global_max_grad, pad, pad_grad,
 };
-pub use map::{affine, global_avg, global_max};
+pub use map::{global_avg, global_max};
 pub use pool::{avg_pool, max_pool, place};
 pub(crate) use pool::{avg_pool_grad, max_pool_grad, take};
 

@@ -59,6 +59,27 @@ pub(super) trait Vector: Copy {
     /// # Safety
     /// As for [`Vector::splat`].
     unsafe fn max(self, other: Self) -> Self;
+    /// The values where `of` lies between the bounds and is neither; 0 elsewhere, NaN included.
+    ///
+    /// # Safety
+    /// As for [`Vector::splat`].
+    unsafe fn where_inside(self, of: Self, low: Self, high: Self) -> Self;
+}
+
+/// Values in a line of the cache.
+pub(super) const LINE: usize = 16;
+
+/// Asks for the line at an address, which need not be one, to be in the cache soon.
+#[inline(always)]
+pub(super) fn prefetch(at: *const f32) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: every processor of the architecture has the instruction, which never faults.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
 }
 
 /// `N` values that the compiler may put where it likes. `FMA` says that a fused multiply-add is an
@@ -145,6 +166,17 @@ impl<const N: usize, const FMA: bool> Vector for Lanes<N, FMA> {
     unsafe fn max(self, other: Self) -> Self {
         self.zip(other, |x, other| if other > x { other } else { x })
     }
+
+    #[inline(always)]
+    unsafe fn where_inside(mut self, of: Self, low: Self, high: Self) -> Self {
+        let mut i = 0;
+        while i < N {
+            let inside = of.0[i] > low.0[i] && of.0[i] < high.0[i];
+            self.0[i] = if inside { self.0[i] } else { 0.0 };
+            i += 1;
+        }
+        self
+    }
 }
 
 /// The vectors of an instruction set, widest first.
@@ -220,6 +252,9 @@ pub(super) enum Level {
     /// AVX2 and FMA.
     #[cfg(target_arch = "x86_64")]
     Avx2,
+    /// NEON.
+    #[cfg(target_arch = "aarch64")]
+    Neon,
     /// What every processor of the architecture has.
     Baseline,
 }
@@ -234,7 +269,9 @@ impl Level {
                 avx2 && is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl");
             [avx512.then_some(Self::Avx512), avx2.then_some(Self::Avx2)]
         };
-        #[cfg(not(target_arch = "x86_64"))]
+        #[cfg(target_arch = "aarch64")]
+        let fast = [Some(Self::Neon)];
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
         let fast: [Option<Self>; 0] = [];
         fast.into_iter().flatten().chain([Self::Baseline])
     }
@@ -259,6 +296,9 @@ impl Level {
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => unsafe { x86::with_avx2(job) },
+            // SAFETY: every 64-bit Arm processor that Rust compiles for has NEON.
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => unsafe { job.run::<arm::Neon>() },
             // SAFETY: the baseline is always there.
             Self::Baseline => unsafe { job.run::<Baseline>() },
         }
@@ -311,10 +351,30 @@ pub(super) mod x86 {
         unsafe { job.run::<Avx2>() }
     }
 
+    #[inline(always)]
+    unsafe fn inside_512(x: __m512, of: __m512, low: __m512, high: __m512) -> __m512 {
+        // SAFETY: the caller vouches for the instruction set.
+        unsafe {
+            let above = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(of, low);
+            let inside = _mm512_mask_cmp_ps_mask::<_CMP_LT_OQ>(above, of, high);
+            _mm512_maskz_mov_ps(inside, x)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn inside_256(x: __m256, of: __m256, low: __m256, high: __m256) -> __m256 {
+        // SAFETY: the caller vouches for the instruction set.
+        unsafe {
+            let above = _mm256_cmp_ps::<_CMP_GT_OQ>(of, low);
+            let below = _mm256_cmp_ps::<_CMP_LT_OQ>(of, high);
+            _mm256_and_ps(x, _mm256_and_ps(above, below))
+        }
+    }
+
     macro_rules! vector {
         ($vector:ty, $lanes:literal, $splat:ident, $load:ident, $store:ident, $add:ident,
          $sub:ident, $mul:ident, $div:ident, $fma:ident, $max:ident, $min:ident,
-         $bits:ident, $shift:ident, $floats:ident) => {
+         $bits:ident, $shift:ident, $floats:ident, $inside:ident) => {
             impl Vector for $vector {
                 const LANES: usize = $lanes;
 
@@ -384,6 +444,12 @@ pub(super) mod x86 {
                     // SAFETY: the caller vouches for the instruction set.
                     unsafe { $max(other, self) }
                 }
+
+                #[inline(always)]
+                unsafe fn where_inside(self, of: Self, low: Self, high: Self) -> Self {
+                    // SAFETY: the caller vouches for the instruction set.
+                    unsafe { $inside(self, of, low, high) }
+                }
             }
         };
     }
@@ -403,7 +469,8 @@ pub(super) mod x86 {
         _mm512_min_ps,
         _mm512_castps_si512,
         _mm512_slli_epi32,
-        _mm512_castsi512_ps
+        _mm512_castsi512_ps,
+        inside_512
     );
     vector!(
         __m256,
@@ -420,8 +487,139 @@ pub(super) mod x86 {
         _mm256_min_ps,
         _mm256_castps_si256,
         _mm256_slli_epi32,
-        _mm256_castsi256_ps
+        _mm256_castsi256_ps,
+        inside_256
     );
+}
+
+#[cfg(target_arch = "aarch64")]
+pub(super) mod arm {
+    use std::arch::aarch64::*;
+
+    use super::{Isa, Lanes, Vector};
+
+    /// NEON.
+    pub(crate) struct Neon;
+
+    /// Two registers.
+    #[derive(Clone, Copy)]
+    pub(crate) struct Pair(float32x4_t, float32x4_t);
+
+    impl Isa for Neon {
+        type Wide = Pair;
+        type Half = Pair;
+        type One = Lanes<1, true>;
+    }
+
+    impl Pair {
+        #[inline(always)]
+        fn zip(self, other: Self, f: impl Fn(float32x4_t, float32x4_t) -> float32x4_t) -> Self {
+            Self(f(self.0, other.0), f(self.1, other.1))
+        }
+    }
+
+    #[inline(always)]
+    fn exponent(x: float32x4_t) -> float32x4_t {
+        // SAFETY: the processor has NEON; so in all functions here.
+        unsafe { vreinterpretq_f32_s32(vshlq_n_s32::<23>(vreinterpretq_s32_f32(x))) }
+    }
+
+    #[inline(always)]
+    fn inside(x: float32x4_t, of: float32x4_t, low: float32x4_t, high: float32x4_t) -> float32x4_t {
+        // SAFETY: as in `exponent`.
+        unsafe {
+            let inside = vandq_u32(vcgtq_f32(of, low), vcltq_f32(of, high));
+            vreinterpretq_f32_u32(vandq_u32(inside, vreinterpretq_u32_f32(x)))
+        }
+    }
+
+    impl Vector for Pair {
+        const LANES: usize = 8;
+
+        #[inline(always)]
+        unsafe fn splat(value: f32) -> Self {
+            // SAFETY: as in `exponent`.
+            unsafe { Self(vdupq_n_f32(value), vdupq_n_f32(value)) }
+        }
+
+        #[inline(always)]
+        unsafe fn load(from: *const f32) -> Self {
+            // SAFETY: the caller vouches for the values.
+            unsafe { Self(vld1q_f32(from), vld1q_f32(from.add(4))) }
+        }
+
+        #[inline(always)]
+        unsafe fn store(self, to: *mut f32) {
+            // SAFETY: the caller vouches for the room.
+            unsafe {
+                vst1q_f32(to, self.0);
+                vst1q_f32(to.add(4), self.1);
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn add(self, other: Self) -> Self {
+            // SAFETY: as in `exponent`.
+            self.zip(other, |a, b| unsafe { vaddq_f32(a, b) })
+        }
+
+        #[inline(always)]
+        unsafe fn sub(self, other: Self) -> Self {
+            // SAFETY: as in `exponent`.
+            self.zip(other, |a, b| unsafe { vsubq_f32(a, b) })
+        }
+
+        #[inline(always)]
+        unsafe fn mul(self, other: Self) -> Self {
+            // SAFETY: as in `exponent`.
+            self.zip(other, |a, b| unsafe { vmulq_f32(a, b) })
+        }
+
+        #[inline(always)]
+        unsafe fn div(self, other: Self) -> Self {
+            // SAFETY: as in `exponent`.
+            self.zip(other, |a, b| unsafe { vdivq_f32(a, b) })
+        }
+
+        #[inline(always)]
+        unsafe fn as_exponent(self) -> Self {
+            Self(exponent(self.0), exponent(self.1))
+        }
+
+        #[inline(always)]
+        unsafe fn mul_add(self, factor: Self, other: Self) -> Self {
+            // SAFETY: as in `exponent`.
+            unsafe {
+                Self(
+                    vfmaq_f32(other.0, self.0, factor.0),
+                    vfmaq_f32(other.1, self.1, factor.1),
+                )
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn clamp(self, low: Self, high: Self) -> Self {
+            // SAFETY: as in `exponent`. The instructions return NaN where one operand is NaN.
+            self.zip(low, |x, low| unsafe { vmaxq_f32(x, low) })
+                .zip(high, |x, high| unsafe { vminq_f32(x, high) })
+        }
+
+        #[inline(always)]
+        unsafe fn max(self, other: Self) -> Self {
+            // SAFETY: as in `exponent`.
+            self.zip(other, |x, other| unsafe {
+                vbslq_f32(vcgtq_f32(other, x), other, x)
+            })
+        }
+
+        #[inline(always)]
+        unsafe fn where_inside(self, of: Self, low: Self, high: Self) -> Self {
+            Self(
+                inside(self.0, of.0, low.0, high.0),
+                inside(self.1, of.1, low.1, high.1),
+            )
+        }
+    }
 }
 
 #[cfg(test)]

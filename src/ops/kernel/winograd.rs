@@ -13,10 +13,17 @@ use crate::geometry::Window;
 const PLACES: usize = 16;
 
 /// Floats of transformed tiles to stay under, as long as there are [`LEAST_TILES`].
-const TILE_FLOATS: usize = 192 * 1024;
+const TILE_FLOATS: usize = 160 * 1024;
 
-/// Tiles of a pass, at least: the 16 matrices are read once a pass.
-const LEAST_TILES: usize = 196;
+/// Tiles of a pass, at least: the 16 matrices are read once a pass, and more are worth it where
+/// these do not stay in the L2 cache.
+const LEAST_TILES: usize = 28;
+const LEAST_TILES_OF_LARGE: usize = 196;
+const LARGE_FLOATS: usize = 512 * 1024;
+
+/// Values between the matrices of two places: without them all places of a tile would fall on the same
+/// few lines of the L1 cache where a matrix is a multiple of its size.
+const APART: usize = 48;
 
 /// A 3x3 kernel, transformed: a matrix `[channels, filters]` for each place.
 #[derive(Debug, Clone)]
@@ -76,12 +83,17 @@ impl PackedTiles {
 
     /// Floats of scratch of a pass.
     pub(super) fn scratch(&self) -> usize {
-        self.tiles() * PLACES * (self.channels() + self.filters())
+        PLACES * (self.tiles() * (self.channels() + self.filters()) + 2 * APART)
     }
 
     /// Most tiles of a pass.
     fn tiles(&self) -> usize {
-        (TILE_FLOATS / (PLACES * (self.channels() + self.filters()))).max(LEAST_TILES)
+        let (channels, filters) = (self.channels(), self.filters());
+        let least = match self.values() > LARGE_FLOATS {
+            true => LEAST_TILES_OF_LARGE,
+            false => LEAST_TILES,
+        };
+        (TILE_FLOATS / (PLACES * (channels + filters))).max(least)
     }
 }
 
@@ -122,7 +134,7 @@ pub(super) fn conv(
     };
     let total = batch * grid.per_map;
     let most = kernel.tiles();
-    let (tiles, products) = scratch.split_at_mut(most * PLACES * channels);
+    let (tiles, products) = scratch.split_at_mut(PLACES * (most * channels + APART));
     for first in (0..total).step_by(most) {
         let count = most.min(total - first);
         dispatch(ToTiles {
@@ -132,9 +144,10 @@ pub(super) fn conv(
             count,
             tiles,
         });
-        let operands = tiles.chunks_exact(count * channels);
-        let results = products.chunks_exact_mut(count * filters);
+        let operands = tiles.chunks_exact(count * channels + APART);
+        let results = products.chunks_exact_mut(count * filters + APART);
         for ((matrix, tiles), products) in kernel.matrices.iter().zip(operands).zip(results) {
+            let products = &mut products[..count * filters];
             product(tiles, matrix, Epilogue::default(), products);
         }
         dispatch(FromTiles {
@@ -241,7 +254,7 @@ impl Job for ToTiles<'_> {
             let mut inputs = Inputs {
                 pixels,
                 to: self.tiles[tile * input.channels..].as_mut_ptr(),
-                step: self.count * input.channels,
+                step: self.count * input.channels + APART,
             };
             // SAFETY: handed on to the caller.
             unsafe { over_channels::<I>(input.channels, &mut inputs) };
@@ -323,7 +336,7 @@ impl Job for FromTiles<'_> {
             });
             let mut outputs = Outputs {
                 from: self.products[tile * self.filters..].as_ptr(),
-                step: self.count * self.filters,
+                step: self.count * self.filters + APART,
                 bias: self.epilogue.bias.map_or(null(), <[f32]>::as_ptr),
                 at,
                 residual,
