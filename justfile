@@ -72,7 +72,7 @@ parity:
 kills kills="60": release
     tests/kills.sh {{ kills }}
 
-# Accuracy on real pictures, three seeds (needs ../shared)
+# Accuracy on real pictures, five seeds, beside PyTorch's recipe where PEERS_TORCH is there (needs ../shared)
 [group('measure')]
 accuracy: release
     tests/accuracy.sh

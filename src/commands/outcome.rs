@@ -2,7 +2,7 @@
 
 use super::{Exit, Failure, Printer, results};
 use crate::records::{MetricsRow, TestReport};
-use crate::run::{ManifestWriter, RunDir, Status};
+use crate::run::{ManifestWriter, RunDir, Slot, Status};
 
 /// What a finished run says.
 #[derive(Debug)]
@@ -46,7 +46,13 @@ pub fn conclude(
     if status == Status::Interrupted {
         return Err(failure.help(format!("go on with `xp resume {path}`")));
     }
-    printer.note(format!("`{path}` keeps what was done"));
+    if run.has_checkpoint(Slot::Last) {
+        printer.note(format!(
+            "`{path}` keeps what was done; with the cause mended, `xp resume {path}` goes on"
+        ));
+    } else {
+        printer.note(format!("`{path}` keeps what was done"));
+    }
     Err(failure)
 }
 

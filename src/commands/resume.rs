@@ -8,7 +8,7 @@ use super::{Exit, Failure, Printer, changes, interrupt, logging, network, run};
 use crate::cli::ResumeArgs;
 use crate::config;
 use crate::ops::kernel::instructions;
-use crate::run::{Manifest, ManifestWriter, RunDir, Status};
+use crate::run::{Manifest, ManifestWriter, RunDir, Slot, Status};
 
 /// Runs the command.
 pub fn run(args: &ResumeArgs, printer: &Printer) -> Result<(), Failure> {
@@ -18,20 +18,36 @@ pub fn run(args: &ResumeArgs, printer: &Printer) -> Result<(), Failure> {
         return say_done(&run, &before, printer);
     }
     let loaded = config::load_with(&run.resolved_toml(), &[], [])?;
+    check_config(&run, &before, &loaded.hash(), printer)?;
     let prepared = Prepared::new(Blueprint::from_loaded(loaded)?, printer)?;
     check_data(&run, &before, &prepared)?;
     let now = taken_over(before.clone(), &prepared);
     warn_of_changes(&before, &now, printer);
+    // Weights may have to be fetched, which a signal should end at once.
+    let from = match run.newest_checkpoint() {
+        Some(slot) => Begin::Checkpoint(slot),
+        None => {
+            let fresh = from_the_beginning(&prepared, &before, printer)?;
+            Begin::Beginning(Box::new(fresh))
+        }
+    };
     interrupt::watch()?;
     let manifest = run.start_manifest(now)?;
     printer.note(format!("run directory: {}", run.path().display()));
     run::say_data(&prepared.dataset, printer);
-    let outcome = work(&prepared, &run, &manifest, printer);
+    let outcome = work(&prepared, from, &run, &manifest, printer);
     outcome::conclude(outcome, &run, manifest, printer)
+}
+
+/// Where a run is taken up.
+enum Begin {
+    Checkpoint(Slot),
+    Beginning(Box<Restored>),
 }
 
 fn work(
     prepared: &Prepared,
+    from: Begin,
     run: &RunDir,
     manifest: &ManifestWriter,
     printer: &Printer,
@@ -42,8 +58,9 @@ fn work(
         run.write_split(&prepared.dataset.split_rows())?;
         run.write_data_issues(&prepared.dataset.issues)?;
     }
-    let restored = match Restored::from_checkpoint(run, &prepared.blueprint.graph)? {
-        Some(restored) => {
+    let restored = match from {
+        Begin::Checkpoint(slot) => {
+            let restored = Restored::from_checkpoint(run, slot, &prepared.blueprint.graph)?;
             let position = &restored.start.position;
             if position.seed != prepared.plan.seed {
                 return Err(Failure::new(
@@ -54,9 +71,9 @@ fn work(
             printer.note(said(position.step, restored.rows.len()));
             restored
         }
-        None => {
+        Begin::Beginning(restored) => {
             printer.note("there is no checkpoint yet: from the beginning");
-            from_the_beginning(prepared, run, printer)?
+            *restored
         }
     };
     manifest.update(|manifest| {
@@ -98,6 +115,27 @@ fn say_done(run: &RunDir, manifest: &Manifest, printer: &Printer) -> Result<(), 
     Ok(())
 }
 
+/// Another configuration would make another experiment of it.
+fn check_config(
+    run: &RunDir,
+    before: &Manifest,
+    hash: &str,
+    printer: &Printer,
+) -> Result<(), Failure> {
+    if before.fingerprints.config == hash {
+        return Ok(());
+    }
+    let file = run.resolved_toml();
+    let message = format!("`{}` is not what the run began with", file.display());
+    if before.xp_version == env!("CARGO_PKG_VERSION") {
+        let help = "undo the change, or start anew with `xp run`";
+        return Err(Failure::new(Exit::Config, message).help(help));
+    }
+    // Another version may know other keys.
+    printer.warning(message);
+    Ok(())
+}
+
 /// Other pictures would make another experiment of it.
 fn check_data(run: &RunDir, before: &Manifest, prepared: &Prepared) -> Result<(), Failure> {
     let fingerprints = &before.fingerprints;
@@ -106,10 +144,13 @@ fn check_data(run: &RunDir, before: &Manifest, prepared: &Prepared) -> Result<()
     if then == (&dataset.data_fingerprint, &dataset.split_fingerprint) {
         return Ok(());
     }
-    let what = changes::since(run, dataset)?;
-    let message = format!(
-        "the data is not what the run saw: of its pictures, {what}; going on would mix two experiments"
-    );
+    // A run that was killed early has no list to tell more by.
+    let what = match run.split_csv().exists() {
+        true => format!(": of its pictures, {}", changes::since(run, dataset)?),
+        false => String::new(),
+    };
+    let message =
+        format!("the data is not what the run saw{what}; going on would mix two experiments");
     let help = "bring the pictures back (`split.csv` lists them), or start anew with `xp run`";
     Err(Failure::new(Exit::Data, message).help(help))
 }
@@ -145,12 +186,12 @@ fn taken_over(before: Manifest, prepared: &Prepared) -> Manifest {
 
 fn from_the_beginning(
     prepared: &Prepared,
-    run: &RunDir,
+    before: &Manifest,
     printer: &Printer,
 ) -> Result<Restored, Failure> {
     let blueprint = &prepared.blueprint;
     let initial = network::initial(blueprint, &blueprint.device, printer)?;
-    if initial.fingerprint != run.manifest()?.fingerprints.weights {
+    if initial.fingerprint != before.fingerprints.weights {
         let message = "the weights are not those that the run began with";
         let help = "bring the weights file back, or start anew with `xp run`";
         return Err(Failure::new(Exit::Other, message).help(help));

@@ -81,13 +81,8 @@ impl Restored {
         }
     }
 
-    /// From the run's newest checkpoint; `None` if it ended before its first one. Puts right what a
-    /// kill left between two writes.
-    pub fn from_checkpoint(run: &RunDir, graph: &Graph) -> Result<Option<Self>, Failure> {
-        let slots = [Slot::Last, Slot::Best];
-        let Some(slot) = slots.into_iter().find(|&slot| run.has_checkpoint(slot)) else {
-            return Ok(None);
-        };
+    /// From this checkpoint, the run's newest. Puts right what a kill left between two writes.
+    pub fn from_checkpoint(run: &RunDir, slot: Slot, graph: &Graph) -> Result<Self, Failure> {
         let checkpoint = run.checkpoint(slot)?;
         let state = state(run, slot, &checkpoint)?;
         let params = params(graph, &checkpoint.weights)?;
@@ -111,7 +106,7 @@ impl Restored {
             let best = state.position.best.as_ref();
             best.is_some_and(|best| (best.row.epoch, best.row.step) == (row.epoch, row.step))
         };
-        Ok(Some(Self {
+        Ok(Self {
             best: rows.iter().position(is_best),
             rows,
             start: Start {
@@ -124,7 +119,7 @@ impl Restored {
                 },
                 best,
             },
-        }))
+        })
     }
 }
 
@@ -173,6 +168,9 @@ fn rows(run: &RunDir, state: &State) -> Result<Vec<MetricsRow>, Failure> {
 /// The best weights, which must be those of this row.
 fn best_params(run: &RunDir, graph: &Graph, row: &MetricsRow) -> Result<Params, Failure> {
     let slot = Slot::Best;
+    if !run.has_checkpoint(slot) {
+        return Err(damaged(run, slot, "it is not there".into()));
+    }
     let checkpoint = run.checkpoint(slot)?;
     let state = state(run, slot, &checkpoint)?;
     match state.position.best {

@@ -40,7 +40,8 @@ struct Sum {
 
 type Sums = BTreeMap<String, Sum>;
 
-const DAMAGED: &str = "delete the checkpoint's folder and go on from the other one (`checkpoints/best` or `checkpoints/last`), or train again";
+const DAMAGED_LAST: &str = "delete `checkpoints/last` and go on from the best one with `xp resume`, or train again with `xp run`";
+const DAMAGED_BEST: &str = "train again with `xp run`";
 
 impl Checkpoint {
     /// The weights that count: averaged where there are averages.
@@ -181,7 +182,10 @@ fn damaged(folder: &Path, name: &str, reason: String) -> RunError {
     RunError::Damaged {
         path: folder.join(name),
         reason,
-        help: DAMAGED,
+        help: match folder.file_name().is_some_and(|name| name == "last") {
+            true => DAMAGED_LAST,
+            false => DAMAGED_BEST,
+        },
     }
 }
 

@@ -330,6 +330,12 @@ impl RunDir {
         Ok(fsx::link_dir(&last, &best)?)
     }
 
+    /// The newest checkpoint that there is.
+    pub fn newest_checkpoint(&self) -> Option<Slot> {
+        let slots = [Slot::Last, Slot::Best];
+        slots.into_iter().find(|&slot| self.has_checkpoint(slot))
+    }
+
     /// Whether there is such a checkpoint.
     pub fn has_checkpoint(&self, slot: Slot) -> bool {
         Checkpoint::exists(&self.checkpoint_dir(slot))

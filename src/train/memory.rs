@@ -257,7 +257,9 @@ impl Given<'_> {
             step += Prefix::compile(graph, params, &[0], stored)?.memory(batch, threads);
         }
         // Gradients and new values while a step is taken, copies while a checkpoint is written.
-        let optimizer = moments + (2 * trained).max(all + 2 * moments);
+        // Sums over several batches are one more set.
+        let in_step = if plan.accumulate > 1 { 3 } else { 2 };
+        let optimizer = moments + (in_step * trained).max(all + 2 * moments);
         if !computed.is_empty() {
             let mut extraction =
                 Prefix::compile(graph, params, &[0], computed)?.memory(batch, threads);
