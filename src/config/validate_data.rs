@@ -78,6 +78,7 @@ fn head(data: &DataConfig) -> Option<&'static str> {
 /// Takes out sources that another one overrules, which stands in a higher layer: `--set data.root=x`
 /// is meant instead of the file's `preset`.
 pub(super) fn overrule<L: PartialOrd>(data: &mut DataConfig, level: impl Fn(&str) -> Option<L>) {
+    overrule_address(data, &level);
     let height = |source: &SourceKeys| {
         let set = source.heads.iter().filter(|key| is_set(data, key));
         set.filter_map(|key| level(key))
@@ -94,6 +95,28 @@ pub(super) fn overrule<L: PartialOrd>(data: &mut DataConfig, level: impl Fn(&str
                     unset(data, key);
                 }
             }
+        }
+    }
+}
+
+/// Takes out what belongs to another address: a higher `preset` is meant instead of the file's `url`,
+/// and a higher `url` has a sum and a folder of its own.
+fn overrule_address<L: PartialOrd>(data: &mut DataConfig, level: impl Fn(&str) -> Option<L>) {
+    let above = |a: &str, b: &str| match (level(a), level(b)) {
+        (Some(a), Some(b)) => a > b,
+        _ => false,
+    };
+    let of_url = ["data.sha256", "data.inside"];
+    if data.preset.is_some() && above("data.preset", "data.url") {
+        for key in of_url.iter().chain(&["data.url"]) {
+            if above("data.preset", key) {
+                unset(data, key);
+            }
+        }
+    }
+    if data.url.is_some() {
+        for key in of_url.iter().filter(|key| above("data.url", key)) {
+            unset(data, key);
         }
     }
 }

@@ -69,8 +69,10 @@ fn bring(
         let file = downloads.fetch(address, progress)?;
         let sha256 = downloads.sha256(address);
         if let Err(error) = fetch::unpack(&file, &address.url, into) {
-            // Another download may be sound.
-            downloads.forget(address)?;
+            if !matches!(error, FetchError::Archive { ours: true, .. }) {
+                // Another download may be sound.
+                downloads.forget(address)?;
+            }
             return Err(error);
         }
         Ok(Record {

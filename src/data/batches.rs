@@ -36,12 +36,18 @@ pub struct Shot {
     pub item: usize,
     /// The random numbers to change it with; `None` takes it as evaluation does.
     pub draw: Option<Draw>,
+    /// How often the epoch has had the picture before.
+    pub copy: u64,
 }
 
 impl Shot {
     /// A picture as evaluation sees it.
     pub fn plain(item: usize) -> Self {
-        Self { item, draw: None }
+        Self {
+            item,
+            draw: None,
+            copy: 0,
+        }
     }
 }
 
@@ -135,9 +141,9 @@ impl Work {
         }
         let items: Vec<usize> = shots.iter().map(|shot| shot.item).collect();
         let label = |&item: &usize| self.dataset.items[item].label as u32;
-        let mixed = self.mix.zip(items.first()).map(|(mixer, &first)| {
+        let mixed = self.mix.zip(shots.first()).map(|(mixer, &first)| {
             let size = self.preprocess.image_size.map(|side| side as usize);
-            let mix = mixer.draw(first, size);
+            let mix = mixer.draw(first.item, first.copy, size);
             mix.apply(&mut pixels, size);
             mix.own
         });
@@ -152,7 +158,7 @@ impl Work {
     /// Makes one picture.
     fn picture(
         &self,
-        Shot { item, draw }: Shot,
+        Shot { item, draw, .. }: Shot,
         worker: &mut Worker,
         output: &mut [f32],
     ) -> Result<(), DataError> {
@@ -378,6 +384,7 @@ mod tests {
                 .map(|item| Shot {
                     item,
                     draw: Some(Draw::Epoch(2)),
+                    copy: 0,
                 })
                 .collect(),
             preprocess,

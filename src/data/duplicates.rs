@@ -67,6 +67,7 @@ pub(super) fn resolve(scan: &mut Scan, on_corrupt: OnCorrupt) -> Result<(), Data
         return Err(DataError::Conflicting {
             count: conflicts.len(),
             list: first_ten(&conflicts),
+            fetched: false,
         });
     }
     for conflict in &mut conflicts {

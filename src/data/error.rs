@@ -147,6 +147,8 @@ pub enum DataError {
         total: usize,
         /// The first ten, one a line.
         list: String,
+        /// Whether xp brought the pictures, and would bring them again.
+        fetched: bool,
     },
     /// The same bytes under two classes, under `on_corrupt = "error"`.
     #[error("{count} pictures stand under two classes with the same bytes\n{list}")]
@@ -155,6 +157,8 @@ pub enum DataError {
         count: usize,
         /// The first ten, one a line.
         list: String,
+        /// Whether xp brought the pictures, and would bring them again.
+        fetched: bool,
     },
     /// Something about a line of the manifest.
     #[error("`{}` line {line}: {what}", .manifest.display())]
@@ -263,6 +267,14 @@ pub enum DataError {
 }
 
 impl DataError {
+    /// The same of pictures that xp brought from elsewhere: what is mended there comes back broken.
+    pub(super) fn of_fetched(mut self) -> Self {
+        if let Self::Broken { fetched, .. } | Self::Conflicting { fetched, .. } = &mut self {
+            *fetched = true;
+        }
+        self
+    }
+
     /// What to do.
     pub fn help(&self) -> String {
         match self {
@@ -306,6 +318,11 @@ impl DataError {
             Self::EmptyClass { .. } => "add pictures to the folder, or remove it".into(),
             Self::AllSkipped { .. } => {
                 "replace the pictures that `on_corrupt = \"skip\"` dropped, or remove the class".into()
+            }
+            Self::Broken { fetched: true, .. } | Self::Conflicting { fetched: true, .. } => {
+                "set `data.on_corrupt = \"skip\"` to go on without them, or copy the pictures, mend the copy \
+                 and set `data.root` to it"
+                    .into()
             }
             Self::Broken { .. } => {
                 "repair or remove them, or set `data.on_corrupt = \"skip\"` to go on without them"

@@ -19,7 +19,7 @@ pub(super) struct Tree {
     /// Folders with whether they hold folders themselves, sorted.
     folders: Vec<(String, bool)>,
     /// What was passed over.
-    listing: Listing,
+    pub(super) listing: Listing,
 }
 
 impl Tree {

@@ -33,11 +33,14 @@ pub struct Mixer {
 }
 
 impl Mixer {
-    /// What happens to the batch that begins with this item. Batches of an epoch are told apart by
-    /// that, so that it does not matter how an epoch is cut into passes.
-    pub(super) fn draw(&self, first: usize, size: [usize; 2]) -> Mix {
+    /// What happens to the batch that begins with this copy of an item. Batches of an epoch are told
+    /// apart by that, so that it does not matter how an epoch is cut into passes.
+    pub(super) fn draw(&self, first: usize, copy: u64, size: [usize; 2]) -> Mix {
         let Mixing { mixup, cutmix } = self.mixing;
-        let stream = |name| rng::stream(self.seed, name, &[self.epoch, first as u64]);
+        let indices = [self.epoch, first as u64, copy];
+        // The first copy's stream is named after the item alone.
+        let indices = if copy == 0 { &indices[..2] } else { &indices };
+        let stream = |name| rng::stream(self.seed, name, indices);
         let cuts = stream("mix").random::<f64>() < 0.5;
         if cutmix > 0.0 && (cuts || mixup == 0.0) {
             let mut stream = stream("cutmix");
@@ -183,7 +186,7 @@ mod tests {
                 seed: 3,
                 epoch: 1,
             };
-            let draw = |first| mixer.draw(first, [20, 30]);
+            let draw = |first| mixer.draw(first, 0, [20, 30]);
             let mixes: Vec<Mix> = (0..4000).map(draw).collect();
             let cut = mixes.iter().filter(|mix| mix.cut.is_some()).count();
             let own = mixes.iter().map(|mix| mix.own).sum::<f64>() / 4000.0;

@@ -162,7 +162,7 @@ impl Dataset {
                 Ok(generate::draw(*kind, *class, *index, self.seed, item.width))
             }
             Source::File(file) => {
-                let bytes = std::fs::read(file).map_err(|error| match error.kind() {
+                let bytes = scan::read_whole(file).map_err(|error| match error.kind() {
                     std::io::ErrorKind::NotFound => DataError::Gone {
                         path: item.path.clone(),
                     },
@@ -229,7 +229,7 @@ pub fn load_picture(
         path: path.display().to_string(),
         reason,
     };
-    let bytes = std::fs::read(path).map_err(|error| unusable(error.to_string()))?;
+    let bytes = scan::read_whole(path).map_err(|error| unusable(error.to_string()))?;
     let picture = decode_guarded(&bytes).map_err(|flaw| unusable(flaw.to_string()))?;
     let mut values = vec![0.0; preprocess.values()];
     let seen = framing.frame(picture, preprocess);

@@ -45,9 +45,11 @@ impl Dataset {
             Self::create_manifest(manifest, config, seed, options)?;
         }
         let (root, listing) = list(&located.place, config)?;
-        let mut scan = scan::scan(listing, config.on_corrupt, options)?;
+        let remote = sources::is_remote(config) || config.parquet.is_some();
+        let whose = |error: DataError| if remote { error.of_fetched() } else { error };
+        let mut scan = scan::scan(listing, config.on_corrupt, options).map_err(whose)?;
         check_classes(&mut scan, &root, 2)?;
-        duplicates::resolve(&mut scan, config.on_corrupt)?;
+        duplicates::resolve(&mut scan, config.on_corrupt).map_err(whose)?;
         check_classes(&mut scan, &root, 2)?;
         Self::finish(scan, located.origin, config, seed)
     }
@@ -356,7 +358,12 @@ fn list(place: &Place, config: &DataConfig) -> Result<(PathBuf, Listing), DataEr
                 error => error,
             })?;
             if *unpacked {
-                listing.issues.extend(parquet::skipped(file));
+                // A row without its picture is like a manifest's file that is not there.
+                let (missing, others) = parquet::skipped(file)
+                    .into_iter()
+                    .partition::<Vec<_>, _>(|row| row.kind == "missing");
+                listing.refused.extend(missing);
+                listing.issues.extend(others);
             }
             Ok((file.clone(), listing))
         }

@@ -126,6 +126,7 @@ pub(super) fn scan(
             count: refused.len(),
             total: refused.len() + scan.found.len(),
             list: first_ten(&refused),
+            fetched: false,
         });
     }
     scan.issues.append(&mut refused);
@@ -166,6 +167,14 @@ fn inspect(
         }
         Err(flaw) => Outcome::Unusable(flaw.to_string()),
     }
+}
+
+/// All of a file that may be a picture.
+pub(super) fn read_whole(file: &Path) -> std::io::Result<Vec<u8>> {
+    if !std::fs::metadata(file)?.is_file() {
+        return Err(std::io::Error::other("it is not a file"));
+    }
+    Ok(read(file, true)?.unwrap_or_default())
 }
 
 /// All of a file, or `None` if its first bytes are no picture's and it need not be one: other files

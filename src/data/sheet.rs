@@ -117,7 +117,12 @@ fn blocks(dataset: &Dataset, classes: &[usize], augment: &Augment) -> Vec<Vec<Ve
         let row = |item| {
             let draws = (1..=draws as u64).map(|epoch| Some(augment.in_epoch(epoch)));
             let draws = std::iter::once(None).chain(draws);
-            draws.map(|draw| Shot { item, draw }).collect()
+            let shot = |draw| Shot {
+                item,
+                draw,
+                copy: 0,
+            };
+            draws.map(shot).collect()
         };
         of_class.take(CHANGED).map(row).collect()
     };

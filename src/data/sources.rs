@@ -239,6 +239,7 @@ fn hub_tables(
                 let path = hub.fetch(repo, &commit, &file, progress)?;
                 found.push(parquet::Table::new(path, &file));
             }
+            parquet::tell_apart(&mut found);
             parquet::unpack(&found, &columns, into)?;
             Ok::<_, DataError>(Record {
                 origin: format!("https://huggingface.co/datasets/{repo}"),

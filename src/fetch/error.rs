@@ -71,6 +71,8 @@ pub enum FetchError {
         reason: String,
         /// What to do.
         help: &'static str,
+        /// Whether the archive may be sound, and this machine is at fault.
+        ours: bool,
     },
     /// An unpacked folder that is not what was unpacked.
     #[error("`{}` was changed since it was unpacked: it holds {found} where {expected} were", .folder.display())]

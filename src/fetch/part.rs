@@ -105,7 +105,24 @@ impl Part {
                 let reason = "the host sends another part than was asked for";
                 return Err(Broken::Passing(reason.into()));
             }
-            range.and_then(|(_, total)| total)
+            let total = range.and_then(|(_, total)| total);
+            // Not every host heeds what the rest is asked for under.
+            let changed = begun.as_ref().is_some_and(|begun| {
+                let differ = |then: bool, same: bool| then && !same;
+                let now = validator(answer.headers());
+                differ(
+                    begun.validator.is_some() && now.is_some(),
+                    begun.validator == now,
+                ) || differ(
+                    begun.total.is_some() && total.is_some(),
+                    begun.total == total,
+                )
+            });
+            if changed {
+                self.discard();
+                return Err(Broken::Passing("the file on the host has changed".into()));
+            }
+            total
         } else {
             answer.body().content_length()
         };
@@ -135,7 +152,10 @@ impl Part {
                 let reason = format!("it broke off after {done}{of} bytes ({error})");
                 return Err(Broken::Passing(reason));
             }
-            Err(Side::Write(error)) => return Err(Broken::Final(error.to_string())),
+            Err(Side::Write(error)) => {
+                let reason = format!("its file cannot be written: {error}");
+                return Err(Broken::Final(reason));
+            }
             Ok(()) => synced.map_err(|error| Broken::Final(error.to_string()))?,
         }
         if let Some(total) = total.filter(|&total| total != done) {

@@ -306,8 +306,8 @@ impl Feed {
     fn shot(&self, split: Split, at: usize, pass: Pass) -> Shot {
         let items = self.items(split);
         let changes = Variety::before_mixing(split, self.treatment, &self.augment.config);
-        let (item, draw) = match (changes, pass) {
-            (Variety::Same | Variety::Endless, Pass::Once) => (items[at], None),
+        let (item, draw, copy) = match (changes, pass) {
+            (Variety::Same | Variety::Endless, Pass::Once) => (items[at], None, 0),
             (changes, Pass::Epoch(epoch)) => {
                 let (at, copy) = self.picture(split, at);
                 let draw = match changes {
@@ -316,15 +316,15 @@ impl Feed {
                     // No epoch is that late.
                     Variety::Endless => Some(self.augment.in_epoch(epoch + (copy << 32))),
                 };
-                (items[at], draw)
+                (items[at], draw, copy)
             }
             (variety @ Variety::Views(_), Pass::Once) => {
                 let versions = variety.versions();
                 let view = Draw::View((at % versions) as u64);
-                (items[at / versions], Some(view))
+                (items[at / versions], Some(view), 0)
             }
         };
-        Shot { item, draw }
+        Shot { item, draw, copy }
     }
 }
 

@@ -309,6 +309,50 @@ fn two_processes_share_one_download() {
 }
 
 #[test]
+fn an_address_on_the_command_line_has_a_sum_of_its_own() {
+    let place = Place::new();
+    let (server, sum) = served(&tgz(&insects("")));
+    let data = "url = \"http://127.0.0.1:9/other.tgz\"\nsha256 = \"00\"\ninside = \"other\"";
+    let data = data.replace("\"00\"", &format!("\"{}\"", "0".repeat(64)));
+    place.write("config.toml", config(&data, 2));
+    let url = format!("data.url={}/insects.tgz", server.endpoint);
+    let sum = format!("data.sha256={sum}");
+    let said = place.json(&["data", "config.toml", "--set", &url, "--set", &sum]);
+    let from = said["origin"]["from"].as_str().unwrap();
+    assert!(from.ends_with("insects.tgz"), "{from}");
+    // A name stands for another address than the file's.
+    let preset = place.run(&["check", "config.toml", "--set", "data.preset=ants_bees"]);
+    let stderr = String::from_utf8_lossy(&preset.stderr);
+    assert!(preset.status.success(), "{stderr}");
+}
+
+#[test]
+fn parquet_files_of_one_name_keep_apart_and_none_is_left_out() {
+    let place = Place::new();
+    let files = ["train-00000-of-00001", "test-00000-of-00001"];
+    let [train, test] =
+        files.map(|name| fs::read(fixture(&format!("flowers/data/{name}.parquet"))).unwrap());
+    place.write("set/data/train.parquet", train);
+    place.write("set/data_train.parquet", test);
+    place.write("config.toml", config("parquet = \"set\"", 3));
+    let said = place.json(&["data", "config.toml"]);
+    let total: u64 = said["total"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| it.as_u64().unwrap())
+        .sum();
+    assert_eq!(total, 12 + 6);
+    #[cfg(unix)]
+    {
+        let link = place.path("set/validation.parquet");
+        std::os::unix::fs::symlink("nowhere", link).unwrap();
+        let error = place.error(&["data", "config.toml"]);
+        assert!(error.contains("validation.parquet"), "{error}");
+    }
+}
+
+#[test]
 fn a_preset_comes_from_a_mirror() {
     let place = Place::new();
     let mut files = insects("hymenoptera_data/train/");
@@ -395,7 +439,12 @@ fn parquet_files_are_read() {
 
     let numbers = fixture("numbers.parquet").display().to_string();
     let whole = format!("parquet = '{numbers}'\nsplit = {{ train = 1, val = 0, test = 0 }}");
-    let dataset = open(&whole).unwrap();
+    let error = open(&whole).unwrap_err();
+    assert!(
+        error.starts_with("2 of 13 pictures cannot be used"),
+        "{error}"
+    );
+    let dataset = open(&format!("on_corrupt = 'skip'\n{whole}")).unwrap();
     let expected: Vec<String> = (0..11).map(|number| format!("{number:02}")).collect();
     assert_eq!(dataset.classes, expected);
     let issues: Vec<String> = dataset

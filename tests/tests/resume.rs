@@ -160,6 +160,42 @@ fn other_pictures_are_refused() {
 }
 
 #[test]
+fn another_configuration_is_refused() {
+    let runs = tempfile::tempdir().unwrap();
+    let run = run(runs.path(), &[]);
+    undo_the_end(&run);
+    let file = run.join("resolved.toml");
+    let written = fs::read_to_string(&file).unwrap();
+    let changed = written.replace("label_smoothing = 0.0", "label_smoothing = 0.1");
+    assert_ne!(changed, written);
+    fs::write(&file, changed).unwrap();
+    let output = resume(&run);
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    assert!(said(&output).contains("is not what the run began with"));
+    fs::write(&file, written.replace("threads = 0", "threads = 1")).unwrap();
+    succeeds(resume(&run));
+}
+
+#[test]
+fn without_its_last_checkpoint_a_run_goes_on_from_the_best() {
+    let runs = tempfile::tempdir().unwrap();
+    let run = run(runs.path(), &[]);
+    let before = timeless_metrics(&run);
+    undo_the_end(&run);
+    let last = run.join("checkpoints/last");
+    fs::write(last.join("weights.safetensors"), "spoilt").unwrap();
+    let output = resume(&run);
+    assert!(
+        said(&output).contains("delete `checkpoints/last`"),
+        "{}",
+        said(&output)
+    );
+    fs::remove_dir_all(last).unwrap();
+    succeeds(resume(&run));
+    assert_eq!(timeless_metrics(&run), before);
+}
+
+#[test]
 fn what_cannot_go_on_says_so() {
     let runs = tempfile::tempdir().unwrap();
     let run = run(runs.path(), &[]);

@@ -19,7 +19,7 @@ use crate::fetch::Budget;
 use crate::records::{DataIssueRow, Split};
 use columns::Columns;
 
-pub(super) use tables::{Table, choose, find, identity};
+pub(super) use tables::{Table, choose, find, identity, tell_apart};
 
 /// The manifest of what was unpacked, and the folder that its paths start from.
 pub(super) const MANIFEST: &str = "manifest.csv";

@@ -1,5 +1,6 @@
 //! Which files make up a Parquet data set, and what their names say.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
@@ -69,7 +70,16 @@ pub(in crate::data) fn find(paths: &[PathBuf]) -> Result<Vec<Table>, DataError> 
         }
         let before = tables.len();
         if path.is_dir() {
-            for (below, file) in super::super::folders::Tree::walk(path)?.files {
+            let tree = super::super::folders::Tree::walk(path)?;
+            // Half a data set would train as well, and nobody would know.
+            let refused = tree.listing.refused.iter();
+            if let Some(row) = refused.into_iter().find(|row| row.path.ends_with(SUFFIX)) {
+                return Err(DataError::Unreadable {
+                    path: path.join(&row.path),
+                    source: std::io::Error::other(row.reason.clone()),
+                });
+            }
+            for (below, file) in tree.files {
                 if below.ends_with(SUFFIX) {
                     tables.push(Table::new(file, &below));
                 }
@@ -85,16 +95,18 @@ pub(in crate::data) fn find(paths: &[PathBuf]) -> Result<Vec<Table>, DataError> 
             });
         }
     }
-    // Files of several folders may share a name.
-    for index in 1..tables.len() {
-        if tables[..index]
-            .iter()
-            .any(|it| it.name == tables[index].name)
-        {
-            tables[index].name.push_str(&format!("_{index}"));
+    tell_apart(&mut tables);
+    Ok(tables)
+}
+
+/// Numbers the tables if some share a name: files of several folders may, and odd letters are lost.
+pub(in crate::data) fn tell_apart(tables: &mut [Table]) {
+    let names: HashSet<&String> = tables.iter().map(|table| &table.name).collect();
+    if names.len() < tables.len() {
+        for (index, table) in tables.iter_mut().enumerate() {
+            table.name = format!("{index:03}_{}", table.name);
         }
     }
-    Ok(tables)
 }
 
 /// The files of a hub's data set, or of its part of that name.

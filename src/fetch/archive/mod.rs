@@ -33,6 +33,8 @@ const DISTRUST: &str = "do not trust it: take it from elsewhere, or look into it
 pub(super) struct Fault {
     reason: String,
     help: &'static str,
+    /// Whether the archive may be sound, and this machine is at fault.
+    ours: bool,
 }
 
 impl Fault {
@@ -41,6 +43,7 @@ impl Fault {
         Self {
             reason: reason.to_string(),
             help: AGAIN,
+            ours: false,
         }
     }
 
@@ -49,6 +52,7 @@ impl Fault {
         Self {
             reason: reason.into(),
             help: DISTRUST,
+            ours: false,
         }
     }
 
@@ -57,6 +61,7 @@ impl Fault {
         Self {
             reason: reason.into(),
             help: "pack it as `.tar.gz`, `.tar` or `.zip`",
+            ours: false,
         }
     }
 }
@@ -67,6 +72,12 @@ impl From<io::Error> for Fault {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self {
                 reason: error.to_string(),
                 help: "free some space, or choose a folder on another disk",
+                ours: true,
+            },
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Self {
+                reason: error.to_string(),
+                help: "see who may write there, or set another `data.download_dir`",
+                ours: true,
             },
             // A limit of ours, passed through a decoder.
             _ => match error.downcast::<Exceeded>() {
@@ -276,6 +287,7 @@ pub fn unpack(archive: &Path, origin: &str, into: &Path) -> Result<(), FetchErro
         archive: origin.into(),
         reason: fault.reason,
         help: fault.help,
+        ours: fault.ours,
     })
 }
 

@@ -3,13 +3,25 @@
 use super::Difference;
 use crate::config;
 
+/// Keys that say where pictures are: the same pictures may lie in several places.
+const PLACES: [&str; 8] = [
+    "data.root",
+    "data.manifest",
+    "data.url",
+    "data.sha256",
+    "data.inside",
+    "data.preset",
+    "data.parquet",
+    "data.hf",
+];
+
 /// Keys whose values differ, in the order of the first table.
 pub(super) fn differences(a: &toml::Table, b: &toml::Table, same_data: bool) -> Vec<Difference> {
     let mut found = Vec::new();
     in_tables("", a, b, &mut found);
     for difference in &mut found {
         let key = difference.key.as_str();
-        let is_place = matches!(key, "data.root" | "data.manifest");
+        let is_place = PLACES.contains(&key);
         difference.decides = config::decides(key) && !(same_data && is_place);
     }
     found
