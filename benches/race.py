@@ -343,7 +343,7 @@ def run_contenders(options, folder):
             "model.weights": f'"{weights}"',
         }
         pairs = [f"{key}={value}" for key, value in settings.items()] + list(sets)
-        command = [options.xp(), "run", "configs/flowers_mobilenet.toml", "--quiet", "--json"]
+        command = [options.xp(), "run", "benches/two_phase.toml", "--quiet", "--json"]
         return command + [part for pair in pairs for part in ("--set", pair)]
 
     crops = ["data.resize=184", "data.augment={ crop = true, flip_horizontal = true }"]

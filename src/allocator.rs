@@ -4,7 +4,9 @@
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
 use std::ffi::c_long;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use libmimalloc_sys::{mi_option_set, mi_option_t};
 use mimalloc::MiMalloc;
 
 /// A training step frees and takes the same tensors again: an allocator that keeps its pages saves
@@ -12,8 +14,21 @@ use mimalloc::MiMalloc;
 #[global_allocator]
 static ALLOCATOR: Watched = Watched;
 
-/// mimalloc, and whether it has refused this thread anything.
+/// mimalloc on large pages, and whether it has refused this thread anything.
 struct Watched;
+
+/// Set once mimalloc knows that it is to take large pages, which must be before it first asks the
+/// system for memory: products walk over more small ones than a processor keeps track of.
+static TOLD: AtomicBool = AtomicBool::new(false);
+
+#[inline]
+fn tell() {
+    if !TOLD.load(Ordering::Relaxed) {
+        TOLD.store(true, Ordering::Relaxed);
+        // SAFETY: sets an integer of an option that exists, and allocates nothing.
+        unsafe { mi_option_set(LARGE_PAGES, 1) }
+    }
+}
 
 thread_local! {
     /// Bytes of the last request that was refused; 0 if none was.
@@ -31,11 +46,13 @@ fn noted(memory: *mut u8, bytes: usize) -> *mut u8 {
 // SAFETY: every call goes on to mimalloc unchanged, and what it returns comes back unchanged.
 unsafe impl GlobalAlloc for Watched {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        tell();
         // SAFETY: the caller's promises are passed on.
         noted(unsafe { MiMalloc.alloc(layout) }, layout.size())
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        tell();
         // SAFETY: as above.
         noted(unsafe { MiMalloc.alloc_zeroed(layout) }, layout.size())
     }
@@ -51,8 +68,10 @@ unsafe impl GlobalAlloc for Watched {
     }
 }
 
-/// `mi_option_purge_delay` of mimalloc.h, which the crate does not name.
-const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
+/// Positions in `mi_option_e` of mimalloc.h, which the crate does not name; the same in versions 2
+/// and 3.
+const LARGE_PAGES: mi_option_t = 6;
+const PURGE_DELAY: mi_option_t = 15;
 
 /// Longer than the longest step, so that what it freed is still there for the next.
 const DELAY_MS: c_long = 10_000;
@@ -61,8 +80,8 @@ const DELAY_MS: c_long = 10_000;
 /// the environment wins.
 pub fn keep_freed_memory() {
     if std::env::var_os("MIMALLOC_PURGE_DELAY").is_none() {
-        // SAFETY: sets an integer; the option exists in versions 2 and 3 of mimalloc.
-        unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, DELAY_MS) }
+        // SAFETY: sets an integer of an option that exists.
+        unsafe { mi_option_set(PURGE_DELAY, DELAY_MS) }
     }
 }
 
