@@ -27,7 +27,7 @@ pub fn run(args: &ConfigArgs, printer: &Printer) -> Result<(), Failure> {
     });
     let options = ScanOptions { keep, notes };
     pictures::bring(&experiment.data, printer)?;
-    let dataset = Dataset::open_with(&experiment.data, experiment.seed, &options)?;
+    let dataset = Dataset::preview(&experiment.data, experiment.seed, &options)?;
     let plan = experiment::plan(&blueprint, &dataset)?;
     let initial = network::initial(&blueprint, &blueprint.device, printer)?;
     let given = memory::given(&blueprint, &dataset, &plan, &initial.params, threads);

@@ -6,7 +6,7 @@ use super::restored::Restored;
 use super::{Exit, Failure, Printer, changes, pictures, results};
 use crate::cli::EvaluateArgs;
 use crate::config::AugmentConfig;
-use crate::data::{self, Dataset};
+use crate::data::{self, Dataset, ScanOptions};
 use crate::records::{Split, TestReport};
 use crate::run::{RunDir, RunError};
 use crate::train::evaluate;
@@ -70,7 +70,8 @@ fn own_data(
 ) -> Result<Dataset, Failure> {
     let experiment = &model.experiment;
     pictures::bring(&experiment.data, printer)?;
-    let dataset = Dataset::open(&experiment.data, experiment.seed)?;
+    let options = ScanOptions::default();
+    let dataset = Dataset::preview(&experiment.data, experiment.seed, &options)?;
     if args.model.is_dir() {
         let run = RunDir::open(&args.model)?;
         let warning = warning(&run, &dataset).unwrap_or_else(|error| {

@@ -29,6 +29,21 @@ pub enum Exit {
     Interrupted = 75,
 }
 
+impl Exit {
+    /// What a process of xp that ended with this code meant by it; `None` ended by a signal.
+    pub fn of(code: Option<i32>) -> Self {
+        let known = [
+            Self::Config,
+            Self::Data,
+            Self::Memory,
+            Self::NonFinite,
+            Self::Interrupted,
+        ];
+        let found = known.into_iter().find(|it| Some(*it as i32) == code);
+        found.unwrap_or(Self::Other)
+    }
+}
+
 /// A failed command.
 #[derive(Debug, Clone)]
 pub struct Failure {

@@ -49,8 +49,11 @@ pub fn run(args: &VerifyResumeArgs, printer: &Printer) -> Result<(), Failure> {
     let prover = Prover {
         args,
         folder: folder.path().to_owned(),
+        caches: loaded.experiment.cache.disk,
         seed: loaded.experiment.seed,
     };
+    let made = fs::create_dir(prover.runs_dir());
+    made.map_err(FsError::at("create", &prover.runs_dir()))?;
 
     let started = Instant::now();
     let whole = prover.undisturbed()?;
@@ -98,13 +101,19 @@ struct Trial {
 struct Prover<'a> {
     args: &'a VerifyResumeArgs,
     folder: PathBuf,
+    /// Whether features go to disk.
+    caches: bool,
     seed: u64,
 }
 
 impl Prover<'_> {
+    fn runs_dir(&self) -> PathBuf {
+        self.folder.join("runs")
+    }
+
     fn undisturbed(&self) -> Result<PathBuf, Failure> {
         let before = self.runs()?;
-        let mut process = self.start(None)?;
+        let mut process = self.start(None, 0)?;
         self.finish(&mut process)?;
         self.new_run(&before)?
             .ok_or_else(|| Failure::new(Exit::Other, "the run left no directory"))
@@ -120,8 +129,9 @@ impl Prover<'_> {
     ) -> Result<PathBuf, Failure> {
         let mut before = self.runs()?;
         let mut run: Option<PathBuf> = None;
+        let trial = kills.len() + 1;
         loop {
-            let mut process = self.start(run.as_deref())?;
+            let mut process = self.start(run.as_deref(), trial)?;
             if kills.len() == self.args.kills {
                 self.finish(&mut process)?;
                 break;
@@ -166,8 +176,9 @@ impl Prover<'_> {
         }
     }
 
-    /// Begins a run, or goes on with one.
-    fn start(&self, run: Option<&Path>) -> Result<Child, Failure> {
+    /// Begins a run, or goes on with one. Every trial has a feature cache of its own, so that its
+    /// features are computed, and killed at it, as those of the undisturbed run were.
+    fn start(&self, run: Option<&Path>, trial: usize) -> Result<Child, Failure> {
         let mut command = Command::new(std::env::current_exe()?);
         match run {
             Some(run) => {
@@ -178,8 +189,12 @@ impl Prover<'_> {
                 for set in &self.args.config.sets {
                     command.args(["--set", set]);
                 }
-                let runs = format!("runs_dir={}", self.folder.display());
+                let runs = format!("runs_dir={}", self.runs_dir().display());
                 command.args(["--set", &runs]);
+                if self.caches {
+                    let features = self.folder.join(format!("features-{trial}"));
+                    command.args(["--set", &format!("cache.dir={}", features.display())]);
+                }
             }
         }
         let said = self.said();
@@ -201,11 +216,12 @@ impl Prover<'_> {
         }
         let said = fsx::read_text(&self.said())?;
         let message = format!("a run ended with {status}:\n{}", said.trim_end());
-        Err(Failure::new(Exit::Other, message))
+        Err(Failure::new(Exit::of(status.code()), message))
     }
 
     fn runs(&self) -> Result<BTreeSet<PathBuf>, Failure> {
-        let entries = fs::read_dir(&self.folder).map_err(FsError::at("read", &self.folder))?;
+        let runs = self.runs_dir();
+        let entries = fs::read_dir(&runs).map_err(FsError::at("read", &runs))?;
         let folders = entries.flatten().map(|entry| entry.path());
         Ok(folders.filter(|path| path.is_dir()).collect())
     }

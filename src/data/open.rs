@@ -54,6 +54,26 @@ impl Dataset {
         Self::finish(scan, located.origin, config, seed)
     }
 
+    /// [`Self::open_with`] without writing the manifest that the configuration wants created: if it
+    /// is not there, the class folders are opened as they are.
+    pub fn preview(
+        config: &DataConfig,
+        seed: u64,
+        options: &ScanOptions,
+    ) -> Result<Self, DataError> {
+        match &config.manifest {
+            Some(manifest) if config.create_manifest && !manifest.exists() => {
+                let folders = DataConfig {
+                    labels: config.labels.clone(),
+                    max_per_class: config.max_per_class,
+                    ..unlisted(config)
+                };
+                Self::open_with(&folders, seed, options)
+            }
+            _ => Self::open_with(config, seed, options),
+        }
+    }
+
     /// Brings the pictures of a configuration to this disk, if they are not there; `progress` hears
     /// of a download. [`Self::open`] does the same unheard.
     pub fn fetch(
@@ -75,21 +95,11 @@ impl Dataset {
         seed: u64,
         options: &ScanOptions,
     ) -> Result<(), DataError> {
-        let mut folders = DataConfig {
-            manifest: None,
-            create_manifest: false,
-            labels: None,
-            max_per_class: None,
-            ..config.clone()
-        };
-        if matches!(folders.split.by, SplitBy::Column | SplitBy::Given) {
-            folders.split.by = SplitBy::Ratio;
-        }
         let options = ScanOptions {
             keep: None,
             ..options.clone()
         };
-        let dataset = Self::open_with(&folders, seed, &options)?;
+        let dataset = Self::open_with(&unlisted(config), seed, &options)?;
         let text = manifest::render(&dataset.split_rows())?;
         let parent = manifest.parent().unwrap_or(Path::new(""));
         let made = std::fs::create_dir_all(parent).map_err(fsx::FsError::at("create", parent));
@@ -310,6 +320,21 @@ impl Dataset {
         }
         self.split_fingerprint = data.finalize().to_hex().to_string();
     }
+}
+
+/// The class folders whose manifest is to be created.
+fn unlisted(config: &DataConfig) -> DataConfig {
+    let mut folders = DataConfig {
+        manifest: None,
+        create_manifest: false,
+        labels: None,
+        max_per_class: None,
+        ..config.clone()
+    };
+    if matches!(folders.split.by, SplitBy::Column | SplitBy::Given) {
+        folders.split.by = SplitBy::Ratio;
+    }
+    folders
 }
 
 /// Lists what a place holds. The path is for messages.

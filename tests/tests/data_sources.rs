@@ -576,6 +576,9 @@ fn a_manifest_is_written_on_first_use() {
         "root = \"photos\"\nmanifest = \"lists/photos.csv\"\ncreate_manifest = true\n{split}"
     );
     place.write("config.toml", config(&data, 3));
+    let plan = place.json(&["run", "config.toml", "--dry-run"]);
+    assert_eq!(plan["pictures"]["train"], 18);
+    assert!(!place.path("lists").exists(), "a dry run writes nothing");
     let said = place.json(&["data", "config.toml"]);
     assert_eq!(said["total"], serde_json::json!([18, 6, 6]));
     let found: Vec<&str> = said["classes"]
