@@ -462,6 +462,10 @@ SECTIONS = ["Frozen forward pass", "Training step", "Loading", "Whole runs"]
 
 def write(title, text, versions, table, notes, options):
     """Replaces one section of the results, but for rows that were not run again."""
+    # The header and its rule alone: a filter matched nothing, or nobody came.
+    if len(table) <= 2:
+        print(f"{title}: nothing was measured; {options.output} stays as it is", file=sys.stderr)
+        return
     old = options.output.read_text() if options.output.exists() else ""
     sections = {part.partition("\n")[0].strip(): part for part in old.split("\n## ")[1:]}
     table, earlier = merged(table, sections.get(title, "").splitlines())
