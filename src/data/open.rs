@@ -39,9 +39,7 @@ impl Dataset {
             let scan = Self::draw(config, generate, seed)?;
             return Self::finish(scan, located.origin, config, seed);
         }
-        if let (true, Some(manifest)) = (config.create_manifest, &config.manifest)
-            && !manifest.exists()
-        {
+        if let Some(manifest) = to_create(config) {
             Self::create_manifest(manifest, config, seed, options)?;
         }
         let (root, listing) = list(&located.place, config)?;
@@ -61,17 +59,15 @@ impl Dataset {
         seed: u64,
         options: &ScanOptions,
     ) -> Result<Self, DataError> {
-        match &config.manifest {
-            Some(manifest) if config.create_manifest && !manifest.exists() => {
-                let folders = DataConfig {
-                    labels: config.labels.clone(),
-                    max_per_class: config.max_per_class,
-                    ..unlisted(config)
-                };
-                Self::open_with(&folders, seed, options)
-            }
-            _ => Self::open_with(config, seed, options),
+        if to_create(config).is_none() {
+            return Self::open_with(config, seed, options);
         }
+        let folders = DataConfig {
+            labels: config.labels.clone(),
+            max_per_class: config.max_per_class,
+            ..unlisted(config)
+        };
+        Self::open_with(&folders, seed, options)
     }
 
     /// Brings the pictures of a configuration to this disk, if they are not there; `progress` hears
@@ -320,6 +316,12 @@ impl Dataset {
         }
         self.split_fingerprint = data.finalize().to_hex().to_string();
     }
+}
+
+/// The manifest that is wanted and not there yet.
+fn to_create(config: &DataConfig) -> Option<&Path> {
+    let manifest = config.manifest.as_deref()?;
+    (config.create_manifest && !manifest.exists()).then_some(manifest)
 }
 
 /// The class folders whose manifest is to be created.

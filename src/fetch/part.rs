@@ -108,15 +108,11 @@ impl Part {
             let total = range.and_then(|(_, total)| total);
             // Not every host heeds what the rest is asked for under.
             let changed = begun.as_ref().is_some_and(|begun| {
-                let differ = |then: bool, same: bool| then && !same;
                 let now = validator(answer.headers());
-                differ(
-                    begun.validator.is_some() && now.is_some(),
-                    begun.validator == now,
-                ) || differ(
-                    begun.total.is_some() && total.is_some(),
-                    begun.total == total,
-                )
+                let validators = begun.validator.as_ref().zip(now.as_ref());
+                let totals = begun.total.zip(total);
+                validators.is_some_and(|(then, now)| then != now)
+                    || totals.is_some_and(|(then, now)| then != now)
             });
             if changed {
                 self.discard();

@@ -72,8 +72,8 @@ pub(in crate::data) fn find(paths: &[PathBuf]) -> Result<Vec<Table>, DataError> 
         if path.is_dir() {
             let tree = super::super::folders::Tree::walk(path)?;
             // Half a data set would train as well, and nobody would know.
-            let refused = tree.listing.refused.iter();
-            if let Some(row) = refused.into_iter().find(|row| row.path.ends_with(SUFFIX)) {
+            let mut refused = tree.listing.refused.iter();
+            if let Some(row) = refused.find(|row| row.path.ends_with(SUFFIX)) {
                 return Err(DataError::Unreadable {
                     path: path.join(&row.path),
                     source: std::io::Error::other(row.reason.clone()),
