@@ -149,6 +149,7 @@ impl Prepared {
             manifest.test_last_accuracy = test_last.as_ref().map(|test| test.accuracy);
         })?;
         manifest.add_seconds("train", fitted_in)?;
+        manifest.add_seconds("recording", recorder.took().as_secs_f64())?;
         manifest.add_seconds("test", started.elapsed().as_secs_f64() - fitted_in)?;
         Ok(Outcome {
             best: row.clone(),

@@ -40,6 +40,8 @@ pub struct Recorder<'a> {
     /// When the last checkpoint was written, and the steps since.
     kept: Instant,
     steps: u64,
+    /// What all this writing has taken.
+    took: Duration,
 }
 
 /// Epochs on cached features take milliseconds, less than their picture.
@@ -62,7 +64,13 @@ impl<'a> Recorder<'a> {
             drawn: None,
             kept: Instant::now(),
             steps: 0,
+            took: Duration::ZERO,
         })
+    }
+
+    /// Time spent on checkpoints, rows and curves so far.
+    pub fn took(&self) -> Duration {
+        self.took
     }
 
     /// Whether it is time for a checkpoint, evaluations aside.
@@ -134,6 +142,7 @@ impl Observer for Recorder<'_> {
     }
 
     fn evaluated(&mut self, event: Evaluated<'_>) -> Result<(), ObserverError> {
+        let started = Instant::now();
         self.rows.push(event.row.clone());
         if event.is_best {
             self.best = Some(self.rows.len() - 1);
@@ -156,6 +165,7 @@ impl Observer for Recorder<'_> {
         {
             self.draw_curves()?;
         }
+        self.took += started.elapsed();
         tracing::info!(
             epoch = event.row.epoch,
             step = event.row.step,
@@ -169,8 +179,11 @@ impl Observer for Recorder<'_> {
     }
 
     fn save(&mut self, snapshot: Snapshot<'_>) -> Result<(), ObserverError> {
+        let started = Instant::now();
         tracing::info!(step = snapshot.position.step, "checkpoint");
-        self.keep(snapshot, false)
+        self.keep(snapshot, false)?;
+        self.took += started.elapsed();
+        Ok(())
     }
 
     fn wants_state(&mut self) -> bool {

@@ -10,6 +10,7 @@ mod error;
 mod folders;
 pub mod framing;
 pub mod generate;
+mod guarded;
 mod kept;
 mod labels;
 mod listing;
@@ -28,7 +29,6 @@ pub mod survey;
 #[cfg(test)]
 mod testing;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -43,6 +43,7 @@ pub use sources::Origin;
 
 use crate::config::GenerateKind;
 use crate::records::{DataIssueRow, Split, SplitRow};
+use guarded::guarded;
 use kept::Kept;
 
 /// Where the pixels of an item come from.
@@ -179,11 +180,10 @@ impl Dataset {
     }
 }
 
-/// Decodes a picture. A defect of a decoder on one hostile file must cost that file alone, not the
-/// scan, the run or the other pictures.
-fn decode_guarded(bytes: &[u8]) -> Result<image::RgbImage, decode::Flaw> {
-    catch_unwind(AssertUnwindSafe(|| decode::decode(bytes)))
-        .unwrap_or_else(|_| Err(decode::Flaw::Broken("the decoder failed".into())))
+/// [`decode::decode`], where a panic of a decoder is a flaw of the file.
+pub fn decode_guarded(bytes: &[u8]) -> Result<image::RgbImage, decode::Flaw> {
+    let failed = || Err(decode::Flaw::Broken("the decoder failed".into()));
+    guarded(|| decode::decode(bytes)).unwrap_or_else(failed)
 }
 
 /// The pictures that `path` stands for: itself, or every picture below a folder, sorted. A file

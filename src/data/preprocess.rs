@@ -161,6 +161,8 @@ pub struct Part {
 #[derive(Debug, Default)]
 pub struct Resizer {
     inner: fir::Resizer,
+    /// The part at its new width and its old height.
+    narrowed: Vec<u8>,
 }
 
 impl Resizer {
@@ -198,16 +200,22 @@ impl Resizer {
             Interpolation::Lanczos => fir::ResizeAlg::Convolution(fir::FilterType::Lanczos3),
         };
         let mut output = RgbImage::new(width, height);
-        // The sizes of the buffers are right by construction, so no step can fail; a black picture
-        // stands in for the impossible. Typed images: the dynamic ones compile every pixel type.
-        if let (Ok(input), Ok(mut resized)) = (
+        let options = fir::ResizeOptions::new().resize_alg(algorithm);
+        let (inner, narrowed) = (&mut self.inner, &mut self.narrowed);
+        narrowed.resize(3 * width as usize * part.height as usize, 0);
+        // Rows before columns, with whole levels between them, as Pillow goes about it. The sizes of
+        // the buffers are right by construction, so no step can fail; a black picture stands in for
+        // the impossible. Typed images: the dynamic ones compile every pixel type.
+        if let (Ok(input), Ok(mut middle), Ok(mut resized)) = (
             TypedImageRef::<U8x3>::from_buffer(picture.width(), picture.height(), picture),
+            TypedImage::<U8x3>::from_buffer(width, part.height, narrowed),
             TypedImage::<U8x3>::from_buffer(width, height, &mut output),
         ) && let Ok(input) =
             TypedCroppedImage::from_ref(&input, part.left, part.top, part.width, part.height)
         {
-            let options = fir::ResizeOptions::new().resize_alg(algorithm);
-            let done = self.inner.resize_typed(&input, &mut resized, &options);
+            let done = inner
+                .resize_typed(&input, &mut middle, &options)
+                .and_then(|()| inner.resize_typed(&middle, &mut resized, &options));
             debug_assert!(done.is_ok(), "{done:?}");
         }
         output

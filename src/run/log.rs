@@ -83,11 +83,12 @@ impl MetricsLog {
         let mut rows = Vec::new();
         let mut records = reader.deserialize().peekable();
         while let Some(row) = records.next() {
+            // Even where it reads as a row: its last number may lack digits.
+            if records.peek().is_none() && !ends_whole {
+                return Ok(Self { rows, torn: true });
+            }
             match row {
                 Ok(row) => rows.push(row),
-                Err(_) if records.peek().is_none() && !ends_whole => {
-                    return Ok(Self { rows, torn: true });
-                }
                 Err(error) => return Err(damaged(in_words(&error, &columns))),
             }
         }
@@ -172,6 +173,8 @@ mod tests {
         assert!(log.rows[0].val_accuracy.unwrap().is_nan() && !log.torn);
 
         let log = read(&format!("{whole}a,2,2,50,0.")).unwrap();
+        assert_eq!((log.rows.len(), log.torn), (1, true));
+        let log = read(&format!("{whole}a,2,2,50,0.1,0.5,3")).unwrap();
         assert_eq!((log.rows.len(), log.torn), (1, true));
 
         let message = |text: String| read(&text).unwrap_err().to_string();

@@ -106,7 +106,8 @@ pub struct Manifest {
     /// Sums of what decides the result.
     #[serde(default)]
     pub fingerprints: Fingerprints,
-    /// Seconds by what they were spent on, in the order of the work.
+    /// Seconds by what they were spent on. `recording` is a part of `train`: checkpoints, rows and
+    /// curves.
     #[serde(default)]
     pub timings: IndexMap<String, f64>,
     /// The best epoch so far.

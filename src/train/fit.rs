@@ -284,7 +284,13 @@ impl<'a> Fit<'a> {
         let pass = Pass::Epoch(epoch as u64);
         let mut batches = stage.inputs.batches(Split::Train, rest, pass)?;
         loop {
-            self.step(&mut stage.trainer, pace, &mut *batches)?;
+            match self.step(&mut stage.trainer, pace, &mut *batches) {
+                Err(error @ FitError::Feed(FeedError::Interrupted)) => {
+                    self.save(stage)?;
+                    return Err(error);
+                }
+                stepped => stepped?,
+            }
             self.pause(stage)?;
             let ends = pace.ends_epoch(self.position.phase_step);
             if self.position.next == Next::Evaluate && !ends {
@@ -351,10 +357,11 @@ impl<'a> Fit<'a> {
             ),
             check: !self.position.checked,
         };
-        self.position.lr = stride.lr;
         let batches = batches.take(self.plan.accumulate);
         let totals = &mut self.position.interval;
-        let moved = match trainer.step(&mut self.params, stride, batches, totals) {
+        let observer = &*self.observer;
+        let interrupted = || observer.interrupted();
+        let moved = match trainer.step(&mut self.params, stride, batches, totals, interrupted) {
             Ok(moved) => moved,
             Err(StepError::Other(error)) => return Err(error),
             Err(StepError::NonFinite(what)) => {
@@ -362,6 +369,7 @@ impl<'a> Fit<'a> {
                 return Err(non_finite(what, phase, epoch, step + 1, stride.lr));
             }
         };
+        self.position.lr = stride.lr;
         if moved {
             self.position.step += 1;
             self.position.checked = true;

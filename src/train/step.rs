@@ -49,20 +49,32 @@ impl<E: Into<FitError>> From<E> for StepError {
 
 impl Trainer<'_> {
     /// Takes a step on these batches and counts it in; whether it moved anything: classes of
-    /// weight 0 teach nothing, and a step on them alone moves nothing.
+    /// weight 0 teach nothing, and a step on them alone moves nothing. `interrupted` between two
+    /// batches, all is left as if the step had not begun.
     pub(super) fn step(
         &mut self,
         params: &mut Params,
         stride: Stride,
         batches: impl Iterator<Item = Result<SuffixBatch, FeedError>>,
         totals: &mut Accumulator,
+        interrupted: impl Fn() -> bool,
     ) -> Result<bool, StepError> {
+        let statistics = self.updated_statistics.iter();
+        let statistics = statistics.map(|name| (name, params.value(name).clone()));
+        let before = (*totals, statistics.collect::<Vec<_>>());
         let check = stride
             .check
             .then(|| SelfCheck::before(params, self.suffix.trained(), &self.updated_statistics))
             .transpose()?;
         let mut mean = Mean::default();
         for (index, batch) in batches.enumerate() {
+            if index > 0 && interrupted() {
+                *totals = before.0;
+                for (name, value) in before.1 {
+                    params.set(name, value)?;
+                }
+                return Err(FeedError::Interrupted.into());
+            }
             let (gradients, weight) = self.batch(params, stride, index, batch?, totals)?;
             mean.add(gradients, weight)?;
         }

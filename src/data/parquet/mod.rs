@@ -5,7 +5,6 @@ mod columns;
 mod tables;
 
 use std::fs::File;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use parquet::file::reader::{FileReader, SerializedFileReader};
@@ -13,6 +12,7 @@ use parquet::record::reader::RowIter;
 
 use super::DataError;
 use super::decode::{self, Kind};
+use super::guarded::guarded;
 use super::listing::issue;
 use crate::config::ColumnsConfig;
 use crate::fetch::Budget;
@@ -55,13 +55,12 @@ pub(super) fn unpack(
         let folder = into.join(PICTURES).join(&table.name);
         std::fs::create_dir_all(&folder).map_err(unwritable(&folder))?;
         // Its reader trusts files to be what they say, and may panic where one is not.
-        let read =
-            AssertUnwindSafe(|| unpack_one(table, columns, &folder, &mut rows, &mut skipped));
-        let fault = match catch_unwind(read) {
-            Ok(Ok(())) => continue,
-            Ok(Err(Fault::Data(error))) => return Err(error),
-            Ok(Err(Fault::File(reason))) => reason,
-            Err(_) => "it breaks the rules of the format".into(),
+        let read = || unpack_one(table, columns, &folder, &mut rows, &mut skipped);
+        let fault = match guarded(read) {
+            Some(Ok(())) => continue,
+            Some(Err(Fault::Data(error))) => return Err(error),
+            Some(Err(Fault::File(reason))) => reason,
+            None => "it breaks the rules of the format".into(),
         };
         return Err(DataError::Parquet {
             path: table.file.clone(),

@@ -8,7 +8,7 @@ use crate::graph::{Graph, NodeId};
 
 /// Counts changes to decoders, resizing, drawing, kernels and fusing that change bits of features,
 /// and to the format of the files.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// Hash of everything that decides the features of a picture: what lies between the picture and
 /// the `stored` layers (operations, geometry, values of parameters and statistics), how pictures
