@@ -61,7 +61,7 @@ impl Prepared {
         })
     }
 
-    /// What `memory_limit` leaves for features and decoded pictures.
+    /// What `memory_limit` leaves for features, decoded pictures and a step.
     ///
     /// # Errors
     /// If the run does not fit into the limit.
@@ -81,9 +81,14 @@ impl Prepared {
         printer: &Printer,
     ) -> Result<Outcome, Failure> {
         let started = Instant::now();
-        let (blueprint, plan, dataset) = (&self.blueprint, &self.plan, &self.dataset);
+        let (blueprint, dataset) = (&self.blueprint, &self.dataset);
+        let plan = &Plan {
+            micro_batch: allowance.micro_batch,
+            ..self.plan.clone()
+        };
+        manifest.update(|manifest| manifest.micro_batch = allowance.micro_batch)?;
         let experiment = &blueprint.loaded.experiment;
-        let feed = feed(blueprint, dataset, allowance.pictures);
+        let feed = feed(blueprint, dataset, allowance.pictures).with_waiting(allowance.waiting);
         let [part, all] = [
             feed.items(Split::Val).len(),
             dataset.split(Split::Val).len(),

@@ -3,7 +3,7 @@
 use super::blueprint::Blueprint;
 use super::{Exit, Failure, Printer};
 use crate::config::{Experiment, Problem, size};
-use crate::data::Dataset;
+use crate::data::{Dataset, batches};
 use crate::engine::params::Params;
 use crate::records::Split;
 use crate::train::features::Room;
@@ -40,6 +40,16 @@ pub fn allowance(experiment: &Experiment) -> Allowance {
             },
         },
         pictures: cache.memory_bytes(),
+        waiting: batches::WAITING,
+        micro_batch: None,
+    }
+}
+
+/// The same for a run of this plan.
+fn whole(blueprint: &Blueprint, given: Given<'_>) -> Allowance {
+    Allowance {
+        micro_batch: given.plan.micro_batch,
+        ..allowance(&blueprint.loaded.experiment)
     }
 }
 
@@ -66,13 +76,14 @@ pub fn given<'a>(
     }
 }
 
-/// Fits a run into `memory_limit`: features and decoded pictures get what the rest leaves.
+/// Fits a run into `memory_limit`: features and decoded pictures get what the rest leaves. If the
+/// rest alone is too much, fewer batches wait and fewer pictures of a batch are computed at a time.
 ///
 /// # Errors
-/// If the rest alone is more than the limit.
+/// If a picture at a time is more than the limit.
 pub fn fit(blueprint: &Blueprint, given: Given<'_>) -> Result<(Allowance, Estimate), Failure> {
     let experiment = &blueprint.loaded.experiment;
-    let whole = allowance(experiment);
+    let whole = whole(blueprint, given);
     let estimate = Estimate::of(given, whole)?;
     let Some(limit) = limit(experiment) else {
         return Ok((whole, estimate));
@@ -80,24 +91,64 @@ pub fn fit(blueprint: &Blueprint, given: Given<'_>) -> Result<(Allowance, Estima
     if estimate.peak <= limit {
         return Ok((whole, estimate));
     }
-    let disk = whole.features.disk;
-    let with = |memory: usize, pictures: usize| Allowance {
-        features: Room { memory, disk },
-        pictures,
-    };
-    let least = Estimate::of(given, with(0, 0))?;
-    if least.peak > limit {
-        return Err(refusal(blueprint, given, &least, limit));
+    let mut least = None;
+    for bare in frugal(whole, given.plan.batch_size) {
+        let estimate = Estimate::of(given, bare)?;
+        if estimate.peak <= limit {
+            return share(given, whole, (bare, estimate), limit);
+        }
+        least = Some(estimate);
     }
+    let least = least.unwrap_or(estimate);
+    Err(refusal(blueprint, given, &least, limit))
+}
+
+/// Without features and decoded pictures in memory, and with ever less of what makes a step fast.
+fn frugal(whole: Allowance, batch: usize) -> impl Iterator<Item = Allowance> {
+    let bare = Allowance {
+        features: Room {
+            memory: 0,
+            ..whole.features
+        },
+        pictures: 0,
+        ..whole
+    };
+    let unhurried = Allowance { waiting: 0, ..bare };
+    let halves = std::iter::successors(Some(batch / 2), |pictures| Some(pictures / 2));
+    let halves = halves.take_while(|&pictures| pictures > 0);
+    let smaller = halves.map(move |pictures| Allowance {
+        micro_batch: Some(pictures),
+        ..unhurried
+    });
+    // What the configuration says of it stays.
+    let smaller = smaller.filter(move |_| whole.micro_batch.is_none());
+    [bare, unhurried].into_iter().chain(smaller)
+}
+
+/// Gives features, then decoded pictures, what a run without them leaves of the limit.
+fn share(
+    given: Given<'_>,
+    whole: Allowance,
+    (bare, least): (Allowance, Estimate),
+    limit: usize,
+) -> Result<(Allowance, Estimate), Failure> {
+    let with = |memory: usize, pictures: usize| Allowance {
+        features: Room {
+            memory,
+            ..whole.features
+        },
+        pictures,
+        ..bare
+    };
     let memory = whole.features.memory.min(limit - least.peak);
     let features = Estimate::of(given, with(memory, 0))?;
     let pictures = whole.pictures.min(limit.saturating_sub(features.peak));
     let allowance = with(memory, pictures);
     let estimate = Estimate::of(given, allowance)?;
-    if estimate.peak > limit {
-        return Ok((with(0, 0), least));
+    match estimate.peak <= limit {
+        true => Ok((allowance, estimate)),
+        false => Ok((bare, least)),
     }
-    Ok((allowance, estimate))
 }
 
 /// As [`fit`], where there is a limit. Says what gives way.
@@ -107,19 +158,22 @@ pub fn within_limit(
     printer: &Printer,
 ) -> Result<Allowance, Failure> {
     let experiment = &blueprint.loaded.experiment;
-    let whole = allowance(experiment);
+    let whole = whole(blueprint, given);
     let Some(limit) = limit(experiment) else {
         return Ok(whole);
     };
     let (allowance, estimate) = fit(blueprint, given)?;
     let show = |bytes: usize| size::show(bytes as u64);
     if allowance != whole {
-        printer.note(format!(
-            "memory: at most {} for features and {} for decoded pictures, to stay below {}",
+        let mut note = format!(
+            "memory: at most {} for features and {} for decoded pictures",
             show(allowance.features.memory),
             show(allowance.pictures),
-            show(limit)
-        ));
+        );
+        if let Some(pictures) = allowance.micro_batch.filter(|_| whole.micro_batch.is_none()) {
+            note += &format!(", and {pictures} pictures of a batch computed at a time");
+        }
+        printer.note(format!("{note}, to stay below {}", show(limit)));
     }
     tracing::info!(peak = estimate.peak, limit, "memory");
     Ok(allowance)
@@ -136,12 +190,13 @@ fn refusal(blueprint: &Blueprint, given: Given<'_>, estimate: &Estimate, limit: 
     if let Some(phase) = estimate.largest() {
         message += &format!(
             "; most in phase `{}`: {} for parameters, {} for the optimizer, {} for a step of {} \
-             pictures",
+             pictures, {} at a time",
             phase.phase,
             show(phase.parameters),
             show(phase.optimizer),
             show(phase.step),
-            given.plan.batch_size
+            given.plan.batch_size,
+            given.plan.micro_batch.unwrap_or(1)
         );
         help = advice(phase);
     }

@@ -7,7 +7,7 @@ use super::{interrupt, state};
 use crate::config::CheckpointEvery;
 use crate::records::MetricsRow;
 use crate::report;
-use crate::run::{ManifestWriter, MetricsWriter, RunDir};
+use crate::run::{Checkpoint, ManifestWriter, MetricsWriter, RunDir};
 use crate::train::observer::{
     Evaluated, FeatureProgress, FeaturesReady, Observer, ObserverError, PhaseStarted, StepTaken,
 };
@@ -35,17 +35,23 @@ pub struct Recorder<'a> {
     rows: Vec<MetricsRow>,
     /// Index of the best row.
     best: Option<usize>,
-    /// When the curves were drawn last.
-    drawn: Option<Instant>,
+    /// When the curves were drawn last, and how long that took.
+    drawn: Option<(Instant, Duration)>,
     /// When the last checkpoint was written, and the steps since.
     kept: Instant,
     steps: u64,
+    /// The best so far, if it came too soon after that one.
+    pending: Option<Checkpoint>,
     /// What all this writing has taken.
     took: Duration,
 }
 
-/// Epochs on cached features take milliseconds, less than their picture.
-const REDRAW_AFTER: Duration = Duration::from_secs(1);
+/// Epochs on cached features take milliseconds, less than their checkpoint and their picture: these
+/// come so often at most, between phases apart.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Drawing takes one part of so many at most.
+const DRAWING: u32 = 100;
 
 impl<'a> Recorder<'a> {
     /// Goes on behind `rows`, with the index of the best of them; none for a new run.
@@ -64,6 +70,7 @@ impl<'a> Recorder<'a> {
             drawn: None,
             kept: Instant::now(),
             steps: 0,
+            pending: None,
             took: Duration::ZERO,
         })
     }
@@ -84,8 +91,27 @@ impl<'a> Recorder<'a> {
         }
     }
 
-    /// Writes a checkpoint behind the rows so far.
+    /// Keeps what an evaluation has judged, if it is to be kept: at once, or with the next that is.
+    fn keep_evaluated(&mut self, event: &Evaluated<'_>) -> Result<(), ObserverError> {
+        let every = matches!(self.target.every, CheckpointEvery::Evaluation(_));
+        let phase_over = event.snapshot.position.next == Next::Begin;
+        if phase_over || self.is_due() {
+            return self.keep(event.snapshot, event.is_best);
+        }
+        let wanted = every || event.is_best || self.pending.is_some();
+        if wanted && self.kept.elapsed() >= PAUSE {
+            self.keep(event.snapshot, event.is_best)?;
+        } else if event.is_best {
+            self.pending = Some(state::checkpoint(event.snapshot, &self.rows, true));
+        }
+        Ok(())
+    }
+
+    /// Writes a checkpoint behind the rows so far, after the best if that was left for now.
     fn keep(&mut self, snapshot: Snapshot<'_>, is_best: bool) -> Result<(), ObserverError> {
+        if let Some(best) = self.pending.take().filter(|_| !is_best) {
+            self.target.run.write_checkpoint(&best, true)?;
+        }
         let checkpoint = state::checkpoint(snapshot, &self.rows, is_best);
         self.target.run.write_checkpoint(&checkpoint, is_best)?;
         self.kept = Instant::now();
@@ -95,11 +121,12 @@ impl<'a> Recorder<'a> {
 
     /// Draws the curves of all epochs so far.
     pub fn draw_curves(&mut self) -> Result<(), ObserverError> {
+        let started = Instant::now();
         if !self.rows.is_empty() {
             let curves = report::curves(&self.rows, self.target.title, self.best)?;
             self.target.run.write_curves(&curves)?;
         }
-        self.drawn = Some(Instant::now());
+        self.drawn = Some((Instant::now(), started.elapsed()));
         Ok(())
     }
 }
@@ -148,11 +175,7 @@ impl Observer for Recorder<'_> {
             self.best = Some(self.rows.len() - 1);
         }
         // First the state, then what claims that it is there.
-        let every = matches!(self.target.every, CheckpointEvery::Evaluation(_));
-        let phase_over = event.snapshot.position.next == Next::Begin;
-        if every || event.is_best || phase_over || self.is_due() {
-            self.keep(event.snapshot, event.is_best)?;
-        }
+        self.keep_evaluated(&event)?;
         self.metrics.append(event.row)?;
         if event.is_best {
             let best = event.row.into();
@@ -161,7 +184,7 @@ impl Observer for Recorder<'_> {
         }
         if self
             .drawn
-            .is_none_or(|drawn| drawn.elapsed() >= REDRAW_AFTER)
+            .is_none_or(|(drawn, took)| drawn.elapsed() >= PAUSE.max(DRAWING * took))
         {
             self.draw_curves()?;
         }

@@ -19,8 +19,10 @@ pub fn run(args: &ResumeArgs, printer: &Printer) -> Result<(), Failure> {
     }
     let loaded = config::load_with(&run.resolved_toml(), &[], [])?;
     check_config(&run, &before, &loaded.hash(), printer)?;
-    let prepared = Prepared::new(Blueprint::from_loaded(loaded)?, printer)?;
+    let mut prepared = Prepared::new(Blueprint::from_loaded(loaded)?, printer)?;
     check_data(&run, &before, &prepared)?;
+    // Where `memory_limit` has decided it, it stays decided: sums are rounded by it.
+    prepared.plan.micro_batch = prepared.plan.micro_batch.or(before.micro_batch);
     let now = taken_over(before.clone(), &prepared);
     warn_of_changes(&before, &now, printer);
     // Weights may have to be fetched, which a signal should end at once.

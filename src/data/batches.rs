@@ -13,8 +13,8 @@ use super::mix::Mixer;
 use super::preprocess::{Preprocess, Resizer, Scale};
 use super::{DataError, Dataset};
 
-/// Batches that wait to be used, over all threads.
-pub const DEPTH: usize = 4;
+/// Batches that wait to be used, over all threads, where memory is no matter.
+pub const WAITING: usize = 4;
 
 /// Pictures ready for the network.
 #[derive(Debug, Clone, PartialEq)]
@@ -249,6 +249,8 @@ pub struct Plan {
     pub batch_size: usize,
     /// Decoding threads; 0 means one a core.
     pub threads: usize,
+    /// Batches that wait to be used, over all threads; one more is under way on each.
+    pub waiting: usize,
     /// Keeps decoded pictures for later passes.
     pub cache: Option<Arc<PictureCache>>,
 }
@@ -299,7 +301,7 @@ impl Loader {
             next: 0,
         };
         for thread in 0..count {
-            let (sender, queue) = sync_channel(DEPTH.div_ceil(count));
+            let (sender, queue) = sync_channel(plan.waiting.div_ceil(count));
             let work = Arc::clone(&loader.work);
             let handle = std::thread::Builder::new()
                 .name(format!("decode-{thread}"))
@@ -396,6 +398,7 @@ mod tests {
             mix: None,
             batch_size: 5,
             threads,
+            waiting: WAITING,
             cache: None,
         }
     }

@@ -7,7 +7,7 @@ use image::RgbImage;
 use plotters::prelude::*;
 use plotters::style::{FontStyle, register_font};
 
-use super::batches::{Loader, Plan, Shot};
+use super::batches::{Loader, Plan, Shot, WAITING};
 use super::preprocess::{Resizer, unscale};
 use super::{Augment, DataError, Dataset, Preprocess};
 use crate::records::Split;
@@ -83,6 +83,7 @@ pub fn write(
             mix: None,
             batch_size: 1,
             threads: 0,
+            waiting: WAITING,
             cache: None,
         },
     )?;

@@ -69,6 +69,17 @@ impl Suffix {
         }
     }
 
+    /// The same, with so many pictures of a batch computed at a time and the others waiting: less
+    /// memory and the same sums, in chunks of other sizes if the number is small. Where batch norm
+    /// looks at the whole batch, that is computed at once still.
+    #[must_use]
+    pub fn at_once(mut self, pictures: Option<usize>) -> Self {
+        if let Some(compiled) = &mut self.compiled {
+            compiled.at_once(pictures);
+        }
+        self
+    }
+
     /// The same, node by node in tensor operations on any device.
     #[cfg(test)]
     pub(super) fn portable(mut self) -> Self {

@@ -185,7 +185,7 @@ fn keep<T, E: std::fmt::Display>(read: Result<T, E>, unknown: &mut Vec<String>) 
 fn facts(a: Option<&Manifest>, b: Option<&Manifest>) -> Vec<Fact> {
     type Value = fn(&Manifest) -> Option<String>;
     const DECIDES: bool = true;
-    let all: [(&'static str, bool, Value); 13] = [
+    let all: [(&'static str, bool, Value); 14] = [
         (DATA, DECIDES, |m| filled(&m.fingerprints.data)),
         (SPLIT, DECIDES, |m| filled(&m.fingerprints.split)),
         ("weights", DECIDES, |m| filled(&m.fingerprints.weights)),
@@ -194,6 +194,9 @@ fn facts(a: Option<&Manifest>, b: Option<&Manifest>) -> Vec<Fact> {
         ("xp build", DECIDES, |m| m.xp_build.clone()),
         ("device", DECIDES, |m| filled(&m.device)),
         ("instructions", DECIDES, |m| m.instructions.clone()),
+        ("micro-batch", DECIDES, |m| {
+            m.micro_batch.map(|pictures| pictures.to_string())
+        }),
         ("threads used", false, |m| Some(m.threads.to_string())),
         ("host", false, |m| filled(&m.process.host)),
         ("git commit", false, |m| m.git_commit.clone()),

@@ -106,6 +106,10 @@ pub struct Manifest {
     /// Sums of what decides the result.
     #[serde(default)]
     pub fingerprints: Fingerprints,
+    /// Pictures of a batch that were computed at a time, where `memory_limit` or the configuration
+    /// has them fewer than a batch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub micro_batch: Option<usize>,
     /// Seconds by what they were spent on. `recording` is a part of `train`: checkpoints, rows and
     /// curves.
     #[serde(default)]
@@ -149,6 +153,7 @@ impl Manifest {
             threads,
             seed,
             fingerprints: Fingerprints::default(),
+            micro_batch: None,
             timings: IndexMap::new(),
             best: None,
             test_accuracy: None,

@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use super::labels::Labels;
 use crate::config::AugmentConfig;
-use crate::data::batches::{Loader, PictureCache, Plan, Shot};
+use crate::data::batches::{self, Loader, PictureCache, Plan, Shot};
 use crate::data::mix::{Mixer, Mixing};
 use crate::data::{Augment, DataError, Dataset, Draw, Preprocess};
 use crate::records::Split;
@@ -109,6 +109,7 @@ pub struct Feed {
     augment: Augment,
     treatment: Treatment,
     batch_size: usize,
+    waiting: usize,
     decoded: Arc<PictureCache>,
     splits: Arc<[Vec<usize>; 3]>,
 }
@@ -132,10 +133,17 @@ impl Feed {
             },
             treatment: Treatment::default(),
             batch_size,
+            waiting: batches::WAITING,
             decoded: Arc::new(PictureCache::new(&dataset, memory)),
             splits: Arc::new(Split::ALL.map(|split| dataset.split(split))),
             dataset,
         }
+    }
+
+    /// The same, with so many batches that wait to be used.
+    #[must_use]
+    pub fn with_waiting(self, waiting: usize) -> Self {
+        Self { waiting, ..self }
     }
 
     /// The same pictures, treated as a phase does; decoded ones are shared.
@@ -288,6 +296,7 @@ impl Feed {
             mix,
             batch_size: self.batch_size,
             threads: rayon::current_num_threads(),
+            waiting: self.waiting,
             cache: matches!(pass, Pass::Epoch(_)).then(|| self.decoded.clone()),
         };
         let [height, width] = self.preprocess.image_size.map(|side| side as usize);

@@ -200,7 +200,8 @@ impl<'a> Fit<'a> {
             &phase.trainable,
             &phase.frontier,
             phase.bn,
-        );
+        )
+        .at_once(self.plan.micro_batch);
         let members = phase.members(self.graph, suffix.trained());
         Trainer {
             phase,

@@ -11,7 +11,6 @@ use super::feed::Variety;
 use super::phase::{PhasePlan, Plan};
 use super::rule::Rule;
 use crate::config::AugmentConfig;
-use crate::data::batches;
 use crate::data::preprocess::Preprocess;
 use crate::engine::cache::{self, Place};
 use crate::engine::params::Params;
@@ -51,13 +50,17 @@ pub struct Given<'a> {
     pub threads: usize,
 }
 
-/// Most bytes of what a run may keep or do without.
+/// What a run may take of what it could do with less of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Allowance {
-    /// For features.
+    /// Bytes for features.
     pub features: Room,
-    /// For decoded pictures that are used in every epoch.
+    /// Bytes for decoded pictures that are used in every epoch.
     pub pictures: usize,
+    /// Batches that wait to be used.
+    pub waiting: usize,
+    /// Pictures of a batch that are computed at a time; all of them if `None`.
+    pub micro_batch: Option<usize>,
 }
 
 /// Bytes of a phase while they are most.
@@ -231,7 +234,8 @@ impl Given<'_> {
         } = *self;
         let stored = &phase.frontier.stored;
         let batch = plan.batch_size.min(self.pictures[0].max(1));
-        let suffix = Suffix::new(graph.clone(), &phase.trainable, &phase.frontier, phase.bn);
+        let suffix = Suffix::new(graph.clone(), &phase.trainable, &phase.frontier, phase.bn)
+            .at_once(allowance.micro_batch);
         let bytes = |name: &String| VALUE * params.value(name).elem_count();
         let trained: usize = suffix.trained().iter().map(bytes).sum();
         past.moved.extend(suffix.trained().iter().cloned());
@@ -247,7 +251,7 @@ impl Given<'_> {
         };
         let reads_pictures = !cached(Split::Train);
         if reads_pictures || !computed.is_empty() {
-            past.loading = self.loading(batch);
+            past.loading = self.loading(batch, allowance.waiting);
         }
         let upper = Prefix::compile(graph, params, stored, &[graph.output()])?;
         let mut step = self.outputs(stored, batch) + suffix.memory(params, batch, threads)?;
@@ -304,9 +308,9 @@ impl Given<'_> {
     }
 
     /// Bytes of batches that are being decoded, that wait and that are used.
-    fn loading(&self, batch: usize) -> usize {
+    fn loading(&self, batch: usize, waiting: usize) -> usize {
         let batches = self.pictures[0].div_ceil(batch.max(1));
-        let under_way = (batches::DEPTH + self.threads + 1).min(batches);
+        let under_way = (waiting + self.threads + 1).min(batches);
         VALUE * self.preprocess.values() * batch * under_way
     }
 

@@ -297,6 +297,8 @@ pub struct Plan {
     pub best: Monitor,
     /// Batches of a step.
     pub accumulate: usize,
+    /// Pictures of a batch that are computed at a time; all of them if `None`.
+    pub micro_batch: Option<usize>,
     /// Whether an epoch's last batch is left out where it is not whole.
     pub drop_last: bool,
     /// Which training pictures an epoch has.
@@ -325,6 +327,7 @@ impl Plan {
             early_stopping: train.early_stopping.clone(),
             best: train.best,
             accumulate: train.accumulate,
+            micro_batch: train.micro_batch,
             drop_last: train.drop_last,
             sampling: train.sampling,
             ema: train.ema,

@@ -40,6 +40,13 @@ pub struct TrainConfig {
     #[serde(default = "defaults::one", skip_serializing_if = "is_one")]
     #[schemars(range(min = 1, max = 65_536))]
     pub accumulate: usize,
+    /// Pictures of a batch that are computed at a time; gradients and the result are those of the
+    /// whole batch. Fewer take less memory and, below eight, more time. Where batch norm is in
+    /// training mode, the batch is computed at once still. Default: the whole batch, or what
+    /// `memory_limit` leaves room for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65_536))]
+    pub micro_batch: Option<usize>,
     /// Leave out an epoch's last batch where it is not whole. Which pictures it has changes from
     /// epoch to epoch.
     #[serde(default, skip_serializing_if = "is_false")]
@@ -71,6 +78,7 @@ impl Default for TrainConfig {
             early_stopping: None,
             best: Monitor::default(),
             accumulate: defaults::one(),
+            micro_batch: None,
             drop_last: false,
             sampling: Sampling::default(),
             eval_batches: None,

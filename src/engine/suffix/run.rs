@@ -34,6 +34,8 @@ const LEAST_CHUNKS: usize = 2;
 #[derive(Debug)]
 pub(super) struct Compiled {
     program: Program,
+    /// Most pictures of a batch that are computed at a time; all of them if `None`.
+    at_once: Option<usize>,
     arenas: Mutex<Vec<Arena>>,
     sums: Mutex<Vec<Vec<f32>>>,
 }
@@ -135,9 +137,17 @@ impl Compiled {
     pub(super) fn new(graph: &Graph, plan: &Plan) -> Option<Self> {
         Some(Self {
             program: Program::new(graph, plan, CHUNK)?,
+            at_once: None,
             arenas: Mutex::default(),
             sums: Mutex::default(),
         })
+    }
+
+    /// Computes so many pictures at a time from now on, where batch norm lets them be apart: a
+    /// smaller step in memory, with sums in the same order.
+    pub(super) fn at_once(&mut self, pictures: Option<usize>) {
+        let joined = self.program.stages.iter().any(|stage| stage.join.is_some());
+        self.at_once = pictures.filter(|_| !joined);
     }
 
     pub(super) fn step(
@@ -152,23 +162,61 @@ impl Compiled {
         let batch = inputs[0].dim(0)?;
         let host: Vec<Tensor> = inputs.iter().map(memory::to_host).collect::<Result<_>>()?;
         let mut step = self.values(graph, params, &host, batch, seed, loss)?;
-        let size = self.chunk(batch);
-        let mut chunks: Vec<Chunk> = (0..batch)
-            .step_by(size)
-            .map(|first| Chunk {
-                pictures: first..(first + size).min(batch),
-                arena: None,
-                sums: Vec::new(),
-                logits: Vec::new(),
-            })
-            .collect();
-        {
-            let mut kept = lock(&self.sums);
-            for chunk in &mut chunks {
-                chunk.sums = kept.pop().unwrap_or_default();
-                chunk.sums.resize(self.program.sums, 0.0);
+        let (size, round) = self.portions(batch);
+        let mut statistics = Vec::new();
+        let classes = graph.nodes()[graph.training_output()].shape.elements();
+        let mut logits = Vec::with_capacity(batch * classes);
+        let mut sums: Vec<Vec<f32>> = Vec::new();
+        for first in (0..batch).step_by(round) {
+            let mut chunks = self.chunks(first..(first + round).min(batch), size);
+            statistics.extend(self.run(graph, plan, params, &mut step, &mut chunks)?);
+            for chunk in chunks {
+                logits.extend(chunk.logits);
+                match sums.first_mut() {
+                    // Later rounds go into the first sums, in the order that they would have anyway.
+                    Some(total) if round < batch => {
+                        kernel::add_into(&chunk.sums, total);
+                        lock(&self.sums).push(chunk.sums);
+                    }
+                    _ => sums.push(chunk.sums),
+                }
             }
         }
+        let gradients = self.gradients(graph, plan, params, &step, &sums)?;
+        lock(&self.sums).extend(sums);
+        Ok(Stepped {
+            logits: Tensor::from_vec(logits, (batch, classes), &Device::Cpu)?,
+            statistics,
+            gradients,
+        })
+    }
+
+    /// Pictures of the batch in chunks of a size, with memory for what they sum up.
+    fn chunks(&self, pictures: Range<usize>, size: usize) -> Vec<Chunk> {
+        let mut kept = lock(&self.sums);
+        let end = pictures.end;
+        let chunk = |first| {
+            let mut sums = kept.pop().unwrap_or_default();
+            sums.resize(self.program.sums, 0.0);
+            Chunk {
+                pictures: first..(first + size).min(end),
+                arena: None,
+                sums,
+                logits: Vec::new(),
+            }
+        };
+        pictures.step_by(size).map(chunk).collect()
+    }
+
+    /// Runs all stages for these chunks; new values of running statistics.
+    fn run(
+        &self,
+        graph: &Graph,
+        plan: &Plan,
+        params: &Params,
+        step: &mut Values<'_>,
+        chunks: &mut [Chunk],
+    ) -> Result<Vec<(String, Tensor)>> {
         let mut statistics = Vec::new();
         let mut left = self.program.stages.len();
         // Chunks wait for one another only where something joins them: until then each goes its
@@ -178,7 +226,7 @@ impl Compiled {
             left -= stages.len();
             let run = |chunk: &mut Chunk| {
                 let mut stages = stages.iter();
-                stages.try_for_each(|stage| self.run_stage(stage, &step, chunk))?;
+                stages.try_for_each(|stage| self.run_stage(stage, step, chunk))?;
                 if left == 0 {
                     lock(&self.arenas).extend(chunk.arena.take());
                 }
@@ -192,33 +240,29 @@ impl Compiled {
             }
             match stages.last().and_then(|stage| stage.join) {
                 Some(Join::Moments(norm)) => {
-                    statistics
-                        .extend(self.join_moments(graph, plan, params, norm, &chunks, &mut step)?);
+                    statistics.extend(self.join_moments(graph, plan, params, norm, chunks, step)?);
                 }
-                Some(Join::Sums(norm)) => self.join_sums(norm, &chunks, &mut step),
+                Some(Join::Sums(norm)) => self.join_sums(norm, chunks, step),
                 None => {}
             }
         }
-        let classes = graph.nodes()[graph.training_output()].shape.elements();
-        let mut logits = Vec::with_capacity(batch * classes);
-        let mut sums = Vec::with_capacity(chunks.len());
-        for chunk in chunks {
-            logits.extend(chunk.logits);
-            sums.push(chunk.sums);
-        }
-        let gradients = self.gradients(graph, plan, params, &step, &sums)?;
-        lock(&self.sums).extend(sums);
-        Ok(Stepped {
-            logits: Tensor::from_vec(logits, (batch, classes), &Device::Cpu)?,
-            statistics,
-            gradients,
-        })
+        Ok(statistics)
     }
 
-    /// Pictures a chunk.
-    fn chunk(&self, batch: usize) -> usize {
-        let most = SUM_BYTES / (self.program.sums * size_of::<f32>()).max(1);
-        CHUNK.max(batch.div_ceil(most.max(LEAST_CHUNKS)))
+    /// Pictures a chunk, and pictures that are computed at a time.
+    fn portions(&self, batch: usize) -> (usize, usize) {
+        match self.at_once {
+            // Two chunks, so that two threads have work, as long as there are two pictures.
+            Some(pictures) if pictures < batch => {
+                let size = (pictures / 2).clamp(1, CHUNK);
+                (size, pictures.max(1) / size * size)
+            }
+            _ => {
+                let most = SUM_BYTES / (self.program.sums * size_of::<f32>()).max(1);
+                let size = CHUNK.max(batch.div_ceil(most.max(LEAST_CHUNKS)));
+                (size, batch.max(1))
+            }
+        }
     }
 
     /// Bytes that steps of a batch hold and take on so many threads, inputs and gradients apart.
@@ -233,8 +277,8 @@ impl Compiled {
         let kernels = self.kernels(graph, params)?;
         let packed = kernels.iter().zip(&program.kernels);
         let packed: usize = packed.map(|(kernel, spec)| kernel.values(spec)).sum();
-        let size = self.chunk(batch);
-        let chunks = batch.div_ceil(size);
+        let (size, round) = self.portions(batch);
+        let chunks = round.div_ceil(size);
         let slots = program.slots.iter().map(|slot| slot.values(size));
         let arena = slots.sum::<usize>() + self.scratch(&kernels);
         // Up to a join all chunks wait with what they have computed.
@@ -242,7 +286,8 @@ impl Compiled {
         let arenas = if joined { chunks } else { chunks.min(threads) };
         let masks = program.masks.iter();
         let masks = masks.map(|&id| batch * graph.nodes()[id].shape.elements());
-        let values = packed + arenas * arena + chunks * program.sums + masks.sum::<usize>();
+        let sums = chunks + usize::from(round < batch);
+        let values = packed + arenas * arena + sums * program.sums + masks.sum::<usize>();
         Ok(values * size_of::<f32>())
     }
 

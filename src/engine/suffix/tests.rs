@@ -543,3 +543,39 @@ fn a_step_takes_more_for_a_larger_batch_only_where_norms_join_it() {
     assert!(grows(BatchNormMode::Train, 2) > 2.5);
     assert!(grows(BatchNormMode::Eval, 16) > 2.5, "a thread a chunk");
 }
+
+#[test]
+fn a_part_of_the_batch_at_a_time_gives_the_same_sums_in_less_memory() {
+    let graph = mobilenet(0.35, 64, "[{ dropout = 0.3 }, { dense = 5 }]");
+    let params = formula(&graph);
+    let picture = [noise("picture", &[18, 64, 64, 3])];
+    let weights = noise("weights", &[18, 5]);
+    let part = |bn, pictures| {
+        let suffix = suffix(&graph, "freeze = \"none\"", bn).at_once(pictures);
+        let memory = suffix.memory(&params, 18, 2).unwrap();
+        let (logits, gradients) = gradients(&suffix, &params, &picture, &weights);
+        (memory, logits, gradients)
+    };
+    let (whole_takes, whole_logits, whole) = part(BatchNormMode::Eval, None);
+    let mut least = whole_takes;
+    for pictures in [12, 8, 4, 2, 1] {
+        let (takes, logits, found) = part(BatchNormMode::Eval, Some(pictures));
+        assert!(takes < least, "{takes} of {least} bytes for {pictures}");
+        least = takes;
+        assert_eq!(found.len(), whole.len());
+        for (name, gradient) in found.iter().chain([(&"logits".to_owned(), &logits)]) {
+            let expected = whole.get(name).unwrap_or(&whole_logits);
+            match pictures {
+                // Chunks of the same size, summed in the same order.
+                8.. => assert!(same_bytes(gradient, expected).unwrap(), "{name}"),
+                _ => assert_close(name, gradient, expected, 1e-5),
+            }
+        }
+    }
+    // Statistics are those of the whole batch.
+    let (_, _, whole) = part(BatchNormMode::Train, None);
+    let (_, _, found) = part(BatchNormMode::Train, Some(2));
+    for (name, gradient) in &found {
+        assert!(same_bytes(gradient, &whole[name]).unwrap(), "{name}");
+    }
+}
