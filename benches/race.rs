@@ -15,7 +15,7 @@ use candle_core::{Device, Tensor};
 use xp::config::{
     AugmentConfig, BatchNormMode, DataConfig, Flavour, ImageSize, OnCorrupt, PhaseConfig,
 };
-use xp::data::batches::{Loader, PictureCache, Plan, Shot};
+use xp::data::batches::{Loader, PictureCache, Plan, Shot, WAITING};
 use xp::data::preprocess::IMAGENET;
 use xp::data::{Augment, Dataset, Preprocess};
 use xp::engine::params::Params;
@@ -245,6 +245,7 @@ fn load(folder: &str, side: u32, changes: Option<AugmentConfig>) -> Outcome<Work
         mix: None,
         batch_size: BATCH,
         threads: rayon::current_num_threads(),
+        waiting: WAITING,
         cache: changes.map(|_| Arc::new(PictureCache::new(&dataset, usize::MAX))),
     };
     let mut epoch = 0;
