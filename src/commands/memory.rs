@@ -170,7 +170,10 @@ pub fn within_limit(
             show(allowance.features.memory),
             show(allowance.pictures),
         );
-        if let Some(pictures) = allowance.micro_batch.filter(|_| whole.micro_batch.is_none()) {
+        if let Some(pictures) = allowance
+            .micro_batch
+            .filter(|_| whole.micro_batch.is_none())
+        {
             note += &format!(", and {pictures} pictures of a batch computed at a time");
         }
         printer.note(format!("{note}, to stay below {}", show(limit)));

@@ -195,7 +195,8 @@ fn facts(a: Option<&Manifest>, b: Option<&Manifest>) -> Vec<Fact> {
         ("device", DECIDES, |m| filled(&m.device)),
         ("instructions", DECIDES, |m| m.instructions.clone()),
         ("micro-batch", DECIDES, |m| {
-            m.micro_batch.map(|pictures| pictures.to_string())
+            let whole = || "the batch".to_owned();
+            Some(m.micro_batch.map_or_else(whole, |it| it.to_string()))
         }),
         ("threads used", false, |m| Some(m.threads.to_string())),
         ("host", false, |m| filled(&m.process.host)),

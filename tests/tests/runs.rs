@@ -265,6 +265,40 @@ fn a_limit_of_memory_makes_room_or_refuses_and_changes_no_bit() {
     let limited = run("limited", &[&limit]);
     assert_eq!(metrics(&free), metrics(&limited));
 
+    // Fewer pictures at a time: the same but for rounding.
+    let peak = |sets: &[&str]| {
+        let mut dry = dry.clone();
+        sets.iter().for_each(|set| dry.extend(["--set", set]));
+        json_of(&dry)["memory"]["peak"].as_u64().unwrap()
+    };
+    let uncached = [
+        "cache.features=false",
+        "data.augment.flip_horizontal=true",
+        "data.image_size=48",
+        "train.batch_size=16",
+        "threads=2",
+    ];
+    let [bare, two] = ["train.micro_batch=16", "train.micro_batch=2"]
+        .map(|size| peak(&[&uncached[..], &["cache.memory='0'", size]].concat()));
+    assert!(two < bare, "{two} {bare}");
+    let limit = format!("memory_limit='{two}'");
+    let [whole, parts] = [("whole", "memory_limit='1GB'"), ("parts", &limit)].map(|(name, set)| {
+        let run = run(name, &[&uncached[..], &[set]].concat());
+        let manifest = fs::read_to_string(run.join("manifest.json")).unwrap();
+        let manifest: Value = serde_json::from_str(&manifest).unwrap();
+        (metrics(&run), manifest["micro_batch"].as_u64())
+    });
+    assert_eq!(whole.1, None);
+    assert!(parts.1.is_some_and(|pictures| pictures < 16), "{parts:?}");
+    for (whole, parts) in whole.0.iter().zip(&parts.0).skip(1) {
+        for (a, b) in whole.split(',').zip(parts.split(',')).skip(1) {
+            match (a.parse::<f64>(), b.parse::<f64>()) {
+                (Ok(a), Ok(b)) => assert!((a - b).abs() <= 1e-3 * a.abs(), "{whole}\n{parts}"),
+                _ => assert_eq!(a, b),
+            }
+        }
+    }
+
     dry.extend(["--set", "memory_limit=1MB"]);
     let output = xp(&dry);
     assert_eq!(output.status.code(), Some(4));
