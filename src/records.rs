@@ -216,6 +216,26 @@ fn share(part: u64, whole: u64) -> f64 {
     }
 }
 
+/// How many pictures of a batch are computed at a time. The result is the same but for rounding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MicroBatch {
+    /// All of them.
+    Whole,
+    /// So many.
+    Pictures(usize),
+}
+
+impl MicroBatch {
+    /// The number, where it is less than that of a batch.
+    pub fn of_batch(self, batch_size: usize) -> Option<usize> {
+        match self {
+            Self::Pictures(pictures) if pictures < batch_size => Some(pictures),
+            _ => None,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

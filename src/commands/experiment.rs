@@ -83,10 +83,10 @@ impl Prepared {
         let started = Instant::now();
         let (blueprint, dataset) = (&self.blueprint, &self.dataset);
         let plan = &Plan {
-            micro_batch: allowance.micro_batch,
+            micro_batch: Some(allowance.micro_batch),
             ..self.plan.clone()
         };
-        manifest.update(|manifest| manifest.micro_batch = allowance.micro_batch)?;
+        manifest.update(|manifest| manifest.micro_batch = Some(allowance.micro_batch))?;
         let experiment = &blueprint.loaded.experiment;
         let feed = feed(blueprint, dataset, allowance.pictures).with_waiting(allowance.waiting);
         let [part, all] = [
@@ -116,9 +116,10 @@ impl Prepared {
             &mut bank,
             &mut recorder,
         );
+        let kept = recorder.keep_pending();
         let drawn = recorder.draw_curves();
         let fitted = fitted?;
-        drawn.map_err(FitError::from)?;
+        kept.and(drawn).map_err(FitError::from)?;
         let (best, row) = &fitted.best;
         run.write_model(&network::model_file(blueprint, best, &dataset.classes)?)?;
         let fitted_in = started.elapsed().as_secs_f64();

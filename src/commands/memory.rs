@@ -5,7 +5,7 @@ use super::{Exit, Failure, Printer};
 use crate::config::{Experiment, Problem, size};
 use crate::data::{Dataset, batches};
 use crate::engine::params::Params;
-use crate::records::Split;
+use crate::records::{MicroBatch, Split};
 use crate::train::features::Room;
 use crate::train::memory::{Allowance, Estimate, Given, PhaseMemory};
 use crate::train::phase::Plan;
@@ -41,14 +41,14 @@ pub fn allowance(experiment: &Experiment) -> Allowance {
         },
         pictures: cache.memory_bytes(),
         waiting: batches::WAITING,
-        micro_batch: None,
+        micro_batch: MicroBatch::Whole,
     }
 }
 
 /// The same for a run of this plan.
 fn whole(blueprint: &Blueprint, given: Given<'_>) -> Allowance {
     Allowance {
-        micro_batch: given.plan.micro_batch,
+        micro_batch: given.plan.micro_batch.unwrap_or(MicroBatch::Whole),
         ..allowance(&blueprint.loaded.experiment)
     }
 }
@@ -92,7 +92,7 @@ pub fn fit(blueprint: &Blueprint, given: Given<'_>) -> Result<(Allowance, Estima
         return Ok((whole, estimate));
     }
     let mut least = None;
-    for bare in frugal(whole, given.plan.batch_size) {
+    for bare in frugal(whole, given.plan) {
         let estimate = Estimate::of(given, bare)?;
         if estimate.peak <= limit {
             return share(given, whole, (bare, estimate), limit);
@@ -104,7 +104,7 @@ pub fn fit(blueprint: &Blueprint, given: Given<'_>) -> Result<(Allowance, Estima
 }
 
 /// Without features and decoded pictures in memory, and with ever less of what makes a step fast.
-fn frugal(whole: Allowance, batch: usize) -> impl Iterator<Item = Allowance> {
+fn frugal(whole: Allowance, plan: &Plan) -> impl Iterator<Item = Allowance> {
     let bare = Allowance {
         features: Room {
             memory: 0,
@@ -114,14 +114,15 @@ fn frugal(whole: Allowance, batch: usize) -> impl Iterator<Item = Allowance> {
         ..whole
     };
     let unhurried = Allowance { waiting: 0, ..bare };
-    let halves = std::iter::successors(Some(batch / 2), |pictures| Some(pictures / 2));
+    let halves = std::iter::successors(Some(plan.batch_size / 2), |pictures| Some(pictures / 2));
     let halves = halves.take_while(|&pictures| pictures > 0);
     let smaller = halves.map(move |pictures| Allowance {
-        micro_batch: Some(pictures),
+        micro_batch: MicroBatch::Pictures(pictures),
         ..unhurried
     });
-    // What the configuration says of it stays.
-    let smaller = smaller.filter(move |_| whole.micro_batch.is_none());
+    // What the configuration or an earlier part of the run says of it stays.
+    let is_open = plan.micro_batch.is_none();
+    let smaller = smaller.filter(move |_| is_open);
     [bare, unhurried].into_iter().chain(smaller)
 }
 
@@ -170,9 +171,8 @@ pub fn within_limit(
             show(allowance.features.memory),
             show(allowance.pictures),
         );
-        if let Some(pictures) = allowance
-            .micro_batch
-            .filter(|_| whole.micro_batch.is_none())
+        if let MicroBatch::Pictures(pictures) = allowance.micro_batch
+            && allowance.micro_batch != whole.micro_batch
         {
             note += &format!(", and {pictures} pictures of a batch computed at a time");
         }
@@ -193,13 +193,12 @@ fn refusal(blueprint: &Blueprint, given: Given<'_>, estimate: &Estimate, limit: 
     if let Some(phase) = estimate.largest() {
         message += &format!(
             "; most in phase `{}`: {} for parameters, {} for the optimizer, {} for a step of {} \
-             pictures, {} at a time",
+             pictures",
             phase.phase,
             show(phase.parameters),
             show(phase.optimizer),
             show(phase.step),
-            given.plan.batch_size,
-            given.plan.micro_batch.unwrap_or(1)
+            given.plan.batch_size
         );
         help = advice(phase);
     }

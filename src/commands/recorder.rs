@@ -107,10 +107,19 @@ impl<'a> Recorder<'a> {
         Ok(())
     }
 
+    /// Writes the best state if it was left for now, as nothing comes after it.
+    pub fn keep_pending(&mut self) -> Result<(), ObserverError> {
+        match self.pending.take() {
+            Some(best) => Ok(self.target.run.write_checkpoint(&best, true)?),
+            None => Ok(()),
+        }
+    }
+
     /// Writes a checkpoint behind the rows so far, after the best if that was left for now.
     fn keep(&mut self, snapshot: Snapshot<'_>, is_best: bool) -> Result<(), ObserverError> {
-        if let Some(best) = self.pending.take().filter(|_| !is_best) {
-            self.target.run.write_checkpoint(&best, true)?;
+        match is_best {
+            true => self.pending = None,
+            false => self.keep_pending()?,
         }
         let checkpoint = state::checkpoint(snapshot, &self.rows, is_best);
         self.target.run.write_checkpoint(&checkpoint, is_best)?;
@@ -174,7 +183,7 @@ impl Observer for Recorder<'_> {
         if event.is_best {
             self.best = Some(self.rows.len() - 1);
         }
-        // First the state, then what claims that it is there.
+        // First the state, if not held back for a second, then what claims that it is there.
         self.keep_evaluated(&event)?;
         self.metrics.append(event.row)?;
         if event.is_best {

@@ -21,8 +21,8 @@ pub fn run(args: &ResumeArgs, printer: &Printer) -> Result<(), Failure> {
     check_config(&run, &before, &loaded.hash(), printer)?;
     let mut prepared = Prepared::new(Blueprint::from_loaded(loaded)?, printer)?;
     check_data(&run, &before, &prepared)?;
-    // Where `memory_limit` has decided it, it stays decided: sums are rounded by it.
-    prepared.plan.micro_batch = prepared.plan.micro_batch.or(before.micro_batch);
+    // What was decided stays so, on whatever machine: sums are rounded by it.
+    prepared.plan.micro_batch = before.micro_batch.or(prepared.plan.micro_batch);
     let now = taken_over(before.clone(), &prepared);
     warn_of_changes(&before, &now, printer);
     // Weights may have to be fetched, which a signal should end at once.

@@ -249,7 +249,8 @@ pub struct Plan {
     pub batch_size: usize,
     /// Decoding threads; 0 means one a core.
     pub threads: usize,
-    /// Batches that wait to be used, over all threads; one more is under way on each.
+    /// Batches that wait to be used, over all threads, which get equal parts of it rounded up; one
+    /// more is under way on each.
     pub waiting: usize,
     /// Keeps decoded pictures for later passes.
     pub cache: Option<Arc<PictureCache>>,

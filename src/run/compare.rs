@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::{Manifest, RunDir};
-use crate::records::{MetricsRow, SplitRow, TestReport};
+use crate::records::{MetricsRow, MicroBatch, SplitRow, TestReport};
 use keys::differences;
 use verdict::Evidence;
 
@@ -195,8 +195,10 @@ fn facts(a: Option<&Manifest>, b: Option<&Manifest>) -> Vec<Fact> {
         ("device", DECIDES, |m| filled(&m.device)),
         ("instructions", DECIDES, |m| m.instructions.clone()),
         ("micro-batch", DECIDES, |m| {
-            let whole = || "the batch".to_owned();
-            Some(m.micro_batch.map_or_else(whole, |it| it.to_string()))
+            m.micro_batch.map(|it| match it {
+                MicroBatch::Whole => "the batch".into(),
+                MicroBatch::Pictures(pictures) => pictures.to_string(),
+            })
         }),
         ("threads used", false, |m| Some(m.threads.to_string())),
         ("host", false, |m| filled(&m.process.host)),

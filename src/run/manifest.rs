@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Process, RunError};
 use crate::fsx;
-use crate::records::MetricsRow;
+use crate::records::{MetricsRow, MicroBatch};
 
 /// How far a run is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,10 +106,9 @@ pub struct Manifest {
     /// Sums of what decides the result.
     #[serde(default)]
     pub fingerprints: Fingerprints,
-    /// Pictures of a batch that were computed at a time, where `memory_limit` or the configuration
-    /// has them fewer than a batch.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub micro_batch: Option<usize>,
+    /// How many pictures of a batch are computed at a time; `None` until that is decided.
+    #[serde(default)]
+    pub micro_batch: Option<MicroBatch>,
     /// Seconds by what they were spent on. `recording` is a part of `train`: checkpoints, rows and
     /// curves.
     #[serde(default)]

@@ -201,7 +201,11 @@ impl<'a> Fit<'a> {
             &phase.frontier,
             phase.bn,
         )
-        .at_once(self.plan.micro_batch);
+        .at_once(
+            self.plan
+                .micro_batch
+                .and_then(|it| it.of_batch(self.plan.batch_size)),
+        );
         let members = phase.members(self.graph, suffix.trained());
         Trainer {
             phase,
@@ -235,26 +239,16 @@ impl<'a> Fit<'a> {
             let message = format!("phase `{}` has no batch to train on", phase.name);
             return Err(candle_core::Error::Msg(message).into());
         }
-        let steps_per_epoch = batches.div_ceil(self.plan.accumulate) as u64;
-        Ok(Pace::new(
-            phase.length,
-            phase.evaluate_every,
-            steps_per_epoch,
-        ))
+        Ok(self.plan.pace(phase, batches))
     }
 
     /// The training pictures of an epoch, cut into batches.
     fn batches(&self, epoch: usize, trainer: &Trainer<'_>) -> Vec<Vec<usize>> {
-        let mut batches = self.feed.cut(self.sampler.order(epoch as u64));
-        let Some(last) = batches.last() else {
-            return batches;
-        };
-        // One picture has no batch statistics: it sits this epoch out.
-        let lone = !trainer.updated_statistics.is_empty() && last.len() == 1;
-        let partial = self.plan.drop_last && last.len() < self.plan.batch_size;
-        if lone || partial {
-            batches.pop();
-        }
+        let order = self.sampler.order(epoch as u64);
+        let statistics = !trainer.updated_statistics.is_empty();
+        let count = self.plan.batches(order.len(), statistics);
+        let mut batches = self.feed.cut(order);
+        batches.truncate(count);
         batches
     }
 

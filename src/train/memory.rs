@@ -17,7 +17,7 @@ use crate::engine::params::Params;
 use crate::engine::prefix::Prefix;
 use crate::engine::suffix::Suffix;
 use crate::graph::{Graph, NodeId};
-use crate::records::Split;
+use crate::records::{MicroBatch, Split};
 
 /// The program itself and its threads: measured.
 const PROGRAM: usize = 24 << 20;
@@ -59,8 +59,8 @@ pub struct Allowance {
     pub pictures: usize,
     /// Batches that wait to be used.
     pub waiting: usize,
-    /// Pictures of a batch that are computed at a time; all of them if `None`.
-    pub micro_batch: Option<usize>,
+    /// How many pictures of a batch are computed at a time.
+    pub micro_batch: MicroBatch,
 }
 
 /// Bytes of a phase while they are most.
@@ -235,7 +235,7 @@ impl Given<'_> {
         let stored = &phase.frontier.stored;
         let batch = plan.batch_size.min(self.pictures[0].max(1));
         let suffix = Suffix::new(graph.clone(), &phase.trainable, &phase.frontier, phase.bn)
-            .at_once(allowance.micro_batch);
+            .at_once(allowance.micro_batch.of_batch(plan.batch_size));
         let bytes = |name: &String| VALUE * params.value(name).elem_count();
         let trained: usize = suffix.trained().iter().map(bytes).sum();
         past.moved.extend(suffix.trained().iter().cloned());
@@ -280,7 +280,8 @@ impl Given<'_> {
         let parameters = all + sets * past.moved.iter().map(bytes).sum::<usize>();
         let decoding = 2 * 3 * self.largest * threads;
         let total = PROGRAM + decoding + parameters + optimizer + step + features + pictures;
-        let pace = plan.pace(phase, self.pictures[0]);
+        let statistics = !suffix.updated_statistics().is_empty();
+        let pace = plan.pace(phase, plan.batches(self.pictures[0], statistics));
         Ok(PhaseMemory {
             phase: phase.name.clone(),
             trainable: trained / VALUE,
@@ -310,7 +311,10 @@ impl Given<'_> {
     /// Bytes of batches that are being decoded, that wait and that are used.
     fn loading(&self, batch: usize, waiting: usize) -> usize {
         let batches = self.pictures[0].div_ceil(batch.max(1));
-        let under_way = (waiting + self.threads + 1).min(batches);
+        let loaders = self.threads.min(batches).max(1);
+        // Each has a queue of its own.
+        let waiting = loaders * waiting.div_ceil(loaders);
+        let under_way = (waiting + loaders + 1).min(batches);
         VALUE * self.preprocess.values() * batch * under_way
     }
 

@@ -15,6 +15,7 @@ use crate::engine::suffix::Suffix;
 use crate::graph::cutoff::{Frontier, Trainable};
 use crate::graph::rates::Rates;
 use crate::graph::{Graph, ParamKind};
+use crate::records::MicroBatch;
 
 /// One phase, resolved.
 #[derive(Debug, Clone)]
@@ -297,8 +298,8 @@ pub struct Plan {
     pub best: Monitor,
     /// Batches of a step.
     pub accumulate: usize,
-    /// Pictures of a batch that are computed at a time; all of them if `None`.
-    pub micro_batch: Option<usize>,
+    /// How many pictures of a batch are computed at a time; `None` leaves it open.
+    pub micro_batch: Option<MicroBatch>,
     /// Whether an epoch's last batch is left out where it is not whole.
     pub drop_last: bool,
     /// Which training pictures an epoch has.
@@ -327,7 +328,7 @@ impl Plan {
             early_stopping: train.early_stopping.clone(),
             best: train.best,
             accumulate: train.accumulate,
-            micro_batch: train.micro_batch,
+            micro_batch: train.micro_batch.map(MicroBatch::Pictures),
             drop_last: train.drop_last,
             sampling: train.sampling,
             ema: train.ema,
@@ -344,12 +345,17 @@ impl Plan {
         self.phases.iter().map(epochs).sum()
     }
 
-    /// How a phase's steps fall into epochs of so many training pictures.
-    pub fn pace(&self, phase: &PhasePlan, pictures: usize) -> Pace {
-        let batches = match self.drop_last {
-            true => pictures / self.batch_size.max(1),
-            false => pictures.div_ceil(self.batch_size.max(1)),
-        };
+    /// Batches of an epoch of so many training pictures. With `statistics`, the phase's batch norms
+    /// learn from each batch: a last picture alone has none, and sits the epoch out.
+    pub fn batches(&self, pictures: usize, statistics: bool) -> usize {
+        let size = self.batch_size.max(1);
+        let rest = pictures % size;
+        let left_out = self.drop_last || (statistics && rest == 1);
+        pictures / size + usize::from(rest > 0 && !left_out)
+    }
+
+    /// How a phase's steps fall into epochs of so many batches.
+    pub fn pace(&self, phase: &PhasePlan, batches: usize) -> Pace {
         let steps = batches.div_ceil(self.accumulate).max(1) as u64;
         Pace::new(phase.length, phase.evaluate_every, steps)
     }

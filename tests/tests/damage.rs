@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use assert_cmd::Command;
 
-use super::experiments::run as quickstart;
+use super::experiments::{run as quickstart, timeless_metrics};
 
 /// A name, and what is done to a copy of a good run.
 type Damage = (String, Box<dyn Fn(&Path) + Sync>);
@@ -27,12 +27,25 @@ const FILES: [&str; 10] = [
     "checkpoints/best/state.json",
 ];
 
+/// What a run goes on from.
+const CHECKPOINT: [&str; 9] = [
+    "resolved.toml",
+    "manifest.json",
+    "split.csv",
+    "metrics.csv",
+    "checkpoints/last/state.json",
+    "checkpoints/last/weights.safetensors",
+    "checkpoints/last/optimizer.safetensors",
+    "checkpoints/last/sums.json",
+    "checkpoints/best/weights.safetensors",
+];
+
 const GARBAGE: &[u8] = b"\x00\xff\xfe{[\"garbage\n,,\r\x1b[31m\x80";
 
 /// Each file gone, empty, cut, replaced.
-fn any_file() -> Vec<Damage> {
+fn any_file(files: &[&'static str]) -> Vec<Damage> {
     let mut all: Vec<Damage> = Vec::new();
-    for file in FILES {
+    for &file in files {
         all.push((
             format!("{file} removed"),
             Box::new(move |run| fs::remove_file(run.join(file)).unwrap()),
@@ -246,6 +259,25 @@ fn wrong(arguments: &[&str], run: &Path) -> Option<String> {
     (content(run) != before).then(|| format!("{said}\nthe run directory has changed"))
 }
 
+/// Judges every damage, two at a time; nothing may be wrong with any.
+fn each(damages: &[Damage], judge: impl Fn(usize, &Damage) -> Option<String> + Sync) {
+    let next = AtomicUsize::new(0);
+    let problems = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while let index @ 0.. = next.fetch_add(1, Ordering::Relaxed)
+                    && let Some(damage) = damages.get(index)
+                {
+                    problems.lock().unwrap().extend(judge(index, damage));
+                }
+            });
+        }
+    });
+    let problems = problems.into_inner().unwrap();
+    assert!(problems.is_empty(), "{}", problems.join("\n\n"));
+}
+
 #[test]
 fn damaged_runs_are_told_or_carried_on_with_and_never_changed() {
     let folder = tempfile::tempdir().unwrap();
@@ -255,14 +287,11 @@ fn damaged_runs_are_told_or_carried_on_with_and_never_changed() {
     );
     let picture = folder.path().join("picture.png");
     fs::copy(good.join("curves.png"), &picture).unwrap();
-    let damages: Vec<Damage> = any_file().into_iter().chain(foreign()).collect();
+    let damages: Vec<Damage> = any_file(&FILES).into_iter().chain(foreign()).collect();
     assert!(damages.len() >= 50, "{}", damages.len());
 
     let runs = folder.path().join("runs");
-    let next = AtomicUsize::new(0);
-    let problems = Mutex::new(Vec::new());
-    let judge = |index: usize| {
-        let (name, damage) = &damages[index];
+    each(&damages, |index, (name, damage)| {
         let run = runs.join(format!("2026-11-21T18-03-11_run{index}_ab12cd"));
         copy(&good, &run);
         damage(&run);
@@ -278,7 +307,7 @@ fn damaged_runs_are_told_or_carried_on_with_and_never_changed() {
         ];
         for arguments in commands {
             if let Some(wrong) = wrong(&arguments, &run) {
-                problems.lock().unwrap().push(format!("{name}: {wrong}"));
+                return Some(format!("{name}: {wrong}"));
             }
         }
         // As users draw, the pictures may change.
@@ -291,26 +320,8 @@ fn damaged_runs_are_told_or_carried_on_with_and_never_changed() {
         for drawn in ["curves.png", "confusion.png"] {
             after.remove(&run.join(drawn));
         }
-        if before != after {
-            problems
-                .lock()
-                .unwrap()
-                .push(format!("{name}: drawing changed other files"));
-        }
-    };
-    std::thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| {
-                while let index @ 0.. = next.fetch_add(1, Ordering::Relaxed)
-                    && index < damages.len()
-                {
-                    judge(index);
-                }
-            });
-        }
+        (before != after).then(|| format!("{name}: drawing changed other files"))
     });
-    let problems = problems.into_inner().unwrap();
-    assert!(problems.is_empty(), "{}", problems.join("\n\n"));
 
     // All of them side by side.
     assert_eq!(wrong(&["runs", runs.to_str().unwrap()], &runs), None);
@@ -325,4 +336,69 @@ fn damaged_runs_are_told_or_carried_on_with_and_never_changed() {
     let broken = listed.iter().filter(|run| run["status"] == "broken");
     assert!(broken.clone().count() >= 10);
     assert!(broken.clone().all(|run| run["reason"].is_string()));
+}
+
+/// What a run comes to, times apart.
+fn results(run: &Path) -> [Option<Vec<u8>>; 4] {
+    let metrics = run
+        .join("metrics.csv")
+        .is_file()
+        .then(|| timeless_metrics(run).join("\n"));
+    let file = |name: &str| fs::read(run.join(name)).ok();
+    [
+        metrics.map(String::into_bytes),
+        file("model.safetensors"),
+        file("test.json"),
+        file("predictions.csv"),
+    ]
+}
+
+#[test]
+fn a_damaged_run_goes_on_to_the_same_results_or_says_why_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = quickstart(
+        &folder.path().join("good"),
+        &["phase[0].epochs=1", "phase[1].epochs=1"],
+    );
+    let expected = results(&good);
+    // Killed behind its last checkpoint, before anything of its end was written.
+    let killed = folder.path().join("killed");
+    copy(&good, &killed);
+    set("manifest.json", "status", serde_json::json!("interrupted")).1(&killed);
+    let damages = any_file(&CHECKPOINT).into_iter().chain(foreign());
+    let damages: Vec<Damage> = damages.collect();
+    each(&damages, |index, (name, damage)| {
+        let run = folder
+            .path()
+            .join(format!("2026-11-21T18-03-11_run{index}_ab12cd"));
+        copy(&killed, &run);
+        damage(&run);
+        let before = content(&run);
+        let output = Command::cargo_bin("xp")
+            .unwrap()
+            .env("XP_CACHE__DISK", "false")
+            .args(["resume", run.to_str().unwrap(), "--quiet"])
+            .output()
+            .unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let said = format!("{name}: ended with {:?}\n{stderr}", output.status);
+        match output.status.code() {
+            // Rows behind the checkpoint are taken as they are read.
+            Some(0) if name.starts_with("metrics.csv") && results(&run)[1..] == expected[1..] => {
+                None
+            }
+            Some(0) if results(&run) == expected => None,
+            Some(0) => Some(format!("{said}\nother results")),
+            Some(1..=3) if stderr.contains("error: ") => {
+                // That it was tried, and that it failed, may be told.
+                let mut after = content(&run);
+                let told = ["manifest.json", "log.jsonl", ".lock"];
+                after.retain(|path, _| !told.iter().any(|it| path.ends_with(it)));
+                let kept = |path: &PathBuf, hash| before.get(path) == Some(hash);
+                let changed = after.iter().find(|(path, hash)| !kept(path, hash));
+                changed.map(|(path, _)| format!("{said}\n`{}` has changed", path.display()))
+            }
+            _ => Some(said),
+        }
+    });
 }

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 pub struct CheckpointConfig {
     /// `"epoch"`: with every evaluation, which is an epoch unless a phase says `evaluate_every`;
     /// `{ steps = 50 }` or `{ minutes = 10 }` between two. A new best and the end of a phase are
-    /// always kept. A run that was killed loses what it did since.
+    /// always kept. Evaluations less than a second apart share a checkpoint. A run that was killed
+    /// loses what it did since.
     #[serde(default)]
     pub every: CheckpointEvery,
 }

@@ -251,17 +251,15 @@ impl Compiled {
 
     /// Pictures a chunk, and pictures that are computed at a time.
     fn portions(&self, batch: usize) -> (usize, usize) {
+        let most = SUM_BYTES / (self.program.sums * size_of::<f32>()).max(1);
+        let most = most.max(LEAST_CHUNKS);
         match self.at_once {
             // Two chunks, so that two threads have work, as long as there are two pictures.
-            Some(pictures) if pictures < batch => {
-                let size = (pictures / 2).clamp(1, CHUNK);
+            Some(pictures) => {
+                let size = (pictures / 2).clamp(1, CHUNK).max(pictures.div_ceil(most));
                 (size, pictures.max(1) / size * size)
             }
-            _ => {
-                let most = SUM_BYTES / (self.program.sums * size_of::<f32>()).max(1);
-                let size = CHUNK.max(batch.div_ceil(most.max(LEAST_CHUNKS)));
-                (size, batch.max(1))
-            }
+            None => (CHUNK.max(batch.div_ceil(most)), batch.max(1)),
         }
     }
 
