@@ -72,6 +72,16 @@ parity:
 kills kills="60": release
     tests/kills.sh {{ kills }}
 
+# 100 power cuts of tiny runs on a disk that forgets what was not synced; every one must resume to the same bytes (as root)
+[group('measure')]
+power-cuts cuts="50": release
+    tests/power_cuts.sh {{ cuts }}
+
+# Fuzz every reader of foreign files for so many seconds each (an hour each: `just fuzz 3600`), or some by name
+[group('check')]
+fuzz seconds="20" *targets: release
+    fuzz/run.sh {{ seconds }} {{ targets }}
+
 # Accuracy on real pictures, five seeds, beside PyTorch's recipe where PEERS_TORCH is there (needs ../shared)
 [group('measure')]
 accuracy: release

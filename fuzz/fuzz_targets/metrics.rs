@@ -1,0 +1,22 @@
+//! Any bytes as `metrics.csv`: read, and drawn where it has rows.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use xp::report;
+use xp::run::MetricsLog;
+use xp_fuzz::Scratch;
+
+static SCRATCH: Scratch = Scratch::new();
+
+fuzz_target!(|bytes: &[u8]| {
+    let path = SCRATCH.write("metrics.csv", bytes);
+    match MetricsLog::read(&path) {
+        Ok(log) if !log.rows.is_empty() => {
+            let _ = report::curves(&log.rows, "fuzz", None);
+            let _ = report::overlay(&[("fuzz".into(), log.rows)]);
+        }
+        Ok(_) => {}
+        Err(error) => drop(error.to_string()),
+    }
+});
