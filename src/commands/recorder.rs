@@ -42,7 +42,7 @@ pub struct Recorder<'a> {
     steps: u64,
     /// The best so far, if it came too soon after that one.
     pending: Option<Checkpoint>,
-    /// What all this writing has taken.
+    /// What checkpoints, rows and the manifest have taken.
     took: Duration,
 }
 
@@ -75,7 +75,7 @@ impl<'a> Recorder<'a> {
         })
     }
 
-    /// Time spent on checkpoints, rows and curves so far.
+    /// Time spent on checkpoints, rows and the manifest so far.
     pub fn took(&self) -> Duration {
         self.took
     }
@@ -191,13 +191,13 @@ impl Observer for Recorder<'_> {
             let manifest = self.target.manifest;
             manifest.update(|manifest| manifest.best = Some(best))?;
         }
+        self.took += started.elapsed();
         if self
             .drawn
             .is_none_or(|(drawn, took)| drawn.elapsed() >= PAUSE.max(DRAWING * took))
         {
             self.draw_curves()?;
         }
-        self.took += started.elapsed();
         tracing::info!(
             epoch = event.row.epoch,
             step = event.row.step,

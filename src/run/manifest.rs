@@ -109,8 +109,8 @@ pub struct Manifest {
     /// How many pictures of a batch are computed at a time; `None` until that is decided.
     #[serde(default)]
     pub micro_batch: Option<MicroBatch>,
-    /// Seconds by what they were spent on. `recording` is a part of `train`: checkpoints, rows and
-    /// curves.
+    /// Seconds by what they were spent on. `recording` is a part of `train`: what it takes to be
+    /// able to go on, checkpoints and rows.
     #[serde(default)]
     pub timings: IndexMap<String, f64>,
     /// The best epoch so far.
