@@ -24,7 +24,6 @@ use super::schedule::learning_rate;
 use super::selfcheck::SelfCheckError;
 use super::step::{StepError, Stride, Trainer};
 use crate::engine::params::Params;
-use crate::engine::suffix::Suffix;
 use crate::graph::Graph;
 use crate::records::{MetricsRow, Split};
 
@@ -195,17 +194,9 @@ impl<'a> Fit<'a> {
     }
 
     fn trainer(&self, phase: &'a PhasePlan) -> Trainer<'a> {
-        let suffix = Suffix::new(
-            self.graph.clone(),
-            &phase.trainable,
-            &phase.frontier,
-            phase.bn,
-        )
-        .at_once(
-            self.plan
-                .micro_batch
-                .and_then(|it| it.of_batch(self.plan.batch_size)),
-        );
+        let at_once = self.plan.micro_batch;
+        let at_once = at_once.and_then(|it| it.of_batch(self.plan.batch_size));
+        let suffix = phase.suffix(self.graph).at_once(at_once);
         let members = phase.members(self.graph, suffix.trained());
         Trainer {
             phase,
@@ -279,13 +270,8 @@ impl<'a> Fit<'a> {
         let pass = Pass::Epoch(epoch as u64);
         let mut batches = stage.inputs.batches(Split::Train, rest, pass)?;
         loop {
-            match self.step(&mut stage.trainer, pace, &mut *batches) {
-                Err(error @ FitError::Feed(FeedError::Interrupted)) => {
-                    self.save(stage)?;
-                    return Err(error);
-                }
-                stepped => stepped?,
-            }
+            let stepped = self.step(&mut stage.trainer, pace, &mut *batches);
+            self.save_if_interrupted(stepped, stage)?;
             self.pause(stage)?;
             let ends = pace.ends_epoch(self.position.phase_step);
             if self.position.next == Next::Evaluate && !ends {
@@ -309,6 +295,18 @@ impl<'a> Fit<'a> {
             true => Err(FeedError::Interrupted.into()),
             false => Ok(()),
         }
+    }
+
+    /// Hands over the state before what was interrupted.
+    fn save_if_interrupted<T>(
+        &mut self,
+        done: Result<T, FitError>,
+        stage: &Stage<'_>,
+    ) -> Result<T, FitError> {
+        if let Err(FitError::Feed(FeedError::Interrupted)) = done {
+            self.save(stage)?;
+        }
+        done
     }
 
     /// Hands over the state between two rows.

@@ -15,7 +15,6 @@ use crate::data::preprocess::Preprocess;
 use crate::engine::cache::{self, Place};
 use crate::engine::params::Params;
 use crate::engine::prefix::Prefix;
-use crate::engine::suffix::Suffix;
 use crate::graph::{Graph, NodeId};
 use crate::records::{MicroBatch, Split};
 
@@ -234,8 +233,8 @@ impl Given<'_> {
         } = *self;
         let stored = &phase.frontier.stored;
         let batch = plan.batch_size.min(self.pictures[0].max(1));
-        let suffix = Suffix::new(graph.clone(), &phase.trainable, &phase.frontier, phase.bn)
-            .at_once(allowance.micro_batch.of_batch(plan.batch_size));
+        let at_once = allowance.micro_batch.of_batch(plan.batch_size);
+        let suffix = phase.suffix(graph).at_once(at_once);
         let bytes = |name: &String| VALUE * params.value(name).elem_count();
         let trained: usize = suffix.trained().iter().map(bytes).sum();
         past.moved.extend(suffix.trained().iter().cloned());

@@ -49,6 +49,11 @@ pub struct PhasePlan {
 }
 
 impl PhasePlan {
+    /// What trains.
+    pub fn suffix(&self, graph: &Arc<Graph>) -> Suffix {
+        Suffix::new(graph.clone(), &self.trainable, &self.frontier, self.bn)
+    }
+
     /// The trained parameters as the optimizer takes them, in graph order.
     pub fn members(&self, graph: &Graph, trained: &[String]) -> Vec<Member> {
         let trained: HashSet<&str> = trained.iter().map(String::as_str).collect();
@@ -133,10 +138,7 @@ pub fn check_batches(
     if batch_size != 1 && pictures != 1 {
         return Ok(());
     }
-    let by_batch = |phase: &&PhasePlan| {
-        let suffix = Suffix::new(graph.clone(), &phase.trainable, &phase.frontier, phase.bn);
-        !suffix.updated_statistics().is_empty()
-    };
+    let by_batch = |phase: &&PhasePlan| !phase.suffix(graph).updated_statistics().is_empty();
     let Some(phase) = phases.iter().find(by_batch) else {
         return Ok(());
     };
@@ -380,7 +382,7 @@ mod tests {
             let text = format!("name = \"p\"\nepochs = 1\n{optimizer}\nlr_decay = 0.5\n{more}");
             let phase: PhaseConfig = toml::from_str(&text).unwrap();
             let plan = plan_phases(&graph, &[phase], true).unwrap().remove(0);
-            let suffix = Suffix::new(graph.clone(), &plan.trainable, &plan.frontier, plan.bn);
+            let suffix = plan.suffix(&graph);
             let members = plan.members(&graph, suffix.trained());
             assert!(members.iter().map(|it| &it.name).eq(suffix.trained()));
             let show = |it: Member| (it.name, it.lr_multiplier, it.weight_decay);

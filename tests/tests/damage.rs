@@ -259,17 +259,24 @@ fn wrong(arguments: &[&str], run: &Path) -> Option<String> {
     (content(run) != before).then(|| format!("{said}\nthe run directory has changed"))
 }
 
-/// Judges every damage, two at a time; nothing may be wrong with any.
-fn each(damages: &[Damage], judge: impl Fn(usize, &Damage) -> Option<String> + Sync) {
+/// Judges a copy of a run for every damage, two at a time; nothing may be wrong with any.
+fn each(
+    damages: &[Damage],
+    (run, copies): (&Path, &Path),
+    judge: impl Fn(&Path, &str) -> Option<String> + Sync,
+) {
     let next = AtomicUsize::new(0);
     let problems = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
                 while let index @ 0.. = next.fetch_add(1, Ordering::Relaxed)
-                    && let Some(damage) = damages.get(index)
+                    && let Some((name, damage)) = damages.get(index)
                 {
-                    problems.lock().unwrap().extend(judge(index, damage));
+                    let damaged = copies.join(format!("2026-11-21T18-03-11_run{index}_ab12cd"));
+                    copy(run, &damaged);
+                    damage(&damaged);
+                    problems.lock().unwrap().extend(judge(&damaged, name));
                 }
             });
         }
@@ -291,12 +298,10 @@ fn damaged_runs_are_told_or_carried_on_with_and_never_changed() {
     assert!(damages.len() >= 50, "{}", damages.len());
 
     let runs = folder.path().join("runs");
-    each(&damages, |index, (name, damage)| {
-        let run = runs.join(format!("2026-11-21T18-03-11_run{index}_ab12cd"));
-        copy(&good, &run);
-        damage(&run);
-        let [path, good, picture] = [&run, &good, &picture].map(|path| path.to_str().unwrap());
-        let out = folder.path().join(format!("{index}.png"));
+    each(&damages, (&good, &runs), |run, name| {
+        let [path, good, picture] = [run, &good, &picture].map(|path| path.to_str().unwrap());
+        let out = folder.path().join(run.file_name().unwrap());
+        let out = out.with_extension("png");
         let commands = [
             vec!["plot", path, "-o", out.to_str().unwrap()],
             vec!["evaluate", path],
@@ -306,7 +311,7 @@ fn damaged_runs_are_told_or_carried_on_with_and_never_changed() {
             vec!["runs", path],
         ];
         for arguments in commands {
-            if let Some(wrong) = wrong(&arguments, &run) {
+            if let Some(wrong) = wrong(&arguments, run) {
                 return Some(format!("{name}: {wrong}"));
             }
         }
@@ -314,9 +319,9 @@ fn damaged_runs_are_told_or_carried_on_with_and_never_changed() {
         for drawn in ["curves.png", "confusion.png"] {
             fs::remove_file(run.join(drawn)).unwrap();
         }
-        let before = content(&run);
-        let _ = wrong(&["plot", path], &run);
-        let mut after = content(&run);
+        let before = content(run);
+        let _ = wrong(&["plot", path], run);
+        let mut after = content(run);
         for drawn in ["curves.png", "confusion.png"] {
             after.remove(&run.join(drawn));
         }
@@ -367,13 +372,8 @@ fn a_damaged_run_goes_on_to_the_same_results_or_says_why_not() {
     set("manifest.json", "status", serde_json::json!("interrupted")).1(&killed);
     let damages = any_file(&CHECKPOINT).into_iter().chain(foreign());
     let damages: Vec<Damage> = damages.collect();
-    each(&damages, |index, (name, damage)| {
-        let run = folder
-            .path()
-            .join(format!("2026-11-21T18-03-11_run{index}_ab12cd"));
-        copy(&killed, &run);
-        damage(&run);
-        let before = content(&run);
+    each(&damages, (&killed, folder.path()), |run, name| {
+        let before = content(run);
         let output = Command::cargo_bin("xp")
             .unwrap()
             .env("XP_CACHE__DISK", "false")
@@ -384,14 +384,14 @@ fn a_damaged_run_goes_on_to_the_same_results_or_says_why_not() {
         let said = format!("{name}: ended with {:?}\n{stderr}", output.status);
         match output.status.code() {
             // Rows behind the checkpoint are taken as they are read.
-            Some(0) if name.starts_with("metrics.csv") && results(&run)[1..] == expected[1..] => {
+            Some(0) if name.starts_with("metrics.csv") && results(run)[1..] == expected[1..] => {
                 None
             }
-            Some(0) if results(&run) == expected => None,
+            Some(0) if results(run) == expected => None,
             Some(0) => Some(format!("{said}\nother results")),
             Some(1..=3) if stderr.contains("error: ") => {
                 // That it was tried, and that it failed, may be told.
-                let mut after = content(&run);
+                let mut after = content(run);
                 let told = ["manifest.json", "log.jsonl", ".lock"];
                 after.retain(|path, _| !told.iter().any(|it| path.ends_with(it)));
                 let kept = |path: &PathBuf, hash| before.get(path) == Some(hash);

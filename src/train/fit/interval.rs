@@ -21,13 +21,8 @@ impl Fit<'_> {
     pub(super) fn evaluate(&mut self, stage: &Stage<'_>) -> Result<(), FitError> {
         self.settle();
         let started = Instant::now();
-        let val = match self.validate(stage) {
-            Err(error @ FitError::Feed(FeedError::Interrupted)) => {
-                self.save(stage)?;
-                return Err(error);
-            }
-            val => val?,
-        };
+        let val = self.validate(stage);
+        let val = self.save_if_interrupted(val, stage)?;
         if val.is_none() {
             self.check_params(stage)?;
         }
