@@ -3,7 +3,7 @@
 
 use super::Epilogue;
 use super::curve::{clamp, curve};
-use super::simd::{Baseline, Isa, Job, LINE, Vector, dispatch, prefetch};
+use super::simd::{Baseline, Isa, Job, LINE, Vector, dispatch, prefetch, prefetch_far};
 use crate::activation::Activation;
 
 /// Column widths of tiles, widest first; a matrix is cut greedily into panels of these.
@@ -17,6 +17,9 @@ const CHUNK_FLOATS: usize = 32 * 1024;
 /// takes all the room that its `a` has.
 const LARGE_FLOATS: usize = 64 * 1024;
 const LARGE_CHUNK_FLOATS: usize = 128 * 1024;
+
+/// Steps of the depth by which a tile asks for its lines of `b` before it reads them.
+const AHEAD: usize = 8;
 
 /// One tile: `y[r][c] = finish(sum over k of a[r][k] * b[k][c])`.
 pub(super) struct Tile {
@@ -33,6 +36,10 @@ pub(super) struct Tile {
     residual: *const f32,
     accumulate: bool,
     bounds: [f32; 2],
+    /// What the tiles after this one read of `b`, and how many values of it a step of the depth asks
+    /// for.
+    next: *const f32,
+    next_step: usize,
 }
 
 #[cfg(target_arch = "aarch64")]
@@ -80,8 +87,14 @@ unsafe fn tile<V: Vector, const ROWS: usize, const VECTORS: usize>(t: &Tile) {
             }
         }
         let mut sums = [[V::splat(0.0); VECTORS]; ROWS];
-        let (mut a, mut b) = (t.a, t.b);
+        let (mut a, mut b, mut next) = (t.a, t.b, t.next);
         for _ in 0..t.depth {
+            prefetch_far(next);
+            next = next.wrapping_add(t.next_step);
+            let ahead = b.wrapping_add(AHEAD * t.b_depth);
+            for column in (0..VECTORS * V::LANES).step_by(LINE) {
+                prefetch(ahead.wrapping_add(column));
+            }
             let mut columns = [V::splat(0.0); VECTORS];
             for (v, column) in columns.iter_mut().enumerate() {
                 *column = V::load(b.add(v * V::LANES));
@@ -433,6 +446,9 @@ impl Job for Product<'_> {
                 // Tiles of nearly the same height, rather than full ones and a low last one.
                 let tiles = rows.div_ceil(I::ROWS[width]);
                 let (height, taller) = (rows / tiles, rows % tiles);
+                // Together they ask for the panel that comes next, which may lie far from the core.
+                let next_step = WIDTHS[width].div_ceil(tiles);
+                let mut next = b.wrapping_add(WIDTHS[width] * self.depth);
                 let mut row = start;
                 for index in 0..tiles {
                     let height = height + usize::from(index < taller);
@@ -450,9 +466,12 @@ impl Job for Product<'_> {
                         residual: offset(residual, at),
                         accumulate: self.epilogue.accumulate,
                         bounds: clamp(self.epilogue.activation),
+                        next,
+                        next_step,
                     };
                     // SAFETY: `check` compared all extents, and rows and columns stay inside them.
                     unsafe { I::tile(width, height, &tile) };
+                    next = next.wrapping_add(next_step * self.depth);
                     row += height;
                 }
             }
@@ -670,6 +689,8 @@ impl Job for TransposedProduct<'_> {
                             residual: std::ptr::null(),
                             accumulate: self.accumulate || start > 0,
                             bounds: clamp(Activation::Linear),
+                            next: left.as_ptr(),
+                            next_step: 0,
                         };
                         // SAFETY: the lengths were compared before, and the panels hold `depth`
                         // lines.

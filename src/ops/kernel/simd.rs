@@ -82,6 +82,19 @@ pub(super) fn prefetch(at: *const f32) {
     let _ = at;
 }
 
+/// The same for the second-level cache.
+#[inline(always)]
+pub(super) fn prefetch_far(at: *const f32) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: as in `prefetch`.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
+}
+
 /// `N` values that the compiler may put where it likes. `FMA` says that a fused multiply-add is an
 /// instruction and not a slow call.
 #[derive(Clone, Copy)]
