@@ -14,6 +14,8 @@ Examples:
   xp run configs/quickstart.toml                    train; leaves a directory under runs/
   xp run flowers.toml --set train.batch_size=16     the same with one value changed
   xp check configs/*.toml                           say what is wrong, touch nothing
+  xp sweep flowers.toml --axis 'train.batch_size=[16, 32]' --seeds 5
+  xp compare runs/flowers                           rank what the sweep came to
   xp runs                                           how every run stands
   xp predict runs/RUN photos/ --top 3               classify pictures with the result
   xp features mobilenet_v2 photos/ --out photos.npy embeddings by a published backbone
@@ -50,6 +52,10 @@ pub enum Command {
     New(NewArgs),
     /// Train one experiment and leave a run directory
     Run(RunArgs),
+    /// Run many experiments: several files, or one with axes; what is done already is skipped
+    Sweep(SweepArgs),
+    /// Rank runs by configuration, with means and intervals over seeds
+    Compare(CompareArgs),
     /// Go on with a run that was interrupted or killed, to the same bytes
     Resume(ResumeArgs),
     /// Check configurations without touching data; print every problem
@@ -132,6 +138,96 @@ pub struct RunArgs {
     /// Check everything (data, weights, phases), say what would be done and what memory it takes
     #[arg(long)]
     pub dry_run: bool,
+    /// Exactly this run directory: made if it is not there, gone on with if it holds this experiment
+    /// unfinished [default: a new one in `runs_dir`]
+    #[arg(long, value_name = "DIR")]
+    pub run_dir: Option<PathBuf>,
+    /// Stop after this epoch as if interrupted
+    #[arg(long, value_name = "EPOCH", hide = true)]
+    pub until_epoch: Option<usize>,
+}
+
+/// Arguments of `xp sweep`.
+#[derive(Debug, Args)]
+pub struct SweepArgs {
+    /// TOML files; one with a `[sweep]` table stands for as many experiments as its axes have
+    /// combinations
+    #[arg(required = true)]
+    pub configs: Vec<PathBuf>,
+    /// Override a value of all files, before their axes; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub sets: Vec<String>,
+    /// One axis more, or other values for one: `train.batch_size=[16, 32]`,
+    /// `phase[0].optimizer.lr={ log = [1e-4, 1e-2], steps = 3 }`; may be repeated
+    #[arg(long = "axis", value_name = "KEY=VALUES")]
+    pub axes: Vec<String>,
+    /// Every experiment with so many seeds
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<u64>::new().range(1..=10_000))]
+    pub seeds: Option<u64>,
+    /// Leave experiments out, for example `model.backbone = "vgg19" and train.batch_size > 32`; may
+    /// be repeated
+    #[arg(long, value_name = "CONDITION")]
+    pub skip: Vec<String>,
+    /// Folder of the sweep's runs, below `runs_dir` [default: the experiment's name, of several
+    /// files `sweep`]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Trials at a time; they share cores and memory
+    #[arg(long, short, value_name = "N", default_value_t = 1,
+          value_parser = RangedU64ValueParser::<usize>::new().range(1..=1024))]
+    pub jobs: usize,
+    /// Only every n-th trial, beginning with the i-th, for n machines that share the folder
+    #[arg(long, value_name = "I/N", value_parser = shard)]
+    pub shard: Option<Shard>,
+    /// Stop all when one trial fails
+    #[arg(long)]
+    pub fail_fast: bool,
+    /// Show the trials and how they stand; run nothing
+    #[arg(long)]
+    pub list: bool,
+    /// Check every trial as `xp run --dry-run` does; train nothing
+    #[arg(long, conflicts_with = "list")]
+    pub dry_run: bool,
+}
+
+/// A share of a sweep's trials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shard {
+    /// Which, counted from 1.
+    pub index: usize,
+    /// Of how many.
+    pub count: usize,
+}
+
+fn shard(text: &str) -> Result<Shard, String> {
+    let parts = text.split_once('/');
+    let shard = parts.and_then(|(index, count)| {
+        Some(Shard {
+            index: index.trim().parse().ok()?,
+            count: count.trim().parse().ok()?,
+        })
+    });
+    shard
+        .filter(|it| (1..=it.count).contains(&it.index))
+        .ok_or_else(|| "write I/N, for example 1/4 to 4/4".into())
+}
+
+/// Arguments of `xp compare`.
+#[derive(Debug, Args)]
+pub struct CompareArgs {
+    /// Run directories, or folders of them such as `runs/SWEEP`
+    #[arg(required = true)]
+    pub runs: Vec<PathBuf>,
+    /// Only runs of which this holds, for example `model.backbone = "xception" and seed < 45`
+    #[arg(long = "where", value_name = "CONDITION")]
+    pub condition: Option<String>,
+    /// Order by a key or a result instead of validation accuracy: `test_accuracy`, `seconds`,
+    /// `train.batch_size`
+    #[arg(long, value_name = "KEY")]
+    pub sort: Option<String>,
+    /// Where to draw the learning curves of all runs
+    #[arg(long, value_name = "PNG")]
+    pub curves: Option<PathBuf>,
 }
 
 /// Arguments of `xp runs`.

@@ -108,11 +108,16 @@ pub fn sweep(folder: &Path) -> Result<(), FsError> {
     for entry in entries.flatten() {
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        if name.starts_with(STAGED.0) && name.ends_with(STAGED.1) {
+        if is_staged(&name) {
             fs::remove_file(entry.path()).map_err(FsError::at("remove", &entry.path()))?;
         }
     }
     Ok(())
+}
+
+/// Whether a file of that name is not in its place yet.
+pub fn is_staged(name: &str) -> bool {
+    name.starts_with(STAGED.0) && name.ends_with(STAGED.1)
 }
 
 /// How the names of files begin and end that are not in their place yet.

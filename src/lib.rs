@@ -8,6 +8,7 @@
 //! | layer | holds |
 //! |---|---|
 //! | [`commands`], [`cli`], `main` | wires everything; the only place that prints and decides exit codes |
+//! | [`sweep`] | axes to trials to processes to a leaderboard; sees runs only as directories |
 //! | [`train`] | phases, loop, optimizers, schedules, metrics; never prints, opens no file |
 //! | [`data`], [`engine`], [`run`], [`report`] | pictures to batches; graph and parameters to tensors; the run directory; rows to PNG |
 //! | [`graph`] (with [`zoo`]), [`ops`], [`weights`] | architectures as data; operations with gradients; files to named tensors |
@@ -35,6 +36,7 @@ pub mod records;
 pub mod report;
 pub mod rng;
 pub mod run;
+pub mod sweep;
 pub mod train;
 pub mod weights;
 pub mod zoo;

@@ -46,5 +46,7 @@ mod resume;
 mod runs;
 #[path = "tests/summary.rs"]
 mod summary;
+#[path = "tests/sweeps.rs"]
+mod sweeps;
 #[path = "tests/tutorials.rs"]
 mod tutorials;

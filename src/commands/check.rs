@@ -3,16 +3,16 @@
 use std::path::Path;
 
 use super::blueprint::Blueprint;
-use super::{Failure, Printer};
+use super::{Failure, Printer, trials};
 use crate::cli::CheckArgs;
-use crate::config::{Loaded, Report};
+use crate::config::Report;
 
 /// Prints one line for each good file; fails with all problems of all others.
 pub fn run(args: &CheckArgs, printer: &Printer) -> Result<(), Failure> {
     let mut bad: Option<Report> = None;
     for path in &args.configs {
         match check_one(path, &args.sets, printer) {
-            Ok(loaded) => printer.data(good(path, &loaded, printer.json)),
+            Ok(good) => printer.data(good),
             Err(Failure {
                 report: Some(report),
                 ..
@@ -26,21 +26,25 @@ pub fn run(args: &CheckArgs, printer: &Printer) -> Result<(), Failure> {
     bad.map_or(Ok(()), |report| Err(report.into()))
 }
 
-/// Loads one configuration and checks all that can be known without its data.
-fn check_one(path: &Path, sets: &[String], printer: &Printer) -> Result<Loaded, Failure> {
-    Ok(Blueprint::load(path, sets, printer)?.loaded)
-}
-
-fn good(path: &Path, loaded: &Loaded, json: bool) -> String {
-    let name = &loaded.experiment.name;
-    if json {
-        let answer = serde_json::json!({
-            "config": path.to_string_lossy(),
-            "ok": true,
-            "name": name,
-            "hash": loaded.hash(),
+/// Checks all that can be known of one file without its data; what is said of a good one.
+fn check_one(path: &Path, sets: &[String], printer: &Printer) -> Result<String, Failure> {
+    let file = path.to_string_lossy();
+    if let Some(count) = trials::checked(path, sets)? {
+        let answer = serde_json::json!({ "config": file, "ok": true, "trials": count });
+        return Ok(match printer.json {
+            true => answer.to_string(),
+            false => format!("{file}: ok, {}", trials::shown_count(count)),
         });
-        return answer.to_string();
     }
-    format!("{}: ok", path.display())
+    let loaded = Blueprint::load(path, sets, printer)?.loaded;
+    let answer = serde_json::json!({
+        "config": file,
+        "ok": true,
+        "name": loaded.experiment.name,
+        "hash": loaded.hash(),
+    });
+    Ok(match printer.json {
+        true => answer.to_string(),
+        false => format!("{file}: ok"),
+    })
 }

@@ -36,6 +36,8 @@ pub struct Prepared {
     pub dataset: Arc<Dataset>,
     /// The phases.
     pub plan: Plan,
+    /// The epoch after which training stops as if interrupted.
+    pub until_epoch: Option<usize>,
 }
 
 impl Prepared {
@@ -58,6 +60,7 @@ impl Prepared {
             threads,
             dataset: Arc::new(dataset),
             plan,
+            until_epoch: None,
         })
     }
 
@@ -102,6 +105,7 @@ impl Prepared {
                 manifest,
                 title: &experiment.name,
                 every: experiment.checkpoint.every,
+                until_epoch: self.until_epoch,
             },
             Progress::new(*printer, plan.epochs()),
             restored.rows,

@@ -25,6 +25,8 @@ pub enum Exit {
     Memory = 4,
     /// A loss or gradient is not finite.
     NonFinite = 5,
+    /// Some trials of a sweep failed.
+    Trials = 6,
     /// Interrupted and resumable.
     Interrupted = 75,
 }
@@ -37,6 +39,7 @@ impl Exit {
             Self::Data,
             Self::Memory,
             Self::NonFinite,
+            Self::Trials,
             Self::Interrupted,
         ];
         let found = known.into_iter().find(|it| Some(*it as i32) == code);

@@ -4,6 +4,7 @@ pub mod blueprint;
 pub mod cache;
 pub mod changes;
 pub mod check;
+pub mod compare;
 pub mod completions;
 pub mod data;
 pub mod diff;
@@ -36,8 +37,10 @@ pub mod schema;
 pub mod starter;
 pub mod state;
 pub mod summary;
+pub mod sweep;
 pub mod table;
 pub mod testing;
+pub mod trials;
 pub mod verify_resume;
 
 pub use failure::{Exit, Failure};
@@ -69,7 +72,9 @@ fn dispatch(command: &Command, printer: &Printer) -> Result<ExitCode, Failure> {
     match command {
         Command::New(args) => new::run(args, printer),
         Command::Run(args) if args.dry_run => dry_run::run(&args.config, printer),
-        Command::Run(args) => run::run(&args.config, printer),
+        Command::Run(args) => run::run(args, printer),
+        Command::Sweep(args) => sweep::run(args, printer),
+        Command::Compare(args) => compare::run(args, printer),
         Command::Runs(args) => runs::run(args, printer),
         Command::Diff(args) => return diff::run(args, printer),
         Command::Resume(args) => resume::run(args, printer),

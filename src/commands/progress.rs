@@ -1,14 +1,16 @@
 //! Progress of a training run, of downloads and of pictures: a bar with loss, accuracy, pictures a
 //! second and time left on a terminal, one plain line an epoch (or evaluation) elsewhere.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::Printer;
+use super::{Printer, table};
 use crate::fetch::Download;
 use crate::graph::summary::thousands;
 use crate::records::MetricsRow;
+use crate::run::Listed;
+use crate::sweep::Trial;
 use crate::train::observer::{Evaluated, FeatureProgress, FeaturesReady, PhaseStarted, StepTaken};
 use crate::train::pace::Pace;
 
@@ -238,6 +240,113 @@ impl PictureProgress {
         match &self.bar {
             Some(bar) => bar.suspend(print),
             None => print(),
+        }
+    }
+
+    /// Takes the bar away.
+    pub fn clear(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// Shows how a sweep's trials fare: a bar with those at work on a terminal, a line a trial in any
+/// case.
+#[derive(Debug)]
+pub struct SweepProgress {
+    printer: Printer,
+    bar: Option<ProgressBar>,
+    total: usize,
+    ended: usize,
+    shown: Instant,
+}
+
+/// Time between two looks at the rows of trials at work.
+const SWEEP_PAUSE: Duration = Duration::from_millis(500);
+
+impl SweepProgress {
+    /// For so many trials.
+    pub fn new(printer: Printer, total: usize) -> Self {
+        let bar = || new_bar(total as u64, "{bar:24} {pos}/{len} trials  {msg}");
+        Self {
+            printer,
+            bar: printer.interactive().then(bar),
+            total,
+            ended: 0,
+            shown: Instant::now(),
+        }
+    }
+
+    /// A trial has ended, and why not well.
+    pub fn trial_ended(&mut self, trial: &Trial, status: &str, reason: &str, run: Option<&Listed>) {
+        self.ended += 1;
+        let width = self.total.to_string().len();
+        let mut line = format!(
+            "[{:>width$}/{}] {}  {status:<7}  {}",
+            self.ended,
+            self.total,
+            trial.id,
+            table::printable(&trial.shown())
+        );
+        if let Some(run) = run {
+            let accuracies = [("val", run.val_accuracy), ("test", run.test_accuracy)];
+            for (name, accuracy) in accuracies {
+                if accuracy.is_some() {
+                    line.push_str(&format!("  {name} {} %", table::percent(accuracy)));
+                }
+            }
+            if let Some(seconds) = run.seconds {
+                line.push_str(&format!("  {}", table::span(seconds)));
+            }
+        }
+        if !reason.is_empty() {
+            line.push_str(&format!("  {}", table::printable(reason)));
+        }
+        match &self.bar {
+            Some(bar) => {
+                bar.set_position(self.ended as u64);
+                bar.suspend(|| self.printer.note(line));
+            }
+            None => self.printer.note(line),
+        }
+    }
+
+    /// Trials are at work; `last` reads the last row of one.
+    pub fn passed(
+        &mut self,
+        running: &[&Trial],
+        waiting: usize,
+        last: impl Fn(&Trial) -> Option<MetricsRow>,
+    ) {
+        let Some(bar) = &self.bar else { return };
+        if self.shown.elapsed() < SWEEP_PAUSE {
+            return;
+        }
+        self.shown = Instant::now();
+        let shown = running.iter().map(|trial| {
+            let at = match last(trial) {
+                Some(row) => format!(
+                    "epoch {} val {}",
+                    row.epoch,
+                    table::percent(row.val_accuracy)
+                ),
+                None => "begins".into(),
+            };
+            format!("{}: {at}", trial.id)
+        });
+        let shown: Vec<String> = shown.collect();
+        bar.set_message(match shown.is_empty() {
+            true => format!("{waiting} wait for another process"),
+            false => shown.join("  "),
+        });
+    }
+
+    /// Something that the user should know.
+    pub fn warning(&mut self, message: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| self.printer.warning(message)),
+            None => self.printer.warning(message),
         }
     }
 

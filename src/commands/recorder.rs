@@ -24,6 +24,8 @@ pub struct Target<'a> {
     pub title: &'a str,
     /// How often the state is kept.
     pub every: CheckpointEvery,
+    /// The epoch after which training stops as if interrupted.
+    pub until_epoch: Option<usize>,
 }
 
 /// Writes checkpoints, rows and curves as they are earned.
@@ -223,7 +225,8 @@ impl Observer for Recorder<'_> {
     }
 
     fn interrupted(&self) -> bool {
-        interrupt::asked()
+        let reached = |until| self.rows.last().is_some_and(|row| row.epoch >= until);
+        interrupt::asked() || self.target.until_epoch.is_some_and(reached)
     }
 
     fn stopped_early(&mut self, phase: &str, phase_epoch: usize, phase_step: u64) {

@@ -1,5 +1,7 @@
 //! `xp resume RUN`: goes on where a run was interrupted or killed, to the same bytes.
 
+use std::path::Path;
+
 use super::blueprint::Blueprint;
 use super::experiment::Prepared;
 use super::outcome::{self, Outcome};
@@ -12,7 +14,12 @@ use crate::run::{Manifest, ManifestWriter, RunDir, Slot, Status};
 
 /// Runs the command.
 pub fn run(args: &ResumeArgs, printer: &Printer) -> Result<(), Failure> {
-    let run = RunDir::open_to_write(&args.run)?;
+    go_on(&args.run, None, printer)
+}
+
+/// Goes on with the run of a directory, to its end or until an epoch is over.
+pub fn go_on(path: &Path, until_epoch: Option<usize>, printer: &Printer) -> Result<(), Failure> {
+    let run = RunDir::open_to_write(path)?;
     let before = begun(&run)?;
     if before.status == Status::Done {
         return say_done(&run, &before, printer);
@@ -20,6 +27,7 @@ pub fn run(args: &ResumeArgs, printer: &Printer) -> Result<(), Failure> {
     let loaded = config::load_with(&run.resolved_toml(), &[], [])?;
     check_config(&run, &before, &loaded.hash(), printer)?;
     let mut prepared = Prepared::new(Blueprint::from_loaded(loaded)?, printer)?;
+    prepared.until_epoch = until_epoch;
     check_data(&run, &before, &prepared)?;
     // What was decided stays so, on whatever machine: sums are rounded by it.
     prepared.plan.micro_batch = before.micro_batch.or(prepared.plan.micro_batch);

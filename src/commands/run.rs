@@ -1,11 +1,13 @@
 //! `xp run CONFIG`: one experiment, from TOML to a complete run directory.
 
+use std::path::Path;
+
 use super::blueprint::Blueprint;
 use super::experiment::Prepared;
 use super::outcome::{self, Outcome};
 use super::state::Restored;
-use super::{Failure, Printer, interrupt, logging, network};
-use crate::cli::ConfigArgs;
+use super::{Exit, Failure, Printer, interrupt, logging, network, resume};
+use crate::cli::RunArgs;
 use crate::data::Dataset;
 use crate::engine::params::Params;
 use crate::ops::kernel::instructions;
@@ -14,13 +16,27 @@ use crate::run::{Fingerprints, Manifest, ManifestWriter, RunDir};
 use crate::train::memory::Allowance;
 
 /// Runs the command.
-pub fn run(args: &ConfigArgs, printer: &Printer) -> Result<(), Failure> {
-    let blueprint = Blueprint::load(&args.config, &args.sets, printer)?;
-    let prepared = Prepared::new(blueprint, printer)?;
+pub fn run(args: &RunArgs, printer: &Printer) -> Result<(), Failure> {
+    let config = &args.config;
+    let blueprint = Blueprint::load(&config.config, &config.sets, printer)?;
+    if blueprint.loaded.sweep.is_some() {
+        let file = config.config.display();
+        let message = format!("`{file}` has a `[sweep]`: it stands for many experiments");
+        let help = format!("run them with `xp sweep {file}`; `--list` shows them");
+        return Err(Failure::new(Exit::Config, message).help(help));
+    }
+    if let Some(dir) = args.run_dir.as_deref().filter(|dir| has_begun(dir)) {
+        check_same(dir, &blueprint)?;
+        return resume::go_on(dir, args.until_epoch, printer);
+    }
+    let prepared = Prepared {
+        until_epoch: args.until_epoch,
+        ..Prepared::new(blueprint, printer)?
+    };
     let initial = network::initial(&prepared.blueprint, &prepared.blueprint.device, printer)?;
     let allowance = prepared.allowance(&initial.params, printer)?;
     interrupt::watch()?;
-    let (run, manifest) = create_run(&prepared, initial.fingerprint)?;
+    let (run, manifest) = create_run(&prepared, args.run_dir.as_deref(), initial.fingerprint)?;
     printer.note(format!("run directory: {}", run.path().display()));
     say_data(&prepared.dataset, printer);
     if let Some(note) = initial.note {
@@ -72,7 +88,26 @@ pub(super) fn say_data(dataset: &Dataset, printer: &Printer) {
     }
 }
 
-fn create_run(prepared: &Prepared, weights: String) -> Result<(RunDir, ManifestWriter), Failure> {
+/// Whether there is a run in a folder that can go on.
+fn has_begun(dir: &Path) -> bool {
+    RunDir::open(dir).is_ok_and(|run| run.resolved_toml().exists())
+}
+
+/// A run directory holds one experiment.
+fn check_same(dir: &Path, blueprint: &Blueprint) -> Result<(), Failure> {
+    let there = RunDir::open(dir)?.manifest()?.fingerprints.config;
+    if there == blueprint.loaded.hash() {
+        return Ok(());
+    }
+    let message = format!("`{}` holds the run of another configuration", dir.display());
+    Err(Failure::new(Exit::Config, message).help("give another `--run-dir`"))
+}
+
+fn create_run(
+    prepared: &Prepared,
+    dir: Option<&Path>,
+    weights: String,
+) -> Result<(RunDir, ManifestWriter), Failure> {
     let Prepared {
         blueprint,
         dataset,
@@ -82,7 +117,10 @@ fn create_run(prepared: &Prepared, weights: String) -> Result<(RunDir, ManifestW
     let (loaded, experiment) = (&blueprint.loaded, &blueprint.loaded.experiment);
     let runs = experiment.runs_dir.clone().unwrap_or_else(|| "runs".into());
     let now = jiff::Zoned::now().datetime();
-    let run = RunDir::create(&runs, &experiment.name, &loaded.hash(), now)?;
+    let run = match dir {
+        Some(dir) => RunDir::create_at(dir)?,
+        None => RunDir::create(&runs, &experiment.name, &loaded.hash(), now)?,
+    };
     let mut manifest = Manifest::begin("cpu", *threads, experiment.seed);
     manifest.instructions = Some(instructions().into());
     manifest.fingerprints = Fingerprints {

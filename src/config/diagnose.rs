@@ -212,6 +212,20 @@ impl Report {
         Self { diagnostics }
     }
 
+    /// The problems of several configurations, each of them once; `None` if there are none.
+    pub fn merged(reports: Vec<Self>) -> Option<Self> {
+        let mut all: Vec<Diagnostic> = Vec::new();
+        for diagnostic in reports.into_iter().flat_map(|report| report.diagnostics) {
+            let same = |other: &Diagnostic| {
+                (&other.message, &other.place) == (&diagnostic.message, &diagnostic.place)
+            };
+            if !all.iter().any(same) {
+                all.push(diagnostic);
+            }
+        }
+        (!all.is_empty()).then_some(Self { diagnostics: all })
+    }
+
     /// Adds the problems of another configuration.
     pub fn extend(&mut self, other: Report) {
         self.diagnostics.extend(other.diagnostics);

@@ -37,6 +37,7 @@ pub(super) enum Origin {
     File,
     Environment,
     CommandLine,
+    Axis,
 }
 
 /// A layer: a value at a path (files: at the root), and the text it was read from.
@@ -155,6 +156,7 @@ impl Layer {
             origin,
             name: match origin {
                 Origin::CommandLine => "command line".into(),
+                Origin::Axis => "axes of the sweep".into(),
                 _ => "environment".into(),
             },
             rank,

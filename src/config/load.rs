@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
 
+use figment::value::Dict;
+
 use super::diagnose::{Diagnostic, Problem, Report, Severity};
-use super::schema::Experiment;
+use super::schema::{Experiment, SweepConfig};
 use super::sources::Sources;
 use super::{shape, validate};
 
@@ -18,6 +20,9 @@ const NOT_HASHED: [&str; 6] = [
     "memory_limit",
     "checkpoint",
 ];
+
+/// The table of a sweep.
+const SWEEP: &str = "sweep";
 
 /// Whether results depend on a key, given by its path.
 pub fn decides(key: &str) -> bool {
@@ -33,6 +38,8 @@ pub struct Loaded {
     pub experiment: Experiment,
     /// The file as written.
     pub text: String,
+    /// `[sweep]`, which is no part of the experiment.
+    pub sweep: Option<SweepConfig>,
     /// What is allowed but probably not meant.
     pub warnings: Vec<Diagnostic>,
     sources: Sources,
@@ -49,6 +56,72 @@ pub fn load_with(
     sets: &[String],
     environment: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<Loaded, Report> {
+    read(path, sets, environment, &[])?.check()
+}
+
+/// Loads and checks a configuration file with values of axes of a sweep, `key=value` each, which go
+/// before everything else; with the environment of this process.
+pub fn load_trial(path: &Path, sets: &[String], values: &[String]) -> Result<Loaded, Report> {
+    read(path, sets, std::env::vars_os(), values)?.check()
+}
+
+/// The `[sweep]` of a configuration file, the rest of which may lack what axes will set. The problem
+/// of a sweep can be located with what comes with it.
+pub fn load_sweep(path: &Path, sets: &[String]) -> Result<(Option<SweepConfig>, Located), Report> {
+    let Layers {
+        mut sources,
+        mut problems,
+        ..
+    } = read(path, sets, std::env::vars_os(), &[])?;
+    let figment = sources.merge(&mut problems);
+    let merged = figment
+        .find_value("")
+        .unwrap_or_else(|_| Dict::new().into());
+    let findings = shape::check(&merged, problems.is_empty());
+    let of_sweep = |finding: &&shape::Finding| finding.touches(SWEEP);
+    let found = findings.iter().filter(of_sweep);
+    problems.extend(found.map(|finding| sources.locate_finding(finding)));
+    if !problems.is_empty() {
+        return Err(Report::new(problems));
+    }
+    let sweep = match merged.find_ref(SWEEP) {
+        Some(sweep) => sweep.clone().deserialize().map(Some),
+        None => Ok(None),
+    };
+    match sweep {
+        Ok(sweep) => Ok((sweep, Located(sources))),
+        Err(error) => {
+            let problem = Problem::new(SWEEP, error.kind.to_string());
+            Err(Report::new(vec![sources.locate(&problem)]))
+        }
+    }
+}
+
+/// What locates the problems of a sweep.
+#[derive(Debug)]
+pub struct Located(Sources);
+
+impl Located {
+    /// Locates problems in the file that the sweep came from.
+    pub fn report(&self, problems: &[Problem]) -> Report {
+        Report::new(problems.iter().map(|p| self.0.locate(p)).collect())
+    }
+}
+
+/// All that a configuration is made of, before it is put together.
+struct Layers {
+    sources: Sources,
+    text: String,
+    problems: Vec<Diagnostic>,
+    syntax_is_good: bool,
+}
+
+fn read(
+    path: &Path,
+    sets: &[String],
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+    values: &[String],
+) -> Result<Layers, Report> {
     let mut sources = Sources::default();
     let mut problems = Vec::new();
     sources.read_files(path, &mut problems);
@@ -58,63 +131,83 @@ pub fn load_with(
     let syntax_is_good = problems.is_empty();
     sources.read_environment(environment, &mut problems);
     sources.read_sets(sets, &mut problems);
-    let figment = sources.merge(&mut problems);
+    sources.read_axes(values, &mut problems);
+    Ok(Layers {
+        sources,
+        text,
+        problems,
+        syntax_is_good,
+    })
+}
 
-    let merged = match figment.find_value("") {
-        Ok(merged) => merged,
-        Err(error) => {
-            problems.push(Diagnostic::new(error.to_string()));
-            return Err(Report::new(problems));
-        }
-    };
-    let findings = shape::check(&merged, syntax_is_good);
-    let broken_lines: Vec<_> = problems.iter().filter_map(line_of).collect();
-    let located = findings
-        .iter()
-        .map(|finding| sources.locate_finding(finding));
-    // What stands on a line that is no TOML was not read as it was meant.
-    problems
-        .extend(located.filter(|p| line_of(p).is_none_or(|line| !broken_lines.contains(&line))));
+impl Layers {
+    fn check(self) -> Result<Loaded, Report> {
+        let Self {
+            mut sources,
+            text,
+            mut problems,
+            syntax_is_good,
+        } = self;
+        let figment = sources.merge(&mut problems);
 
-    // Stand-ins for what is missing or wrong let the other values be judged, too.
-    let repaired = shape::repair(merged.clone(), &findings);
-    let mut warnings = Vec::new();
-    let repaired = repaired.deserialize::<Experiment>().ok();
-    let level = |key: &str| merged.find_ref(key).and(sources.level(key));
-    if let Some(mut experiment) = repaired.filter(|_| syntax_is_good) {
-        validate::overrule(&mut experiment, level);
-        for finding in validate::check(&experiment, level) {
-            let independent = findings.iter().all(|f| !f.touches(&finding.problem.key));
-            if independent {
-                let located = Diagnostic {
-                    severity: finding.severity,
-                    ..sources.locate(&finding.problem)
-                };
-                match finding.severity {
-                    Severity::Error => problems.push(located),
-                    Severity::Warning => warnings.push(located),
+        let merged = match figment.find_value("") {
+            Ok(merged) => merged,
+            Err(error) => {
+                problems.push(Diagnostic::new(error.to_string()));
+                return Err(Report::new(problems));
+            }
+        };
+        let findings = shape::check(&merged, syntax_is_good);
+        let broken_lines: Vec<_> = problems.iter().filter_map(line_of).collect();
+        let located = findings
+            .iter()
+            .map(|finding| sources.locate_finding(finding));
+        // What stands on a line that is no TOML was not read as it was meant.
+        problems.extend(
+            located.filter(|p| line_of(p).is_none_or(|line| !broken_lines.contains(&line))),
+        );
+
+        // Stand-ins for what is missing or wrong let the other values be judged, too.
+        let repaired = shape::repair(merged.clone(), &findings);
+        let mut warnings = Vec::new();
+        let repaired = repaired.deserialize::<Experiment>().ok();
+        let level = |key: &str| merged.find_ref(key).and(sources.level(key));
+        if let Some(mut experiment) = repaired.filter(|_| syntax_is_good) {
+            validate::overrule(&mut experiment, level);
+            for finding in validate::check(&experiment, level) {
+                let independent = findings.iter().all(|f| !f.touches(&finding.problem.key));
+                if independent {
+                    let located = Diagnostic {
+                        severity: finding.severity,
+                        ..sources.locate(&finding.problem)
+                    };
+                    match finding.severity {
+                        Severity::Error => problems.push(located),
+                        Severity::Warning => warnings.push(located),
+                    }
                 }
             }
         }
-    }
-    if !problems.is_empty() {
-        return Err(Report::new(problems));
-    }
-    match figment.extract::<Experiment>() {
-        Ok(mut experiment) => {
-            validate::overrule(&mut experiment, level);
-            Ok(Loaded {
-                // What lower layers say of keys without effect must not tell two experiments apart.
-                experiment: toml::from_str(&resolved(&experiment)).unwrap_or(experiment),
-                text,
-                warnings,
-                sources,
-            })
+        if !problems.is_empty() {
+            return Err(Report::new(problems));
         }
-        Err(error) => {
-            let key = error.path.join(".");
-            let problem = Problem::new(key, error.kind.to_string());
-            Err(Report::new(vec![sources.locate(&problem)]))
+        match figment.extract::<Experiment>() {
+            Ok(mut experiment) => {
+                validate::overrule(&mut experiment, level);
+                Ok(Loaded {
+                    sweep: experiment.sweep.clone(),
+                    // What lower layers say of keys without effect must not tell two experiments apart.
+                    experiment: toml::from_str(&resolved(&experiment)).unwrap_or(experiment),
+                    text,
+                    warnings,
+                    sources,
+                })
+            }
+            Err(error) => {
+                let key = error.path.join(".");
+                let problem = Problem::new(key, error.kind.to_string());
+                Err(Report::new(vec![sources.locate(&problem)]))
+            }
         }
     }
 }

@@ -59,6 +59,34 @@ fn show_key(key: &str) -> String {
     format!("\"{escaped}\"")
 }
 
+/// A path as every command writes it: `phase[0].lr` of `phase.0.lr`.
+///
+/// # Errors
+/// What is wrong with the text, if it is no path of a key.
+pub fn canonical(text: &str) -> Result<String, String> {
+    let (path, end) = parse(text)?;
+    if end < text.len() {
+        return Err("there is an `=` in the key".into());
+    }
+    let numbered = path.into_iter().enumerate().map(|(at, (segment, _))| {
+        match segment.index().filter(|_| at > 0) {
+            Some(index) => Segment::Index(index),
+            None => segment,
+        }
+    });
+    Ok(show(&numbered.collect::<Vec<_>>()))
+}
+
+/// The value of a key, by its path, in a configuration.
+pub fn step_into<'a>(value: &'a serde_json::Value, key: &str) -> Option<&'a serde_json::Value> {
+    let (path, _) = parse(key).ok()?;
+    path.iter()
+        .try_fold(value, |value, (segment, _)| match segment {
+            Segment::Key(key) if value.is_object() => value.get(key),
+            _ => value.get(segment.index()?),
+        })
+}
+
 /// A path with the bytes that each segment came from.
 pub(super) type Spanned = Vec<(Segment, Range<usize>)>;
 

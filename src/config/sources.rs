@@ -118,11 +118,25 @@ impl Sources {
     }
 
     pub(super) fn read_sets(&mut self, sets: &[String], problems: &mut Vec<Diagnostic>) {
-        const FLAG: &str = "--set ";
+        self.read_assignments(Origin::CommandLine, "--set ", sets, problems);
+    }
+
+    /// Values of a sweep's axes, `key=value`.
+    pub(super) fn read_axes(&mut self, values: &[String], problems: &mut Vec<Diagnostic>) {
+        self.read_assignments(Origin::Axis, "", values, problems);
+    }
+
+    fn read_assignments(
+        &mut self,
+        origin: Origin,
+        flag: &str,
+        sets: &[String],
+        problems: &mut Vec<Diagnostic>,
+    ) {
         for set in sets {
-            let text = format!("{FLAG}{set}");
+            let text = format!("{flag}{set}");
             let refused = |message: String| {
-                let place = Place::new("command line", &text, FLAG.len()..text.len(), false);
+                let place = Place::new("command line", &text, flag.len()..text.len(), false);
                 Diagnostic {
                     place: Some(Box::new(place)),
                     order: (usize::MAX, 0),
@@ -138,10 +152,10 @@ impl Sources {
                 }
                 Ok((mut prefix, end)) => {
                     for (_, span) in &mut prefix {
-                        *span = span.start + FLAG.len()..span.end + FLAG.len();
+                        *span = span.start + flag.len()..span.end + flag.len();
                     }
-                    let value_start = FLAG.len() + end + 1;
-                    self.assign(Origin::CommandLine, text, prefix, value_start, problems);
+                    let value_start = flag.len() + end + 1;
+                    self.assign(origin, text, prefix, value_start, problems);
                 }
                 Err(message) => problems.push(refused(message)),
             }

@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::{Manifest, RunDir};
 use crate::records::{MetricsRow, MicroBatch, SplitRow, TestReport};
 use keys::differences;
+pub use keys::is_place;
 use verdict::Evidence;
 
 /// Two runs compared.

@@ -33,6 +33,7 @@ impl Slot {
 }
 
 const MANIFEST: &str = "manifest.json";
+const LOCK: &str = ".lock";
 
 /// A run directory.
 #[derive(Debug)]
@@ -73,6 +74,59 @@ impl RunDir {
         }
         fsx::sync_dir(runs)?;
         Self::hold(path)
+    }
+
+    /// What the run directory of a trial is called: `NAME_0123456789`, with the trial's id.
+    pub fn named(name: &str, id: &str) -> String {
+        format!("{}_{id}", file_name(name))
+    }
+
+    /// Makes a run directory at a path of the caller's choice, or takes one over that was left
+    /// before its configuration was written. Held by this process until dropped.
+    ///
+    /// # Errors
+    /// If there is something else at the path, or another process works in it.
+    pub fn create_at(path: &Path) -> Result<Self, RunError> {
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).map_err(FsError::at("create", folder))?;
+        }
+        match fs::create_dir(path) {
+            Ok(()) => {
+                if let Some(folder) = path.parent().filter(|it| *it != Path::new("")) {
+                    fsx::sync_dir(folder)?;
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && Self::is_unbegun(path) => {}
+            Err(error) => return Err(FsError::at("create", path)(error).into()),
+        }
+        let run = Self::hold(path.to_path_buf())?;
+        // Somebody else may have been quicker.
+        match run.resolved_toml().exists() {
+            true => Err(RunError::Locked {
+                path: path.to_path_buf(),
+                by: None,
+            }),
+            false => Ok(run),
+        }
+    }
+
+    /// Whether a folder holds nothing but what a run leaves that was killed before its configuration
+    /// was written.
+    fn is_unbegun(path: &Path) -> bool {
+        let Ok(entries) = fs::read_dir(path) else {
+            return false;
+        };
+        let early = [MANIFEST, LOCK, "log.jsonl", "config.toml"];
+        entries.flatten().all(|entry| {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            early.contains(&name.as_ref()) || fsx::is_staged(&name)
+        })
+    }
+
+    /// Whether a process is at work in a run directory, as far as can be told without disturbing it.
+    pub fn is_held(path: &Path) -> bool {
+        RunLock::holder(&path.join(LOCK)).is_some()
     }
 
     /// Opens a run directory to read it. What it holds is checked as it is read.
@@ -116,7 +170,7 @@ impl RunDir {
     }
 
     fn hold(path: PathBuf) -> Result<Self, RunError> {
-        let lock = RunLock::take(&path, &path.join(MANIFEST))?;
+        let lock = RunLock::take(&path, &path.join(LOCK), &path.join(MANIFEST))?;
         Ok(Self {
             path,
             _lock: Some(lock),
@@ -139,7 +193,8 @@ impl RunDir {
     /// our form.
     pub fn name(&self) -> String {
         let whole = self.folder_name();
-        name_in(&whole).unwrap_or(&whole).to_owned()
+        let name = name_in(&whole).or_else(|| trial_in(&whole));
+        name.unwrap_or(&whole).to_owned()
     }
 
     /// `config.toml`: the configuration as written.
@@ -398,6 +453,12 @@ fn file_name(name: &str) -> String {
     };
     let name: String = name.trim().chars().take(80).map(safe).collect();
     if name.is_empty() { "run".into() } else { name }
+}
+
+/// NAME of `NAME_0123456789`, the run directory of a trial.
+fn trial_in(whole: &str) -> Option<&str> {
+    let (name, id) = whole.rsplit_once('_')?;
+    (id.len() == 10 && id.chars().all(|c| c.is_ascii_hexdigit())).then_some(name)
 }
 
 /// NAME of `2026-11-21T18-03-11_NAME_ab12cd`, with or without `-2` behind it.

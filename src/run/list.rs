@@ -152,7 +152,8 @@ fn name_of(folder: &Path) -> Option<String> {
     Some(folder.file_name()?.to_string_lossy().into_owned())
 }
 
-fn look_at(path: &Path) -> Listed {
+/// How a run stands, whatever is left of it.
+pub fn look_at(path: &Path) -> Listed {
     let dir = RunDir::at(path);
     let mut listed = Listed {
         run: path.to_path_buf(),
@@ -238,7 +239,7 @@ fn local(time: Timestamp) -> String {
 }
 
 /// A `resolved.toml` of any version.
-pub(super) fn toml_table(path: &Path) -> Result<toml::Table, RunError> {
+pub fn toml_table(path: &Path) -> Result<toml::Table, RunError> {
     let damaged = |reason: String| RunError::Damaged {
         path: path.to_path_buf(),
         reason,

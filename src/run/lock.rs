@@ -28,15 +28,14 @@ struct Claim {
 
 impl RunLock {
     /// Takes the lock of a run directory.
-    pub(super) fn take(run: &Path, manifest: &Path) -> Result<Self, RunError> {
-        let path = run.join(".lock");
-        let claim = read_claim(&path);
-        let Some(mut lock) = Lock::try_acquire(&path)? else {
+    pub(super) fn take(run: &Path, path: &Path, manifest: &Path) -> Result<Self, RunError> {
+        let claim = read_claim(path);
+        let Some(mut lock) = Lock::try_acquire(path)? else {
             return Err(locked(run, claim.map(|claim| claim.process)));
         };
         // Read again: the holder may have changed until now.
         let others = [
-            read_claim(&path).map(|claim| (claim.process, claim.since)),
+            read_claim(path).map(|claim| (claim.process, claim.since)),
             at_work(manifest),
         ];
         let current = Process::current();
@@ -52,6 +51,15 @@ impl RunLock {
         let text = serde_json::to_string(&claim).unwrap_or_default();
         lock.write(&text)?;
         Ok(Self { lock })
+    }
+}
+
+impl RunLock {
+    /// The process that claims a lock file and is alive.
+    pub(super) fn holder(path: &Path) -> Option<Process> {
+        let claim = read_claim(path)?;
+        let alive = claim.process.is_alive(claim.since);
+        alive.then_some(claim.process)
     }
 }
 
@@ -100,7 +108,7 @@ mod tests {
     fn a_fresh_claim_or_heartbeat_from_another_machine_keeps_others_out() {
         let folder = tempfile::tempdir().unwrap();
         let (run, manifest) = (folder.path(), folder.path().join("manifest.json"));
-        let take = || RunLock::take(run, &manifest);
+        let take = || RunLock::take(run, &run.join(".lock"), &manifest);
         drop(take().unwrap());
         assert_eq!(fs::read_to_string(run.join(".lock")).unwrap(), "");
 

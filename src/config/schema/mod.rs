@@ -12,6 +12,7 @@ mod model;
 mod optimizer;
 mod phase;
 mod source;
+mod sweep;
 mod train;
 
 use std::path::PathBuf;
@@ -27,6 +28,7 @@ pub use model::*;
 pub use optimizer::*;
 pub use phase::*;
 pub use source::*;
+pub use sweep::*;
 pub use train::*;
 
 /// One image-classification experiment.
@@ -67,6 +69,10 @@ pub struct Experiment {
     /// How often the state of training is kept.
     #[serde(default)]
     pub checkpoint: CheckpointConfig,
+    /// The experiments that `xp sweep` makes of this file. Not a part of any of them: it is read
+    /// from [`Loaded::sweep`](super::Loaded::sweep).
+    #[serde(default, skip_serializing)]
+    pub sweep: Option<SweepConfig>,
 }
 
 /// Values of keys that are left out.
@@ -130,6 +136,9 @@ mod defaults {
     }
     pub(super) fn ema_decay() -> f64 {
         0.9999
+    }
+    pub(super) fn halving_factor() -> usize {
+        3
     }
     pub(super) fn cache_memory() -> String {
         "4GiB".into()

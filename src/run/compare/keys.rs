@@ -15,14 +15,18 @@ const PLACES: [&str; 8] = [
     "data.hf",
 ];
 
+/// Whether a key says where pictures are.
+pub fn is_place(key: &str) -> bool {
+    PLACES.contains(&key)
+}
+
 /// Keys whose values differ, in the order of the first table.
 pub(super) fn differences(a: &toml::Table, b: &toml::Table, same_data: bool) -> Vec<Difference> {
     let mut found = Vec::new();
     in_tables("", a, b, &mut found);
     for difference in &mut found {
         let key = difference.key.as_str();
-        let is_place = PLACES.contains(&key);
-        difference.decides = config::decides(key) && !(same_data && is_place);
+        difference.decides = config::decides(key) && !(same_data && is_place(key));
     }
     found
 }

@@ -1,0 +1,257 @@
+//! `xp compare RUN...`: configurations ranked, with what may be said of their differences.
+
+use std::path::Path;
+
+use rayon::prelude::*;
+use serde_json::Value;
+
+use super::table::{self, Table};
+use super::{Exit, Failure, Printer};
+use crate::cli::CompareArgs;
+use crate::config::step_into;
+use crate::fsx;
+use crate::report;
+use crate::run::{self, RunDir, RunError, list};
+use crate::sweep::condition::EXAMPLE;
+use crate::sweep::results::{Group, TrialResult};
+use crate::sweep::statistics::{Mean, Paired, Verdict};
+use crate::sweep::trial::show;
+use crate::sweep::{Condition, Leaderboard};
+
+/// More differing keys than this are too many columns.
+const MOST_COLUMNS: usize = 6;
+
+/// Runs the command.
+pub fn run(args: &CompareArgs, printer: &Printer) -> Result<(), Failure> {
+    let mut results = Vec::new();
+    for path in &args.runs {
+        results.extend(read(path)?);
+    }
+    if let Some(text) = &args.condition {
+        let condition = condition("--where", text)?;
+        let facts: Vec<Value> = results.iter().map(TrialResult::facts).collect();
+        check_keys(std::slice::from_ref(&condition), &facts)?;
+        results.retain(|result| result.satisfies(&condition));
+    }
+    let unfinished = results.len();
+    results.retain(|result| result.run.status == run::Condition::Done);
+    let unfinished = unfinished - results.len();
+    if results.is_empty() {
+        let message = "there is no complete run to compare";
+        let help = "`xp runs` shows how runs stand";
+        return Err(Failure::new(Exit::Config, message).help(help));
+    }
+    if unfinished > 0 {
+        printer.note(format!("{} left out: not complete", runs(unfinished)));
+    }
+    if let Some(output) = &args.curves {
+        draw(&results, output, printer)?;
+    }
+    let mut boards = Leaderboard::of(&results);
+    if let Some(key) = &args.sort {
+        sort(&mut boards, key, &results)?;
+    }
+    if printer.json {
+        let text = serde_json::to_string_pretty(&boards);
+        printer.data(text.map_err(|error| Failure::new(Exit::Other, error))?);
+    } else {
+        print(&boards, printer);
+    }
+    Ok(())
+}
+
+fn read(path: &Path) -> Result<Vec<TrialResult>, Failure> {
+    match list::list(path) {
+        Ok(listed) if listed.is_empty() => {
+            let message = format!("there are no runs in `{}`", path.display());
+            Err(Failure::new(Exit::Config, message))
+        }
+        Ok(listed) => Ok(listed.into_par_iter().map(TrialResult::of).collect()),
+        Err(error @ RunError::File(_)) => Err(Failure::new(Exit::Config, error)
+            .help("give run directories, or folders of them such as `runs/SWEEP`")),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The condition of a flag.
+pub fn condition(flag: &str, text: &str) -> Result<Condition, Failure> {
+    Condition::parse(text).map_err(|reason| {
+        let message = format!("`{flag} {text}` is no condition: {reason}");
+        Failure::new(Exit::Config, message).help(EXAMPLE)
+    })
+}
+
+/// A key that nothing has is a mistake.
+pub fn check_keys(conditions: &[Condition], facts: &[Value]) -> Result<(), Failure> {
+    let keys = conditions.iter().flat_map(Condition::keys);
+    for key in keys {
+        if !facts.is_empty() && facts.iter().all(|it| step_into(it, key).is_none()) {
+            return Err(unknown_key(key, facts));
+        }
+    }
+    Ok(())
+}
+
+fn unknown_key(key: &str, facts: &[Value]) -> Failure {
+    let section = key.rsplit_once('.').map(|(section, _)| section);
+    let around = facts.first().and_then(|facts| match section {
+        Some(section) => step_into(facts, section),
+        None => Some(facts),
+    });
+    let known = around.and_then(Value::as_object).map(|table| {
+        let keys: Vec<&str> = table.keys().map(String::as_str).collect();
+        keys.join("`, `")
+    });
+    let help = match (section, known) {
+        (Some(section), Some(known)) => format!("`{section}` has `{known}`"),
+        (None, Some(known)) => format!("there are `{known}`"),
+        _ => "see `resolved.toml` of a run for all keys".into(),
+    };
+    let message = format!("no run has the key `{key}`");
+    Failure::new(Exit::Config, message).help(help)
+}
+
+fn sort(boards: &mut [Leaderboard], key: &str, results: &[TrialResult]) -> Result<(), Failure> {
+    let facts: Vec<Value> = results.iter().map(TrialResult::facts).collect();
+    if facts.iter().all(|it| step_into(it, key).is_none()) {
+        return Err(unknown_key(key, &facts));
+    }
+    let of = |group: &Group| -> Value {
+        let mean = |mean: Option<Mean>| mean.map_or(Value::Null, |it| (-it.mean).into());
+        match key {
+            "test_accuracy" => mean(group.test_accuracy),
+            "val_accuracy" => mean(group.val_accuracy),
+            "seconds" => group.seconds.map_or(Value::Null, |it| it.mean.into()),
+            _ => {
+                let run = group.runs.first();
+                let at = run.and_then(|run| results.iter().position(|it| it.run.run == *run));
+                let value = at.and_then(|at| step_into(&facts[at], key));
+                value.cloned().unwrap_or_default()
+            }
+        }
+    };
+    for board in boards {
+        board.groups.sort_by(|a, b| match (of(a), of(b)) {
+            (Value::Number(a), Value::Number(b)) => {
+                let number = |it: &serde_json::Number| it.as_f64().unwrap_or(f64::NAN);
+                number(&a).total_cmp(&number(&b))
+            }
+            (a, b) => show(&a).cmp(&show(&b)),
+        });
+    }
+    Ok(())
+}
+
+fn draw(results: &[TrialResult], output: &Path, printer: &Printer) -> Result<(), Failure> {
+    let drawn = results.iter().map(|result| {
+        let dir = RunDir::open(&result.run.run)?;
+        Ok((dir.folder_name(), dir.metrics()?.rows))
+    });
+    let drawn: Vec<_> = drawn.collect::<Result<_, RunError>>()?;
+    fsx::write_atomic(output, &report::overlay(&drawn)?)?;
+    printer.note(format!("curves in {}", output.display()));
+    Ok(())
+}
+
+/// Prints leaderboards, each of runs on the same pictures.
+pub fn print(boards: &[Leaderboard], printer: &Printer) {
+    if boards.len() > 1 {
+        printer.warning(format!(
+            "these runs saw {} different sets of pictures, which are not compared with each other",
+            boards.len()
+        ));
+    }
+    for board in boards {
+        if boards.len() > 1 {
+            let data = board.data.get(..12).unwrap_or("unknown");
+            printer.data(format!("pictures {data}:"));
+        }
+        for line in lines(board, printer.width()) {
+            printer.data(line);
+        }
+        let groups = board.groups.len();
+        let runs = board.groups.iter().map(|group| group.runs.len()).max();
+        if groups > 1 && runs == Some(1) {
+            printer.note(
+                "one run of each: what differs may be chance; `xp sweep --seeds 5` tells more",
+            );
+        }
+    }
+}
+
+fn runs(count: usize) -> String {
+    match count {
+        1 => "1 run".into(),
+        count => format!("{count} runs"),
+    }
+}
+
+/// A line a group; below each other, the best by validation accuracy first.
+fn lines(board: &Leaderboard, width: Option<usize>) -> Vec<String> {
+    let keys: Vec<&String> = board
+        .groups
+        .first()
+        .map(|group| group.settings.keys().collect())
+        .unwrap_or_default();
+    // Whole experiments differ in too much: their names tell them apart.
+    let by_name = keys.is_empty() || keys.len() > MOST_COLUMNS;
+    let mut header: Vec<&str> = match by_name {
+        true => vec!["experiment"],
+        false => keys.iter().map(|key| key.as_str()).collect(),
+    };
+    let measured = if board.tested { "test" } else { "val" };
+    let interval = format!(">{measured}, 95 % interval");
+    let first = format!("{measured}, to the best by val");
+    header.extend([">runs", ">val %"]);
+    if board.tested {
+        header.push(">test %");
+    }
+    header.extend([interval.as_str(), ">took", first.as_str()]);
+    let mut table = Table::new(&header);
+    for group in &board.groups {
+        let percent = |mean: Option<Mean>| table::percent(mean.map(|mean| mean.mean));
+        let mut cells: Vec<String> = match by_name {
+            true => vec![group.name.clone()],
+            false => group.settings.values().map(setting).collect(),
+        };
+        cells.push(group.runs.len().to_string());
+        cells.push(percent(group.val_accuracy));
+        if board.tested {
+            cells.push(percent(group.test_accuracy));
+        }
+        let interval = group.accuracy(board.tested).and_then(|mean| mean.interval);
+        cells.push(interval.map_or("-".into(), |[low, high]| {
+            format!("{:.1} to {:.1}", 100.0 * low, 100.0 * high)
+        }));
+        cells.push(group.seconds.map_or("-".into(), |it| table::span(it.mean)));
+        cells.push(group.to_first.map_or("best".into(), |it| verdict(&it)));
+        table.row(cells);
+    }
+    table.lines(width)
+}
+
+fn setting(value: &Value) -> String {
+    match value {
+        Value::Null => "-".into(),
+        value => show(value),
+    }
+}
+
+/// `worse: -2.1 (-3.0 to -1.2)`, `no difference shown (-0.4, -2.0 to 1.2)`, in points.
+fn verdict(paired: &Paired) -> String {
+    let points = |value: f64| format!("{:+.1}", 100.0 * value);
+    let Some(difference) = &paired.difference else {
+        return "no common split".into();
+    };
+    let mean = points(difference.mean);
+    let Some([low, high]) = difference.interval.map(|it| it.map(points)) else {
+        return format!("{mean} in one pair");
+    };
+    match paired.verdict {
+        Verdict::Larger => format!("better: {mean} ({low} to {high})"),
+        Verdict::Smaller => format!("worse: {mean} ({low} to {high})"),
+        Verdict::NoDifferenceShown | Verdict::Unknown => {
+            format!("no difference shown: {mean} ({low} to {high})")
+        }
+    }
+}

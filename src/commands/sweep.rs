@@ -1,0 +1,314 @@
+//! `xp sweep CONFIG...`: many experiments, each in a process of its own, as `make` would: what is done
+//! is skipped, what died goes on, what changed is new.
+
+use std::collections::BTreeMap;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rayon::prelude::*;
+
+use super::progress::SweepProgress;
+use super::table::{self, Table};
+use super::trials::{SweepPlan, shown_count};
+use super::{Exit, Failure, Printer, compare, interrupt, memory};
+use crate::cli::{Shard, SweepArgs};
+use crate::fsx::FsError;
+use crate::run::{self, RunDir};
+use crate::sweep::results::{self, TrialResult};
+use crate::sweep::{Ended, Leaderboard, Pool, SweepDir, Trial, Watcher, halving};
+
+/// The table of results is written again so often at most, and at the end.
+const TABLE_PAUSE: Duration = Duration::from_secs(5);
+
+/// Of the machine's memory, what trials may share.
+const MEMORY_SHARE: f64 = 0.9;
+
+/// Runs the command.
+pub fn run(args: &SweepArgs, printer: &Printer) -> Result<(), Failure> {
+    let plan = SweepPlan::new(args, printer)?;
+    let path = plan.runs_dir.join(&plan.name);
+    if args.list {
+        return list(&SweepDir::at(path), &plan.trials, printer);
+    }
+    if args.dry_run {
+        return dry_run(&plan.trials, printer);
+    }
+    let sweep = SweepDir::create(path, &plan.trials)?;
+    let chosen = share(&plan.trials, args.shard);
+    let pool = Pool {
+        sweep: &sweep,
+        program: std::env::current_exe()?,
+        jobs: args.jobs,
+        cores: std::thread::available_parallelism().map_or(1, usize::from),
+        memory: match args.jobs {
+            1 => None,
+            _ => memory::available().map(|bytes| (bytes as f64 * MEMORY_SHARE) as u64),
+        },
+        fail_fast: args.fail_fast,
+    };
+    interrupt::watch()?;
+    printer.note(format!(
+        "sweep directory: {}; {}, {} at a time",
+        sweep.path().display(),
+        shown_count(chosen.len()),
+        args.jobs
+    ));
+    let started = Instant::now();
+    let mut live = Live {
+        sweep: &sweep,
+        trials: &plan.trials,
+        progress: SweepProgress::new(*printer, chosen.len()),
+        unfinished: BTreeMap::new(),
+        written: Instant::now(),
+    };
+    let outcomes = match plan.halving {
+        Some(halving) => halving::run(&pool, halving, &chosen, &mut live),
+        None => pool.run(&chosen, None, &mut live),
+    };
+    live.progress.clear();
+    let Live { unfinished, .. } = live;
+    results::write_table(&sweep, &plan.trials, &unfinished)?;
+    let outcomes = outcomes?;
+    printer.note(format!(
+        "{}: {} in {}",
+        summary(&outcomes),
+        sweep.table().display(),
+        table::span(started.elapsed().as_secs_f64())
+    ));
+    say(&sweep, &plan.trials, &chosen, &outcomes, printer)?;
+    conclude(&sweep, &chosen, &outcomes)
+}
+
+/// The trials of one machine of several.
+fn share(trials: &[Trial], shard: Option<Shard>) -> Vec<&Trial> {
+    let Shard { index, count } = shard.unwrap_or(Shard { index: 1, count: 1 });
+    trials.iter().skip(index - 1).step_by(count).collect()
+}
+
+fn list(sweep: &SweepDir, trials: &[Trial], printer: &Printer) -> Result<(), Failure> {
+    let standing: Vec<_> = trials.par_iter().map(|it| sweep.look_at(it)).collect();
+    let status = |run: &Option<run::Listed>| match run {
+        Some(run) => run.status.name(),
+        None => "waiting",
+    };
+    if printer.json {
+        let trials = trials.iter().zip(&standing).map(|(trial, run)| {
+            serde_json::json!({
+                "trial": trial.id,
+                "experiment": trial.name,
+                "config": trial.config,
+                "settings": trial.settings,
+                "status": status(run),
+                "run": sweep.run(trial),
+            })
+        });
+        printer.data(serde_json::Value::Array(trials.collect()).to_string());
+        return Ok(());
+    }
+    let mut table = Table::new(&["trial", "status", ">val %", ">test %", "settings"]);
+    for (trial, run) in trials.iter().zip(&standing) {
+        let run_or =
+            |value: fn(&run::Listed) -> Option<f64>| table::percent(run.as_ref().and_then(value));
+        table.row([
+            trial.id.clone(),
+            status(run).to_owned(),
+            run_or(|run| run.val_accuracy),
+            run_or(|run| run.test_accuracy),
+            trial.shown(),
+        ]);
+    }
+    for line in table.lines(printer.width()) {
+        printer.data(line);
+    }
+    Ok(())
+}
+
+/// Checks every trial as `xp run --dry-run` does, in a process of its own.
+fn dry_run(trials: &[Trial], printer: &Printer) -> Result<(), Failure> {
+    let folder = tempfile::tempdir()?;
+    let mut bad = 0;
+    for trial in trials {
+        let path = folder.path().join(format!("{}.toml", trial.id));
+        std::fs::write(&path, &trial.resolved).map_err(FsError::at("write", &path))?;
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("run").arg(&path).args(["--dry-run", "--json"]);
+        let output = command.stdin(Stdio::null()).output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        let answer: serde_json::Value = match output.status.success() {
+            true => serde_json::from_slice(&output.stdout).unwrap_or_default(),
+            false => {
+                bad += 1;
+                let last = said.lines().next_back().unwrap_or_default();
+                serde_json::from_str(last).unwrap_or_else(|_| serde_json::json!({ "error": said }))
+            }
+        };
+        if printer.json {
+            let answer = serde_json::json!({
+                "trial": trial.id,
+                "settings": trial.settings,
+                "ok": output.status.success(),
+                "answer": answer,
+            });
+            printer.data(answer.to_string());
+            continue;
+        }
+        let verdict = match answer["error"].as_str() {
+            Some(error) => format!("error: {error}"),
+            None => "ok".into(),
+        };
+        printer.data(format!("{}  {}  {verdict}", trial.id, trial.shown()));
+    }
+    match bad {
+        0 => Ok(()),
+        bad => Err(Failure::new(
+            Exit::Trials,
+            format!("{} of {} would not run", bad, shown_count(trials.len())),
+        )),
+    }
+}
+
+/// Keeps the terminal and the table up to date.
+struct Live<'a> {
+    sweep: &'a SweepDir,
+    trials: &'a [Trial],
+    progress: SweepProgress,
+    unfinished: BTreeMap<String, (String, String)>,
+    written: Instant,
+}
+
+impl Watcher for Live<'_> {
+    fn started(&mut self, trial: &Trial) {
+        self.unfinished.remove(&trial.id);
+        tracing::debug!(trial = trial.id, "started");
+    }
+
+    fn ended(&mut self, trial: &Trial, ended: &Ended) {
+        let run = self.sweep.look_at(trial);
+        let (status, reason) = match ended {
+            Ended::Failed { reason, .. } => ("failed", reason.as_str()),
+            Ended::Paused => ("stopped", "others were better after the same epochs"),
+            Ended::Interrupted => ("interrupted", ""),
+            Ended::Done | Ended::Elsewhere | Ended::Waiting => ("done", ""),
+        };
+        if *ended != Ended::Done {
+            let said = (status.to_owned(), reason.to_owned());
+            self.unfinished.insert(trial.id.clone(), said);
+        }
+        self.progress
+            .trial_ended(trial, status, reason, run.as_ref());
+        if self.written.elapsed() > TABLE_PAUSE {
+            self.written = Instant::now();
+            if let Err(error) = results::write_table(self.sweep, self.trials, &self.unfinished) {
+                self.progress.warning(&error.to_string());
+            }
+        }
+    }
+
+    fn passed(&mut self, running: &[&Trial], waiting: usize) {
+        self.progress.passed(running, waiting, |trial| {
+            RunDir::open(&self.sweep.run(trial))
+                .and_then(|run| run.metrics())
+                .ok()
+                .and_then(|log| log.rows.last().cloned())
+        });
+    }
+
+    fn stop(&self) -> bool {
+        interrupt::asked()
+    }
+}
+
+/// `10 done, 2 failed`.
+fn summary(outcomes: &[Ended]) -> String {
+    type Is = fn(&Ended) -> bool;
+    let kinds: [(&str, Is); 6] = [
+        ("done", |it| *it == Ended::Done),
+        ("stopped early", |it| *it == Ended::Paused),
+        ("failed", |it| matches!(it, Ended::Failed { .. })),
+        ("interrupted", |it| *it == Ended::Interrupted),
+        ("at work elsewhere", |it| *it == Ended::Elsewhere),
+        ("waiting", |it| *it == Ended::Waiting),
+    ];
+    let parts = kinds.into_iter().filter_map(|(name, is)| {
+        let count = outcomes.iter().filter(|it| is(it)).count();
+        (count > 0).then(|| format!("{count} {name}"))
+    });
+    parts.collect::<Vec<_>>().join(", ")
+}
+
+/// The leaderboard, or with `--json` all there is to say.
+fn say(
+    sweep: &SweepDir,
+    all: &[Trial],
+    chosen: &[&Trial],
+    outcomes: &[Ended],
+    printer: &Printer,
+) -> Result<(), Failure> {
+    let results: Vec<TrialResult> = all
+        .par_iter()
+        .filter_map(|trial| sweep.look_at(trial))
+        .map(TrialResult::of)
+        .collect();
+    let boards = Leaderboard::of(&results);
+    if !printer.json {
+        compare::print(&boards, printer);
+        return Ok(());
+    }
+    let trials = chosen.iter().zip(outcomes).map(|(trial, ended)| {
+        let (status, reason) = match ended {
+            Ended::Done => ("done", None),
+            Ended::Paused => ("stopped", None),
+            Ended::Interrupted => ("interrupted", None),
+            Ended::Failed { reason, .. } => ("failed", Some(reason)),
+            Ended::Elsewhere => ("running", None),
+            Ended::Waiting => ("waiting", None),
+        };
+        serde_json::json!({
+            "trial": trial.id,
+            "settings": trial.settings,
+            "status": status,
+            "reason": reason,
+            "run": sweep.run(trial),
+        })
+    });
+    let answer = serde_json::json!({
+        "sweep": sweep.path(),
+        "table": sweep.table(),
+        "trials": trials.collect::<Vec<_>>(),
+        "leaderboards": boards,
+    });
+    printer.data(answer.to_string());
+    Ok(())
+}
+
+fn conclude(sweep: &SweepDir, chosen: &[&Trial], outcomes: &[Ended]) -> Result<(), Failure> {
+    let failed = outcomes.iter().zip(chosen).filter_map(|it| match it {
+        (Ended::Failed { reason, .. }, trial) => Some((reason, trial)),
+        _ => None,
+    });
+    let failed: Vec<_> = failed.collect();
+    if let Some((reason, trial)) = failed.first() {
+        let message = format!(
+            "{} of {} failed; the first: {} ({}): {reason}",
+            failed.len(),
+            shown_count(outcomes.len()),
+            trial.id,
+            trial.shown()
+        );
+        let log = sweep.log(trial);
+        let help = format!(
+            "see `{}`; the same command tries again what is not done",
+            log.display()
+        );
+        return Err(Failure::new(Exit::Trials, message).help(help));
+    }
+    let stopped =
+        |it: &&Ended| matches!(it, Ended::Interrupted | Ended::Waiting | Ended::Elsewhere);
+    match outcomes.iter().filter(stopped).count() {
+        0 => Ok(()),
+        count => {
+            let message = format!("interrupted; {} not done yet", shown_count(count));
+            Err(Failure::new(Exit::Interrupted, message).help("the same command goes on"))
+        }
+    }
+}

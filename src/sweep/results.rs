@@ -1,0 +1,344 @@
+//! What trials came to: a table a trial a row, and a leaderboard of what may be said over seeds.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use indexmap::IndexMap;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::statistics::{Mean, Paired};
+use super::trial::show;
+use super::{Condition, SweepDir, Trial};
+use crate::config;
+use crate::fsx::{self, FsError};
+use crate::run::{self, Listed, RunDir, RunError, list};
+
+/// A run with its configuration.
+#[derive(Debug, Clone, Serialize)]
+pub struct TrialResult {
+    /// How it stands.
+    #[serde(flatten)]
+    pub run: Listed,
+    /// Validation loss of the best epoch.
+    pub val_loss: Option<f64>,
+    /// Its seed.
+    pub seed: Option<u64>,
+    /// Fingerprint of pictures and labels; empty if not known.
+    pub data: String,
+    /// Fingerprint of its split; empty if not known.
+    pub split: String,
+    /// Its whole configuration.
+    pub config: Value,
+}
+
+impl TrialResult {
+    /// What a run directory holds. A configuration that cannot be read is empty.
+    pub fn of(listed: Listed) -> Self {
+        let dir = RunDir::open(&listed.run);
+        let manifest = dir.as_ref().ok().and_then(|dir| dir.manifest().ok());
+        let table = dir.as_ref().ok().map(RunDir::resolved_toml);
+        let table = table.and_then(|path| list::toml_table(&path).ok());
+        let config = table.and_then(|table| serde_json::to_value(table).ok());
+        let fingerprints = manifest.as_ref().map(|manifest| &manifest.fingerprints);
+        Self {
+            val_loss: manifest.as_ref().and_then(|it| it.best?.val_loss),
+            seed: manifest.as_ref().map(|manifest| manifest.seed),
+            data: fingerprints.map_or_else(String::new, |it| it.data.clone()),
+            split: fingerprints.map_or_else(String::new, |it| it.split.clone()),
+            config: config.unwrap_or_else(|| Value::Object(serde_json::Map::new())),
+            run: listed,
+        }
+    }
+
+    /// Whether a condition holds of its configuration and of what it came to.
+    pub fn satisfies(&self, condition: &Condition) -> bool {
+        condition.holds(&self.facts())
+    }
+
+    /// The configuration with the result beside its sections, for conditions and sorting.
+    pub fn facts(&self) -> Value {
+        let mut facts = self.config.clone();
+        let result = serde_json::to_value(Self {
+            config: Value::Null,
+            ..self.clone()
+        });
+        if let (Some(facts), Ok(Value::Object(result))) = (facts.as_object_mut(), result) {
+            for (key, value) in result {
+                if key != "config" && key != "name" && key != "data" {
+                    facts.insert(key, value);
+                }
+            }
+        }
+        facts
+    }
+
+    fn is_done(&self) -> bool {
+        self.run.status == run::Condition::Done
+    }
+}
+
+/// Runs of one configuration but for the seed.
+#[derive(Debug, Serialize)]
+pub struct Group {
+    /// Name of the experiment.
+    pub name: String,
+    /// The keys in which groups differ, and its values.
+    pub settings: IndexMap<String, Value>,
+    /// Its runs.
+    pub runs: Vec<PathBuf>,
+    /// Best validation accuracy, 0 to 1, over its runs.
+    pub val_accuracy: Option<Mean>,
+    /// Test accuracy, 0 to 1, over its runs.
+    pub test_accuracy: Option<Mean>,
+    /// Seconds a run.
+    pub seconds: Option<Mean>,
+    /// What its runs less those of the first group come to, paired by split and seed; `None` of the
+    /// first itself.
+    pub to_first: Option<Paired>,
+}
+
+impl Group {
+    /// The accuracy that groups are compared on.
+    pub fn accuracy(&self, tested: bool) -> Option<Mean> {
+        match tested {
+            true => self.test_accuracy,
+            false => self.val_accuracy,
+        }
+    }
+}
+
+/// Complete runs on the same pictures, best first.
+#[derive(Debug, Serialize)]
+pub struct Leaderboard {
+    /// Fingerprint of the pictures.
+    pub data: String,
+    /// Whether groups are compared on test accuracy, and not on that of validation.
+    pub tested: bool,
+    /// Ordered by validation accuracy, and by test accuracy where there is none.
+    pub groups: Vec<Group>,
+}
+
+impl Leaderboard {
+    /// A leaderboard for all complete runs on the same pictures, the largest first: accuracies on
+    /// other pictures are not comparable.
+    pub fn of(results: &[TrialResult]) -> Vec<Self> {
+        let mut by_data: IndexMap<&str, Vec<&TrialResult>> = IndexMap::new();
+        for result in results.iter().filter(|result| result.is_done()) {
+            by_data.entry(&result.data).or_default().push(result);
+        }
+        let boards = by_data.into_iter();
+        let mut boards: Vec<Self> = boards
+            .map(|(data, results)| Self::of_comparable(data, &results))
+            .collect();
+        boards.sort_by_key(|board| {
+            let runs = board.groups.iter().map(|group| group.runs.len());
+            std::cmp::Reverse(runs.sum::<usize>())
+        });
+        boards
+    }
+
+    fn of_comparable(data: &str, results: &[&TrialResult]) -> Self {
+        let mut groups: BTreeMap<String, Vec<(&TrialResult, Leaves)>> = BTreeMap::new();
+        for result in results {
+            let leaves = leaves(&result.config);
+            let key = serde_json::to_string(&leaves).unwrap_or_default();
+            groups.entry(key).or_default().push((result, leaves));
+        }
+        let all: Vec<&Leaves> = groups
+            .values()
+            .filter_map(|it| Some(&it.first()?.1))
+            .collect();
+        let keys: BTreeSet<&String> = all.iter().flat_map(|leaves| leaves.keys()).collect();
+        let differ = |key: &String| {
+            let values = all.iter().map(|leaves| leaves.get(key));
+            let values: Vec<Option<&Value>> = values.collect();
+            values.windows(2).any(|pair| pair[0] != pair[1])
+        };
+        let keys: Vec<String> = keys
+            .into_iter()
+            .filter(|key| differ(key))
+            .cloned()
+            .collect();
+        let tested = results.iter().all(|it| it.run.test_accuracy.is_some());
+        let mut members: Vec<(Group, Vec<&TrialResult>)> = groups
+            .into_values()
+            .map(|members| group(&members, &keys))
+            .collect();
+        let score = |group: &Group| {
+            let accuracies = [group.val_accuracy, group.test_accuracy];
+            accuracies.map(|mean| mean.map_or(-1.0, |mean| mean.mean))
+        };
+        members.sort_by(|(a, _), (b, _)| {
+            let [a, b] = [score(a), score(b)];
+            b[0].total_cmp(&a[0]).then(b[1].total_cmp(&a[1]))
+        });
+        let first = members.first().map(|(_, runs)| runs.clone());
+        for (group, runs) in members.iter_mut().skip(1) {
+            let first = first.as_deref().unwrap_or_default();
+            group.to_first = Some(Paired::of(&pairs(runs, first, tested)));
+        }
+        Self {
+            data: data.to_owned(),
+            tested,
+            groups: members.into_iter().map(|(group, _)| group).collect(),
+        }
+    }
+}
+
+fn group<'a>(
+    members: &[(&'a TrialResult, Leaves)],
+    keys: &[String],
+) -> (Group, Vec<&'a TrialResult>) {
+    let runs: Vec<&TrialResult> = members.iter().map(|(result, _)| *result).collect();
+    let mean = |value: fn(&Listed) -> Option<f64>| {
+        let values = runs.iter().map(|result| value(&result.run));
+        let values: Option<Vec<f64>> = values.collect();
+        Mean::of(&values?)
+    };
+    let leaves = members.first().map(|(_, leaves)| leaves);
+    let settings = keys.iter().map(|key| {
+        let value = leaves.and_then(|leaves| leaves.get(key));
+        (key.clone(), value.cloned().unwrap_or_default())
+    });
+    let group = Group {
+        name: runs
+            .first()
+            .map_or_else(String::new, |it| it.run.name.clone()),
+        settings: settings.collect(),
+        runs: runs.iter().map(|result| result.run.run.clone()).collect(),
+        val_accuracy: mean(|run| run.val_accuracy),
+        test_accuracy: mean(|run| run.test_accuracy),
+        seconds: mean(|run| run.seconds),
+        to_first: None,
+    };
+    (group, runs)
+}
+
+/// Accuracies of runs of the same split and seed.
+fn pairs(runs: &[&TrialResult], others: &[&TrialResult], tested: bool) -> Vec<(f64, f64)> {
+    let accuracy = |result: &TrialResult| match tested {
+        true => result.run.test_accuracy,
+        false => result.run.val_accuracy,
+    };
+    let pair = |run: &&TrialResult| {
+        let partner = others.iter().find(|other| {
+            !run.split.is_empty() && (&other.split, other.seed) == (&run.split, run.seed)
+        });
+        accuracy(run).zip(accuracy(partner?))
+    };
+    runs.iter().filter_map(pair).collect()
+}
+
+/// The values of a configuration that decide results, by the paths of their keys; seed and place of
+/// the pictures aside.
+type Leaves = BTreeMap<String, Value>;
+
+fn leaves(config: &Value) -> Leaves {
+    let mut found = Leaves::new();
+    collect("", config, &mut found);
+    found.retain(|key, _| config::decides(key) && key != "seed" && !run::compare::is_place(key));
+    found
+}
+
+fn collect(path: &str, value: &Value, found: &mut Leaves) {
+    match value {
+        Value::Object(table) => {
+            for (key, value) in table {
+                let path = match path {
+                    "" => key.clone(),
+                    path => format!("{path}.{key}"),
+                };
+                collect(&path, value, found);
+            }
+        }
+        Value::Array(values) if !values.is_empty() && values.iter().all(Value::is_object) => {
+            for (index, value) in values.iter().enumerate() {
+                collect(&format!("{path}[{index}]"), value, found);
+            }
+        }
+        value => {
+            found.insert(path.to_owned(), value.clone());
+        }
+    }
+}
+
+/// Writes `sweep.csv`: a row a trial, in the order of the trials. `unfinished` says how those stand
+/// that have no complete run, by id.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn write_table(
+    sweep: &SweepDir,
+    trials: &[Trial],
+    unfinished: &BTreeMap<String, (String, String)>,
+) -> Result<(), RunError> {
+    let keys: indexmap::IndexSet<&String> = trials
+        .iter()
+        .flat_map(|trial| trial.settings.keys())
+        .collect();
+    let head = ["trial", "experiment", "status"];
+    let tail = [
+        "best_epoch",
+        "val_accuracy",
+        "val_loss",
+        "test_accuracy",
+        "epochs",
+        "seconds",
+        "run",
+        "reason",
+    ];
+    let path = sweep.table();
+    fsx::write_atomic_with(&path, |file| {
+        let mut table = csv::Writer::from_writer(file);
+        let keys_shown = keys.iter().map(|key| key.as_str());
+        table.write_record(head.into_iter().chain(keys_shown).chain(tail))?;
+        for trial in trials {
+            let result = sweep.look_at(trial).map(TrialResult::of);
+            table.write_record(row(sweep.path(), trial, &keys, result, unfinished))?;
+        }
+        table.flush()
+    })
+    .map_err(|error: FsError| error.into())
+}
+
+fn row(
+    folder: &Path,
+    trial: &Trial,
+    keys: &indexmap::IndexSet<&String>,
+    result: Option<TrialResult>,
+    unfinished: &BTreeMap<String, (String, String)>,
+) -> Vec<String> {
+    let number = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
+    let whole = |value: Option<usize>| value.map_or_else(String::new, |value| value.to_string());
+    let run = result.as_ref().map(|result| &result.run);
+    let (status, reason) = match (run, unfinished.get(&trial.id)) {
+        (Some(run), _) if run.status == run::Condition::Done => ("done".to_owned(), String::new()),
+        (_, Some((status, reason))) => (status.clone(), reason.clone()),
+        (Some(run), None) => {
+            let reason = run.reason.clone().unwrap_or_default();
+            (run.status.name().to_owned(), reason)
+        }
+        (None, None) => ("waiting".to_owned(), String::new()),
+    };
+    let mut cells = vec![trial.id.clone(), trial.name.clone(), status];
+    cells.extend(
+        keys.iter()
+            .map(|key| trial.settings.get(*key).map_or_else(String::new, show)),
+    );
+    cells.extend([
+        whole(run.and_then(|run| run.best_epoch)),
+        number(run.and_then(|run| run.val_accuracy)),
+        number(result.as_ref().and_then(|result| result.val_loss)),
+        number(run.and_then(|run| run.test_accuracy)),
+        whole(run.and_then(|run| run.epochs)),
+        run.and_then(|run| run.seconds)
+            .map_or_else(String::new, |seconds| format!("{seconds:.1}")),
+        run.map_or_else(String::new, |run| {
+            let shown = run.run.strip_prefix(folder).unwrap_or(&run.run);
+            shown.to_string_lossy().into_owned()
+        }),
+        reason.replace(['\n', '\r'], " "),
+    ]);
+    cells
+}

@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# A sweep of 200 tiny trials, two at a time, whose trials are killed at random moments and which is
+# itself killed ten times; in the end its table must be that of an undisturbed sweep, byte for byte
+# but for the times, and no trial may have been finished twice.
+#
+#     tests/sweep_kills.sh [SEEDS=20] [KILLS=10]
+set -euo pipefail
+
+seeds=${1:-20}
+kills=${2:-10}
+root=$(cd "$(dirname "$0")/.." && pwd)
+xp=${CARGO_TARGET_DIR:-$root/target}/release/xp
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+RANDOM=7
+export XP_CACHE__DIR=$work/features
+
+sweep() {
+    "$xp" sweep "$root/configs/quickstart.toml" --jobs 2 --name "$1" --seeds "$seeds" \
+        --axis 'phase[0].optimizer.lr={ log = [1e-4, 1e-1], steps = 10 }' \
+        --set runs_dir="$work/runs" --set data.generate.per_class=10 --set data.image_size=32 \
+        --set train.batch_size=8 --set phase[0].epochs=2 --set phase[1].epochs=2
+}
+
+pause() { sleep "$(((RANDOM % $1) / 10)).$((RANDOM % 10))"; }
+
+started=$SECONDS
+sweep calm >/dev/null 2>&1
+echo "undisturbed: $((SECONDS - started)) s"
+
+killed=0
+for ((kill = 1; kill <= kills; kill++)); do
+    sweep wild >"$work/said" 2>&1 &
+    pid=$!
+    for _ in 1 2 3 4; do
+        pause 20
+        trial=$(pgrep -P "$pid" | shuf -n 1 --random-source=<(yes "$kill")) || continue
+        kill -9 "$trial" 2>/dev/null && killed=$((killed + 1))
+    done
+    kill -9 "$pid" 2>/dev/null || true
+    wait "$pid" 2>/dev/null || true
+done
+echo "killed the sweep $kills times, its trials $killed times"
+
+for attempt in 1 2 3; do
+    sweep wild >"$work/said" 2>&1 && break
+    [ "$attempt" -lt 3 ] || { cat "$work/said"; exit 1; }
+done
+
+timeless() {
+    python3 -c 'import csv, sys
+rows = list(csv.DictReader(open(sys.argv[1])))
+print(len(rows))
+for row in rows:
+    row.pop("seconds")
+    print(",".join(row.values()))' "$work/runs/$1/sweep.csv"
+}
+diff <(timeless calm) <(timeless wild)
+for run in "$work"/runs/wild/*/; do
+    [ -e "$run/metrics.csv" ] || continue
+    cmp "$run/model.safetensors" "$work/runs/calm/$(basename "$run")/model.safetensors"
+done
+twice=$(grep -c '^done in' "$work"/runs/wild/trials/*.log | grep -vc ':1$' || true)
+[ "$twice" = 0 ] || { echo "$twice trials did not end exactly once"; exit 1; }
+echo "$(timeless wild | head -1) trials: the same table and the same models, each finished once"
