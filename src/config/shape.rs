@@ -188,6 +188,10 @@ impl<'s> Walk<'s> {
 
     fn visit(&mut self, schema: &'s Json, value: &Value) {
         let schema = resolve(self.root, schema);
+        // Anything will do.
+        if schema.as_object().is_some_and(Map::is_empty) {
+            return;
+        }
         let names = names(self.root, schema);
         if let Value::String(_, text) = value
             && !names.is_empty()

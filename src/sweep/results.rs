@@ -123,13 +123,15 @@ impl Leaderboard {
     /// A leaderboard for all complete runs on the same pictures, the largest first: accuracies on
     /// other pictures are not comparable.
     pub fn of(results: &[TrialResult]) -> Vec<Self> {
-        let mut by_data: IndexMap<&str, Vec<&TrialResult>> = IndexMap::new();
-        for result in results.iter().filter(|result| result.is_done()) {
-            by_data.entry(&result.data).or_default().push(result);
+        let done: Vec<&TrialResult> = results.iter().filter(|it| it.is_done()).collect();
+        let mut by_pictures: IndexMap<String, Vec<&TrialResult>> = IndexMap::new();
+        for result in &done {
+            let pictures = pictures(result, &done);
+            by_pictures.entry(pictures).or_default().push(result);
         }
-        let boards = by_data.into_iter();
+        let boards = by_pictures.into_iter();
         let mut boards: Vec<Self> = boards
-            .map(|(data, results)| Self::of_comparable(data, &results))
+            .map(|(data, results)| Self::of_comparable(&data, &results))
             .collect();
         boards.sort_by_key(|board| {
             let runs = board.groups.iter().map(|group| group.runs.len());
@@ -214,6 +216,34 @@ fn group<'a>(
     };
     (group, runs)
 }
+
+/// What pictures a run saw: the fingerprint of their bytes. Pictures that the seed draws differ from
+/// seed to seed; there it is the source that they are drawn from, unless that has changed.
+fn pictures(result: &TrialResult, all: &[&TrialResult]) -> String {
+    let source = |result: &TrialResult| {
+        let data = result.config.get("data").and_then(Value::as_object);
+        let drawn = data.filter(|data| SEEDED.iter().any(|key| data.contains_key(*key)));
+        drawn.map(|data| {
+            let decides =
+                |key: &str| SEEDED.contains(&key) || run::compare::is_place(&format!("data.{key}"));
+            let decisive = data.iter().filter(|(key, _)| decides(key));
+            serde_json::to_string(&decisive.collect::<BTreeMap<_, _>>()).unwrap_or_default()
+        })
+    };
+    let own = source(result);
+    let unchanged = |other: &&TrialResult| {
+        other.seed != result.seed || other.data == result.data || source(other) != own
+    };
+    match &own {
+        Some(source) if all.iter().all(unchanged) => {
+            blake3::hash(source.as_bytes()).to_hex().to_string()
+        }
+        _ => result.data.clone(),
+    }
+}
+
+/// Keys of `[data]` that draw pictures from the seed.
+const SEEDED: [&str; 2] = ["generate", "max_per_class"];
 
 /// Accuracies of runs of the same split and seed.
 fn pairs(runs: &[&TrialResult], others: &[&TrialResult], tested: bool) -> Vec<(f64, f64)> {
@@ -341,4 +371,78 @@ fn row(
         reason.replace(['\n', '\r'], " "),
     ]);
     cells
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn result(config: Value, seed: u64, data: &str, accuracy: f64) -> TrialResult {
+        let run = Listed {
+            run: PathBuf::from(format!("{seed}_{data}_{accuracy}")),
+            name: "a".into(),
+            status: run::Condition::Done,
+            reason: None,
+            epochs: Some(1),
+            epochs_planned: Some(1),
+            best_epoch: Some(1),
+            val_accuracy: Some(accuracy),
+            test_accuracy: Some(accuracy),
+            started: None,
+            heartbeat: None,
+            seconds: Some(1.0),
+        };
+        TrialResult {
+            run,
+            val_loss: None,
+            seed: Some(seed),
+            data: data.into(),
+            split: format!("split {seed} of {data}"),
+            config,
+        }
+    }
+
+    #[test]
+    fn groups_are_told_apart_by_what_decides() {
+        let config =
+            |lr: f64, seed: u64| json!({ "seed": seed, "threads": seed, "phase": [{ "lr": lr }] });
+        let mut results = Vec::new();
+        for seed in 0..4 {
+            let shift = seed as f64 / 100.0;
+            results.push(result(config(0.1, seed), seed, "x", 0.80 + shift));
+            results.push(result(
+                config(0.2, seed),
+                seed,
+                "x",
+                0.79 + shift + shift / 100.0,
+            ));
+        }
+        results.push(result(config(0.1, 0), 0, "other pictures", 0.99));
+        let boards = Leaderboard::of(&results);
+        assert_eq!(boards.len(), 2);
+        let [first, second] = boards[0].groups.as_slice() else {
+            panic!("{:?}", boards[0].groups);
+        };
+        assert_eq!(first.settings["phase[0].lr"], json!(0.1));
+        assert_eq!((first.runs.len(), second.runs.len()), (4, 4));
+        let paired = second.to_first.unwrap();
+        assert_eq!(paired.difference.unwrap().count, 4);
+        assert_eq!(paired.verdict, super::super::statistics::Verdict::Smaller);
+        assert_eq!(boards[1].data, "other pictures");
+    }
+
+    #[test]
+    fn pictures_that_the_seed_draws_are_one_source_until_it_changes() {
+        let config = |lr: f64| json!({ "phase": [{ "lr": lr }], "data": { "root": "a", "max_per_class": 5 } });
+        let mut results = Vec::new();
+        for seed in 0..2 {
+            for lr in [0.1, 0.2] {
+                results.push(result(config(lr), seed, &format!("pictures {seed}"), lr));
+            }
+        }
+        assert_eq!(Leaderboard::of(&results).len(), 1);
+        results.push(result(config(0.1), 0, "pictures 0 of today", 0.5));
+        assert_eq!(Leaderboard::of(&results).len(), 3);
+    }
 }

@@ -136,7 +136,10 @@ fn a_trial_that_fails_is_recorded_and_the_rest_goes_on() {
     assert!(stderr.contains("1 of 2 trials failed"), "{stderr}");
     let rows = table(folder.path());
     assert_eq!(column(&rows, "status"), ["failed", "done"]);
-    assert!(column(&rows, "reason")[0].contains("finite"), "{rows:?}");
+    assert!(
+        column(&rows, "reason")[0].contains("the loss is NaN"),
+        "{rows:?}"
+    );
 
     let other = tempfile::tempdir().unwrap();
     let path = config(other.path(), axes);
