@@ -32,10 +32,10 @@ pub fn initial(
 ) -> Result<Initial, Failure> {
     let experiment = &blueprint.loaded.experiment;
     let graph = &blueprint.graph;
-    let mut params = Params::initialise(graph, experiment.seed, device)?;
+    let seed = experiment.seed;
     let Some(source) = &blueprint.weights else {
         return Ok(Initial {
-            params,
+            params: Params::initialise(graph, seed, device)?,
             fingerprint: "none".into(),
             note: None,
         });
@@ -54,11 +54,8 @@ pub fn initial(
     let loaded = loaded.map_err(|error| misfit(error, source, blueprint))?;
     check_flavour(source, blueprint.flavour, loaded.flavour)?;
     let note = format!("weights: {source} ({} tensors)", loaded.tensors.len());
-    for (name, value) in loaded.tensors {
-        params.set(&name, value)?;
-    }
     Ok(Initial {
-        params,
+        params: Params::initialise_around(graph, loaded.tensors, seed, device)?,
         fingerprint: loaded.fingerprint,
         note: Some(note),
     })

@@ -37,8 +37,8 @@ pub struct Recorder<'a> {
     rows: Vec<MetricsRow>,
     /// Index of the best row.
     best: Option<usize>,
-    /// When the curves were drawn last, and how long that took.
-    drawn: Option<(Instant, Duration)>,
+    /// When the curves were drawn last (at first, when the recorder began), and how long that took.
+    drawn: (Instant, Duration),
     /// When the last checkpoint was written, and the steps since.
     kept: Instant,
     steps: u64,
@@ -69,7 +69,7 @@ impl<'a> Recorder<'a> {
             progress,
             rows,
             best,
-            drawn: None,
+            drawn: (Instant::now(), Duration::ZERO),
             kept: Instant::now(),
             steps: 0,
             pending: None,
@@ -137,7 +137,7 @@ impl<'a> Recorder<'a> {
             let curves = report::curves(&self.rows, self.target.title, self.best)?;
             self.target.run.write_curves(&curves)?;
         }
-        self.drawn = Some((Instant::now(), started.elapsed()));
+        self.drawn = (Instant::now(), started.elapsed());
         Ok(())
     }
 }
@@ -194,10 +194,8 @@ impl Observer for Recorder<'_> {
             manifest.update(|manifest| manifest.best = Some(best))?;
         }
         self.took += started.elapsed();
-        if self
-            .drawn
-            .is_none_or(|(drawn, took)| drawn.elapsed() >= PAUSE.max(DRAWING * took))
-        {
+        let (drawn, took) = self.drawn;
+        if drawn.elapsed() >= PAUSE.max(DRAWING * took) {
             self.draw_curves()?;
         }
         tracing::info!(

@@ -38,24 +38,56 @@ impl Params {
     /// kernels by fan-out) or, where layers are normalised, as timm does (normal kernels of deviation
     /// 0.02, cut off at 2). Norms start as the identity.
     pub fn initialise(graph: &Graph, seed: u64, device: &Device) -> Result<Self> {
+        Self::initialise_around(graph, IndexMap::new(), seed, device)
+    }
+
+    /// The given tensors, and initialised parameters where there are none.
+    ///
+    /// # Errors
+    /// If one has no place in the graph, or has other dimensions there.
+    pub fn initialise_around(
+        graph: &Graph,
+        given: IndexMap<String, Tensor>,
+        seed: u64,
+        device: &Device,
+    ) -> Result<Self> {
         let modern = graph.nodes().iter().any(|node| normalises_layers(&node.op));
-        Self::filled(graph, device, |spec, node| {
-            initial(spec, node, modern, seed)
-        })
+        let mut params = Self::assembled(graph, device, |spec, node| {
+            if given.contains_key(&spec.name) {
+                // Takes no memory of its own: the tensor that is given takes its place.
+                return Tensor::zeros(1, DType::F32, device)?.broadcast_as(spec.dims.as_slice());
+            }
+            let values = initial(spec, node, modern, seed);
+            Tensor::from_vec(values, spec.dims.as_slice(), device)
+        })?;
+        for (name, value) in given {
+            params.set(&name, value)?;
+        }
+        Ok(params)
     }
 
     /// Parameters with the given values.
+    #[cfg(test)]
     pub(super) fn filled(
         graph: &Graph,
         device: &Device,
         values: impl Fn(&ParamSpec, &Node) -> Vec<f32>,
     ) -> Result<Self> {
+        Self::assembled(graph, device, |spec, node| {
+            Tensor::from_vec(values(spec, node), spec.dims.as_slice(), device)
+        })
+    }
+
+    fn assembled(
+        graph: &Graph,
+        device: &Device,
+        tensor: impl Fn(&ParamSpec, &Node) -> Result<Tensor>,
+    ) -> Result<Self> {
         let mut by_name = IndexMap::new();
         let (mut ones, mut zeros) = (BTreeMap::new(), BTreeMap::new());
         for (id, node) in graph.nodes().iter().enumerate() {
             for spec in graph.params(id) {
-                let values = values(&spec, node);
-                let value = Tensor::from_vec(values, spec.dims.as_slice(), device)?;
+                let value = tensor(&spec, node)?;
                 let kind = spec.kind;
                 by_name.insert(spec.name, Param { kind, value });
             }

@@ -273,15 +273,18 @@ impl Canvas {
         let mut small = Vec::with_capacity(3 * width * height);
         let stride = 3 * width * OVERSAMPLING;
         let count = (OVERSAMPLING * OVERSAMPLING) as u32;
+        let mut sums = vec![0u16; stride];
         for band in self.pixels.chunks_exact(stride * OVERSAMPLING) {
-            for x in 0..width {
+            sums.fill(0);
+            for row in band.chunks_exact(stride) {
+                for (sum, &value) in sums.iter_mut().zip(row) {
+                    *sum += u16::from(value);
+                }
+            }
+            for block in sums.chunks_exact(3 * OVERSAMPLING) {
                 for channel in 0..3 {
-                    let mut sum = 0;
-                    for row in band.chunks_exact(stride) {
-                        let block = &row[3 * OVERSAMPLING * x..3 * OVERSAMPLING * (x + 1)];
-                        let values = block.iter().skip(channel).step_by(3);
-                        sum += values.map(|&value| u32::from(value)).sum::<u32>();
-                    }
+                    let values = block.iter().skip(channel).step_by(3);
+                    let sum: u32 = values.map(|&value| u32::from(value)).sum();
                     small.push(((sum + count / 2) / count) as u8);
                 }
             }

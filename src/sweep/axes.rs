@@ -321,13 +321,17 @@ impl Range {
         })
     }
 
-    /// As one would write it: 0.001, and not 0.0010000000000000002.
+    /// As one would write it: 0.001, and not 0.0010000000000000002; four digits are enough
+    /// of a logarithmic range.
     fn value(&self, number: f64) -> Value {
         if self.integers {
             return Value::Integer(number.round() as i64);
         }
-        let rounded = format!("{number:.9e}").parse().unwrap_or(number);
-        Value::Float(rounded)
+        let rounded = match self.logarithmic {
+            true => format!("{number:.3e}"),
+            false => format!("{number:.9e}"),
+        };
+        Value::Float(rounded.parse().unwrap_or(number))
     }
 }
 

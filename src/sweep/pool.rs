@@ -77,7 +77,7 @@ struct Waiting {
 }
 
 /// Time between two looks at processes, and between two at trials that others work on.
-const LOOK: Duration = Duration::from_millis(20);
+const LOOK: Duration = Duration::from_millis(5);
 const LOOK_ELSEWHERE: Duration = Duration::from_millis(500);
 
 impl Pool<'_> {

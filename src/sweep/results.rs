@@ -125,8 +125,7 @@ impl Leaderboard {
     pub fn of(results: &[TrialResult]) -> Vec<Self> {
         let done: Vec<&TrialResult> = results.iter().filter(|it| it.is_done()).collect();
         let mut by_pictures: IndexMap<String, Vec<&TrialResult>> = IndexMap::new();
-        for result in &done {
-            let pictures = pictures(result, &done);
+        for (pictures, result) in pictures(&done).into_iter().zip(&done) {
             by_pictures.entry(pictures).or_default().push(result);
         }
         let boards = by_pictures.into_iter();
@@ -217,29 +216,40 @@ fn group<'a>(
     (group, runs)
 }
 
-/// What pictures a run saw: the fingerprint of their bytes. Pictures that the seed draws differ from
-/// seed to seed; there it is the source that they are drawn from, unless that has changed.
-fn pictures(result: &TrialResult, all: &[&TrialResult]) -> String {
-    let source = |result: &TrialResult| {
-        let data = result.config.get("data").and_then(Value::as_object);
-        let drawn = data.filter(|data| SEEDED.iter().any(|key| data.contains_key(*key)));
-        drawn.map(|data| {
-            let decides =
-                |key: &str| SEEDED.contains(&key) || run::compare::is_place(&format!("data.{key}"));
-            let decisive = data.iter().filter(|(key, _)| decides(key));
-            serde_json::to_string(&decisive.collect::<BTreeMap<_, _>>()).unwrap_or_default()
-        })
-    };
-    let own = source(result);
-    let unchanged = |other: &&TrialResult| {
-        other.seed != result.seed || other.data == result.data || source(other) != own
-    };
-    match &own {
-        Some(source) if all.iter().all(unchanged) => {
-            blake3::hash(source.as_bytes()).to_hex().to_string()
+/// What pictures each run saw: the fingerprint of their bytes. Pictures that the seed draws differ
+/// from seed to seed; there it is the source that they are drawn from, unless that has changed.
+fn pictures(results: &[&TrialResult]) -> Vec<String> {
+    let sources: Vec<Option<String>> = results.iter().map(|it| drawn_from(it)).collect();
+    // What each source gave for a seed, and the sources that have not always given the same.
+    let mut given: BTreeMap<(&str, Option<u64>), &str> = BTreeMap::new();
+    let mut changed: BTreeSet<&str> = BTreeSet::new();
+    for (source, result) in sources.iter().zip(results) {
+        let Some(source) = source else { continue };
+        let first = given.entry((source, result.seed)).or_insert(&result.data);
+        if *first != result.data {
+            changed.insert(source);
         }
-        _ => result.data.clone(),
     }
+    let pictures = sources.iter().zip(results).map(|(source, result)| {
+        let source = source.as_deref().filter(|source| !changed.contains(source));
+        source.map_or_else(
+            || result.data.clone(),
+            |source| blake3::hash(source.as_bytes()).to_hex().to_string(),
+        )
+    });
+    pictures.collect()
+}
+
+/// The source that a run's seed drew its pictures from, if it did.
+fn drawn_from(result: &TrialResult) -> Option<String> {
+    let data = result.config.get("data")?.as_object()?;
+    if !SEEDED.iter().any(|key| data.contains_key(*key)) {
+        return None;
+    }
+    let decides =
+        |key: &str| SEEDED.contains(&key) || run::compare::is_place(&format!("data.{key}"));
+    let decisive = data.iter().filter(|(key, _)| decides(key));
+    serde_json::to_string(&decisive.collect::<BTreeMap<_, _>>()).ok()
 }
 
 /// Keys of `[data]` that draw pictures from the seed.
@@ -261,7 +271,7 @@ fn pairs(runs: &[&TrialResult], others: &[&TrialResult], tested: bool) -> Vec<(f
 }
 
 /// The values of a configuration that decide results, by the paths of their keys; seed and place of
-/// the pictures aside.
+/// the pictures aside. Of lists, phases alone are taken apart: a head is one value.
 type Leaves = BTreeMap<String, Value>;
 
 fn leaves(config: &Value) -> Leaves {
@@ -282,7 +292,7 @@ fn collect(path: &str, value: &Value, found: &mut Leaves) {
                 collect(&path, value, found);
             }
         }
-        Value::Array(values) if !values.is_empty() && values.iter().all(Value::is_object) => {
+        Value::Array(values) if path == "phase" => {
             for (index, value) in values.iter().enumerate() {
                 collect(&format!("{path}[{index}]"), value, found);
             }

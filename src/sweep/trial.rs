@@ -58,11 +58,15 @@ impl Trial {
     }
 }
 
-/// A value in a line: text without its quotes.
+/// A value in a line: text without its quotes, all else as in TOML.
 pub fn show(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Null => String::new(),
+        Value::Array(_) | Value::Object(_) => match toml::Value::try_from(value) {
+            Ok(value) => value.to_string(),
+            Err(_) => value.to_string(),
+        },
         other => other.to_string(),
     }
 }
