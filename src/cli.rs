@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::builder::RangedU64ValueParser;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::size;
 use crate::run::Condition;
@@ -172,10 +172,16 @@ pub struct SweepArgs {
     /// files `sweep`]
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
-    /// Trials at a time; they share cores and memory
-    #[arg(long, short, value_name = "N", default_value_t = 1,
+    /// Trials at a time; they share cores and memory [default: 1; on a cluster no limit]
+    #[arg(long, short, value_name = "N",
           value_parser = RangedU64ValueParser::<usize>::new().range(1..=1024))]
-    pub jobs: usize,
+    pub jobs: Option<usize>,
+    /// What runs the trials: processes here, or a job array of Slurm as `[launcher.slurm]` says
+    #[arg(long, value_enum, default_value_t = LauncherName::Local)]
+    pub launcher: LauncherName,
+    /// Follow the sweep's jobs that are in the cluster's queue; submit none
+    #[arg(long, requires = "launcher")]
+    pub attach: bool,
     /// Only every n-th trial, beginning with the i-th, for n machines that share the folder
     #[arg(long, value_name = "I/N", value_parser = shard)]
     pub shard: Option<Shard>,
@@ -188,6 +194,15 @@ pub struct SweepArgs {
     /// Check every trial as `xp run --dry-run` does; train nothing
     #[arg(long, conflicts_with = "list")]
     pub dry_run: bool,
+}
+
+/// What runs trials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LauncherName {
+    /// Processes of this machine.
+    Local,
+    /// Slurm.
+    Slurm,
 }
 
 /// A share of a sweep's trials.

@@ -7,6 +7,7 @@ use crate::data::DataError;
 use crate::fsx::FsError;
 use crate::report::DrawError;
 use crate::run::RunError;
+use crate::sweep::LaunchError;
 use crate::train::feed::FeedError;
 use crate::train::fit::FitError;
 use crate::train::selfcheck::{Fault, SelfCheckError};
@@ -164,6 +165,15 @@ impl From<RunError> for Failure {
         Self {
             help,
             ..Self::new(exit, error)
+        }
+    }
+}
+
+impl From<LaunchError> for Failure {
+    fn from(error: LaunchError) -> Self {
+        match error {
+            LaunchError::Run(error) => error.into(),
+            LaunchError::Scheduler { .. } => Self::new(Exit::Other, error),
         }
     }
 }

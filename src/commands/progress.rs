@@ -342,6 +342,14 @@ impl SweepProgress {
         });
     }
 
+    /// Something that the user may want to know.
+    pub fn note(&mut self, message: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| self.printer.note(message)),
+            None => self.printer.note(message),
+        }
+    }
+
     /// Something that the user should know.
     pub fn warning(&mut self, message: &str) {
         match &self.bar {

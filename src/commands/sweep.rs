@@ -11,11 +11,12 @@ use super::progress::SweepProgress;
 use super::table::{self, Table};
 use super::trials::{SweepPlan, shown_count};
 use super::{Exit, Failure, Printer, compare, interrupt, memory};
-use crate::cli::{Shard, SweepArgs};
+use crate::cli::{LauncherName, Shard, SweepArgs};
+use crate::config::LauncherConfig;
 use crate::fsx::FsError;
 use crate::run::{self, RunDir};
 use crate::sweep::results::{self, TrialResult};
-use crate::sweep::{Ended, Leaderboard, Pool, SweepDir, Trial, Watcher, halving};
+use crate::sweep::{Ended, Launcher, Leaderboard, Pool, Slurm, SweepDir, Trial, Watcher, halving};
 
 /// The table of results is written again so often at most, and at the end.
 const TABLE_PAUSE: Duration = Duration::from_secs(5);
@@ -35,23 +36,12 @@ pub fn run(args: &SweepArgs, printer: &Printer) -> Result<(), Failure> {
     }
     let sweep = SweepDir::create(path, &plan.trials)?;
     let chosen = share(&plan.trials, args.shard);
-    let pool = Pool {
-        sweep: &sweep,
-        program: std::env::current_exe()?,
-        jobs: args.jobs,
-        cores: std::thread::available_parallelism().map_or(1, usize::from),
-        memory: match args.jobs {
-            1 => None,
-            _ => memory::available().map(|bytes| (bytes as f64 * MEMORY_SHARE) as u64),
-        },
-        fail_fast: args.fail_fast,
-    };
+    let launcher = launcher(args, &sweep, plan.launcher)?;
     interrupt::watch()?;
     printer.note(format!(
-        "sweep directory: {}; {}, {} at a time",
+        "sweep directory: {}; {}",
         sweep.path().display(),
         shown_count(chosen.len()),
-        args.jobs
     ));
     let started = Instant::now();
     let mut live = Live {
@@ -62,8 +52,8 @@ pub fn run(args: &SweepArgs, printer: &Printer) -> Result<(), Failure> {
         written: Instant::now(),
     };
     let outcomes = match plan.halving {
-        Some(halving) => halving::run(&pool, halving, &chosen, &mut live),
-        None => pool.run(&chosen, None, &mut live),
+        Some(halving) => halving::run(&*launcher, halving, &chosen, &mut live),
+        None => launcher.run(&chosen, None, &mut live),
     };
     live.progress.clear();
     let Live { unfinished, .. } = live;
@@ -77,6 +67,39 @@ pub fn run(args: &SweepArgs, printer: &Printer) -> Result<(), Failure> {
     ));
     say(&sweep, &plan.trials, &chosen, &outcomes, printer)?;
     conclude(&sweep, &chosen, &outcomes)
+}
+
+fn launcher<'a>(
+    args: &SweepArgs,
+    sweep: &'a SweepDir,
+    settings: LauncherConfig,
+) -> Result<Box<dyn Launcher + 'a>, Failure> {
+    let program = std::env::current_exe()?;
+    let jobs = args.jobs.unwrap_or(1);
+    Ok(match args.launcher {
+        LauncherName::Slurm => Box::new(Slurm {
+            sweep,
+            program,
+            settings: settings.slurm.unwrap_or_default(),
+            jobs: args.jobs,
+            attach: args.attach,
+        }),
+        LauncherName::Local if args.attach => {
+            let message = "`--attach` follows jobs of a cluster: give a `--launcher`, too";
+            return Err(Failure::new(Exit::Config, message));
+        }
+        LauncherName::Local => Box::new(Pool {
+            sweep,
+            program,
+            jobs,
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            memory: match jobs {
+                1 => None,
+                _ => memory::available().map(|bytes| (bytes as f64 * MEMORY_SHARE) as u64),
+            },
+            fail_fast: args.fail_fast,
+        }),
+    })
 }
 
 /// The trials of one machine of several.
@@ -177,19 +200,15 @@ struct Live<'a> {
 }
 
 impl Watcher for Live<'_> {
-    fn started(&mut self, trial: &Trial) {
-        self.unfinished.remove(&trial.id);
-        tracing::debug!(trial = trial.id, "started");
-    }
-
     fn ended(&mut self, trial: &Trial, ended: &Ended) {
         let run = self.sweep.look_at(trial);
         let (status, reason) = match ended {
-            Ended::Failed { reason, .. } => ("failed", reason.as_str()),
+            Ended::Failed(reason) => ("failed", reason.as_str()),
             Ended::Paused => ("stopped", "others were better after the same epochs"),
             Ended::Interrupted => ("interrupted", ""),
             Ended::Done | Ended::Elsewhere | Ended::Waiting => ("done", ""),
         };
+        self.unfinished.remove(&trial.id);
         if *ended != Ended::Done {
             let said = (status.to_owned(), reason.to_owned());
             self.unfinished.insert(trial.id.clone(), said);
@@ -213,6 +232,10 @@ impl Watcher for Live<'_> {
         });
     }
 
+    fn note(&mut self, message: &str) {
+        self.progress.note(message);
+    }
+
     fn stop(&self) -> bool {
         interrupt::asked()
     }
@@ -224,7 +247,7 @@ fn summary(outcomes: &[Ended]) -> String {
     let kinds: [(&str, Is); 6] = [
         ("done", |it| *it == Ended::Done),
         ("stopped early", |it| *it == Ended::Paused),
-        ("failed", |it| matches!(it, Ended::Failed { .. })),
+        ("failed", |it| matches!(it, Ended::Failed(_))),
         ("interrupted", |it| *it == Ended::Interrupted),
         ("at work elsewhere", |it| *it == Ended::Elsewhere),
         ("waiting", |it| *it == Ended::Waiting),
@@ -259,7 +282,7 @@ fn say(
             Ended::Done => ("done", None),
             Ended::Paused => ("stopped", None),
             Ended::Interrupted => ("interrupted", None),
-            Ended::Failed { reason, .. } => ("failed", Some(reason)),
+            Ended::Failed(reason) => ("failed", Some(reason)),
             Ended::Elsewhere => ("running", None),
             Ended::Waiting => ("waiting", None),
         };
@@ -283,7 +306,7 @@ fn say(
 
 fn conclude(sweep: &SweepDir, chosen: &[&Trial], outcomes: &[Ended]) -> Result<(), Failure> {
     let failed = outcomes.iter().zip(chosen).filter_map(|it| match it {
-        (Ended::Failed { reason, .. }, trial) => Some((reason, trial)),
+        (Ended::Failed(reason), trial) => Some((reason, trial)),
         _ => None,
     });
     let failed: Vec<_> = failed.collect();

@@ -8,7 +8,10 @@ use rayon::prelude::*;
 use super::blueprint::Blueprint;
 use super::{Exit, Failure, Printer, compare};
 use crate::cli::SweepArgs;
-use crate::config::{self, Diagnostic, Halving, Loaded, Located, Problem, Report, SweepConfig};
+use crate::config::{
+    self, Diagnostic, Halving, LauncherConfig, Loaded, Located, Problem, Report, SweepConfig,
+    SweepFile,
+};
 use crate::sweep::axes::{self, Setting};
 use crate::sweep::condition::EXAMPLE;
 use crate::sweep::{Condition, Trial};
@@ -24,6 +27,8 @@ pub struct SweepPlan {
     pub trials: Vec<Trial>,
     /// Whether weaker ones are given up.
     pub halving: Option<Halving>,
+    /// What may run them.
+    pub launcher: LauncherConfig,
 }
 
 impl SweepPlan {
@@ -36,6 +41,7 @@ impl SweepPlan {
         let mut problems: Option<Report> = None;
         let mut runs_dir = None;
         let mut halving = None;
+        let mut launcher = LauncherConfig::default();
         let mut twice = 0;
         for path in &args.configs {
             let changes = Changes {
@@ -46,6 +52,7 @@ impl SweepPlan {
             };
             let (source, _) = Source::read(path, changes)?;
             halving = halving.or(source.sweep.halving);
+            launcher.slurm = launcher.slurm.or(source.launcher.slurm.clone());
             let loaded = match source.load() {
                 Ok(loaded) => loaded,
                 Err(Failure {
@@ -96,6 +103,7 @@ impl SweepPlan {
             runs_dir: runs_dir.unwrap_or_else(|| "runs".into()),
             trials,
             halving,
+            launcher,
         })
     }
 }
@@ -132,6 +140,7 @@ struct Source<'a> {
     path: &'a Path,
     sets: &'a [String],
     sweep: SweepConfig,
+    launcher: LauncherConfig,
     located: Located,
     skip: Vec<Condition>,
 }
@@ -141,7 +150,11 @@ type LoadedTrial = (Trial, Option<PathBuf>, Vec<Diagnostic>);
 impl<'a> Source<'a> {
     /// Reads a file's `[sweep]`, and says whether it has one.
     fn read(path: &'a Path, changes: Changes<'a>) -> Result<(Self, bool), Failure> {
-        let (sweep, located) = config::load_sweep(path, changes.sets)?;
+        let SweepFile {
+            sweep,
+            launcher,
+            located,
+        } = config::load_sweep(path, changes.sets)?;
         let has_sweep = sweep.is_some();
         let mut sweep = sweep.unwrap_or_default();
         for axis in changes.axes {
@@ -171,6 +184,7 @@ impl<'a> Source<'a> {
             path,
             sets: changes.sets,
             sweep,
+            launcher,
             located,
             skip,
         };

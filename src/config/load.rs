@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
 
-use figment::value::Dict;
+use figment::value::{Dict, Value};
+use serde::de::DeserializeOwned;
 
 use super::diagnose::{Diagnostic, Problem, Report, Severity};
-use super::schema::{Experiment, SweepConfig};
+use super::schema::{Experiment, LauncherConfig, SweepConfig};
 use super::sources::Sources;
 use super::{shape, validate};
 
@@ -21,8 +22,9 @@ const NOT_HASHED: [&str; 6] = [
     "checkpoint",
 ];
 
-/// The table of a sweep.
+/// The tables of a sweep.
 const SWEEP: &str = "sweep";
+const LAUNCHER: &str = "launcher";
 
 /// Whether results depend on a key, given by its path.
 pub fn decides(key: &str) -> bool {
@@ -65,9 +67,20 @@ pub fn load_trial(path: &Path, sets: &[String], values: &[String]) -> Result<Loa
     read(path, sets, std::env::vars_os(), values)?.check()
 }
 
-/// The `[sweep]` of a configuration file, the rest of which may lack what axes will set. The problem
-/// of a sweep can be located with what comes with it.
-pub fn load_sweep(path: &Path, sets: &[String]) -> Result<(Option<SweepConfig>, Located), Report> {
+/// What a file says of a sweep.
+#[derive(Debug)]
+pub struct SweepFile {
+    /// `[sweep]`, if there is one.
+    pub sweep: Option<SweepConfig>,
+    /// `[launcher]`.
+    pub launcher: LauncherConfig,
+    /// Locates problems of the two.
+    pub located: Located,
+}
+
+/// The `[sweep]` and `[launcher]` of a configuration file, the rest of which may lack what axes will
+/// set.
+pub fn load_sweep(path: &Path, sets: &[String]) -> Result<SweepFile, Report> {
     let Layers {
         mut sources,
         mut problems,
@@ -78,23 +91,34 @@ pub fn load_sweep(path: &Path, sets: &[String]) -> Result<(Option<SweepConfig>, 
         .find_value("")
         .unwrap_or_else(|_| Dict::new().into());
     let findings = shape::check(&merged, problems.is_empty());
-    let of_sweep = |finding: &&shape::Finding| finding.touches(SWEEP);
+    let of_sweep = |it: &&shape::Finding| it.touches(SWEEP) || it.touches(LAUNCHER);
     let found = findings.iter().filter(of_sweep);
     problems.extend(found.map(|finding| sources.locate_finding(finding)));
     if !problems.is_empty() {
         return Err(Report::new(problems));
     }
-    let sweep = match merged.find_ref(SWEEP) {
-        Some(sweep) => sweep.clone().deserialize().map(Some),
-        None => Ok(None),
+    let sweep = section(&merged, SWEEP, &sources)?;
+    let launcher = section(&merged, LAUNCHER, &sources)?;
+    Ok(SweepFile {
+        sweep,
+        launcher: launcher.unwrap_or_default(),
+        located: Located(sources),
+    })
+}
+
+/// A table of the file, whose shape has been checked.
+fn section<T: DeserializeOwned>(
+    merged: &Value,
+    key: &str,
+    sources: &Sources,
+) -> Result<Option<T>, Report> {
+    let Some(found) = merged.find_ref(key) else {
+        return Ok(None);
     };
-    match sweep {
-        Ok(sweep) => Ok((sweep, Located(sources))),
-        Err(error) => {
-            let problem = Problem::new(SWEEP, error.kind.to_string());
-            Err(Report::new(vec![sources.locate(&problem)]))
-        }
-    }
+    found.clone().deserialize().map(Some).map_err(|error| {
+        let problem = Problem::new(key, error.kind.to_string());
+        Report::new(vec![sources.locate(&problem)])
+    })
 }
 
 /// What locates the problems of a sweep.

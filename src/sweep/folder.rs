@@ -107,11 +107,23 @@ impl SweepDir {
         self.path.join(TRIALS).join(format!("{}.log", trial.id))
     }
 
+    /// The last error in a trial's log.
+    pub(super) fn last_error(&self, trial: &Trial) -> Option<String> {
+        let text = fsx::read_text(&self.log(trial)).ok()?;
+        let mut errors = text.lines().filter_map(|line| line.strip_prefix("error: "));
+        errors.next_back().map(str::to_owned)
+    }
+
     /// Opens the log of a trial to append to it.
     pub(super) fn open_log(&self, trial: &Trial) -> Result<File, RunError> {
         let path = self.log(trial);
         let file = File::options().create(true).append(true).open(&path);
         Ok(file.map_err(FsError::at("open", &path))?)
+    }
+
+    /// The folder of configurations and logs.
+    pub(super) fn trials(&self) -> PathBuf {
+        self.path.join(TRIALS)
     }
 
     /// `trials/ID.toml`, written if it is not there.

@@ -6,21 +6,21 @@ use std::collections::BTreeMap;
 use indexmap::IndexMap;
 use serde_json::Value;
 
-use super::{Ended, Pool, SweepDir, Trial, Watcher};
+use super::launcher::{Ended, LaunchError, Launcher, Watcher};
+use super::{SweepDir, Trial};
 use crate::config::Halving;
-use crate::run::RunError;
 
 /// Runs trials by halving. Seeds of one combination go on or are given up together, by the mean of
 /// their best validation accuracies. One outcome a trial.
 ///
 /// # Errors
-/// As for [`Pool::run`].
+/// As for [`Launcher::run`].
 pub fn run(
-    pool: &Pool<'_>,
+    launcher: &dyn Launcher,
     halving: Halving,
     trials: &[&Trial],
     watcher: &mut dyn Watcher,
-) -> Result<Vec<Ended>, RunError> {
+) -> Result<Vec<Ended>, LaunchError> {
     let mut outcomes = vec![Ended::Waiting; trials.len()];
     let mut left = combinations(trials);
     let mut until = Some(halving.min_epochs);
@@ -30,7 +30,7 @@ pub fn run(
         }
         let indices: Vec<usize> = left.iter().flatten().copied().collect();
         let chosen: Vec<&Trial> = indices.iter().map(|&index| trials[index]).collect();
-        let ended = pool.run(&chosen, until, watcher)?;
+        let ended = launcher.run(&chosen, until, watcher)?;
         for (&index, ended) in indices.iter().zip(&ended) {
             outcomes[index] = ended.clone();
         }
@@ -40,7 +40,7 @@ pub fn run(
             return Ok(outcomes);
         };
         left = best(left, halving.factor, |index| {
-            accuracy(pool.sweep, trials[index])
+            accuracy(launcher.sweep(), trials[index])
         });
         until = epochs.checked_mul(halving.factor);
     }

@@ -6,13 +6,17 @@ pub mod axes;
 pub mod condition;
 pub mod folder;
 pub mod halving;
+pub mod launcher;
 pub mod pool;
 pub mod results;
+pub mod slurm;
 pub mod statistics;
 pub mod trial;
 
 pub use condition::Condition;
 pub use folder::SweepDir;
-pub use pool::{Ended, Pool, Watcher};
+pub use launcher::{Ended, LaunchError, Launcher, Watcher};
+pub use pool::Pool;
 pub use results::{Leaderboard, TrialResult};
+pub use slurm::Slurm;
 pub use trial::Trial;

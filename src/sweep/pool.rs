@@ -6,45 +6,12 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use super::launcher::{Ended, LaunchError, Launcher, Watcher};
 use super::{SweepDir, Trial};
 use crate::fsx;
 use crate::run::{Condition, RunDir, RunError};
 
-/// How a trial ended, or why it has not.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ended {
-    /// It is complete.
-    Done,
-    /// It has reached the epoch that it was to stop at.
-    Paused,
-    /// It was asked to stop, and can go on.
-    Interrupted,
-    /// It failed, with this exit code and what it said.
-    Failed {
-        /// Exit code of the process; `None` if a signal ended it.
-        code: Option<i32>,
-        /// In one line.
-        reason: String,
-    },
-    /// Another process is at work on it.
-    Elsewhere,
-    /// Its turn has not come.
-    Waiting,
-}
-
-/// Who is told how trials fare.
-pub trait Watcher {
-    /// A trial begins, or goes on.
-    fn started(&mut self, trial: &Trial);
-    /// A trial has ended.
-    fn ended(&mut self, trial: &Trial, ended: &Ended);
-    /// Some time has passed.
-    fn passed(&mut self, running: &[&Trial], waiting: usize);
-    /// Whether all should stop.
-    fn stop(&self) -> bool;
-}
-
-/// How trials are run.
+/// Processes of this machine.
 #[derive(Debug)]
 pub struct Pool<'a> {
     /// Where they lie.
@@ -80,18 +47,14 @@ struct Waiting {
 const LOOK: Duration = Duration::from_millis(5);
 const LOOK_ELSEWHERE: Duration = Duration::from_millis(500);
 
-impl Pool<'_> {
-    /// Runs trials, as far as epoch `until` if given: what is done is skipped, what was interrupted
-    /// goes on. One outcome a trial.
-    ///
-    /// # Errors
-    /// If a process cannot be started or a file not be written; trials that run are waited for.
-    pub fn run(
+impl Launcher for Pool<'_> {
+    /// Trials at work are waited for even when another cannot be started.
+    fn run(
         &self,
         trials: &[&Trial],
         until: Option<usize>,
         watcher: &mut dyn Watcher,
-    ) -> Result<Vec<Ended>, RunError> {
+    ) -> Result<Vec<Ended>, LaunchError> {
         let mut outcomes = vec![Ended::Waiting; trials.len()];
         let mut waiting: VecDeque<Waiting> = (0..trials.len())
             .map(|index| Waiting {
@@ -126,7 +89,7 @@ impl Pool<'_> {
                     continue;
                 }
                 watcher.ended(trial, &ended);
-                stopping |= self.fail_fast && matches!(ended, Ended::Failed { .. });
+                stopping |= self.fail_fast && matches!(ended, Ended::Failed(_));
                 outcomes[index] = ended;
             }
             if !stopping {
@@ -136,7 +99,6 @@ impl Pool<'_> {
                     (&mut waiting, &mut running),
                     &mut ready,
                     &mut outcomes,
-                    watcher,
                 );
                 failed = failed.or(started.err());
             }
@@ -152,11 +114,17 @@ impl Pool<'_> {
             std::thread::sleep(pause);
         }
         match failed {
-            Some(error) => Err(error),
+            Some(error) => Err(error.into()),
             None => Ok(outcomes),
         }
     }
 
+    fn sweep(&self) -> &SweepDir {
+        self.sweep
+    }
+}
+
+impl Pool<'_> {
     /// Starts what there is room for. Of trials that need the same features, one computes them
     /// first, on all cores if it is alone.
     fn start_some<'t>(
@@ -166,7 +134,6 @@ impl Pool<'_> {
         (waiting, running): (&mut VecDeque<Waiting>, &mut Vec<Running>),
         ready: &mut HashSet<&'t str>,
         outcomes: &mut [Ended],
-        watcher: &mut dyn Watcher,
     ) -> Result<(), RunError> {
         for it in running.iter() {
             let trial = trials[it.waiting.index];
@@ -212,7 +179,6 @@ impl Pool<'_> {
                     let leads = |features: &String| !ready.contains(features.as_str());
                     let alone = running.is_empty() && trial.features.as_ref().is_some_and(leads);
                     let child = self.start(trial, until, alone)?;
-                    watcher.started(trial);
                     running.push(Running {
                         waiting: next,
                         child,
@@ -278,22 +244,13 @@ impl Pool<'_> {
         if RunDir::is_held(&self.sweep.run(trial)) {
             return Ended::Elsewhere;
         }
-        Ended::Failed {
-            code: status.code(),
-            reason: match status.code() {
-                None => ended_by(status),
-                Some(code) => self
-                    .last_error(trial)
-                    .unwrap_or_else(|| format!("exit code {code}")),
-            },
-        }
-    }
-
-    /// The last error in a trial's log.
-    fn last_error(&self, trial: &Trial) -> Option<String> {
-        let text = fsx::read_text(&self.sweep.log(trial)).ok()?;
-        let mut errors = text.lines().filter_map(|line| line.strip_prefix("error: "));
-        errors.next_back().map(str::to_owned)
+        Ended::Failed(match status.code() {
+            None => ended_by(status),
+            Some(code) => {
+                let said = self.sweep.last_error(trial);
+                said.unwrap_or_else(|| format!("exit code {code}"))
+            }
+        })
     }
 
     /// Whether a trial has come to its first epoch, and so has all features of its first phase.

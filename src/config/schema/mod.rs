@@ -8,6 +8,7 @@ mod augment;
 mod cache;
 mod checkpoint;
 mod data;
+mod launcher;
 mod model;
 mod optimizer;
 mod phase;
@@ -24,6 +25,7 @@ pub use augment::*;
 pub use cache::*;
 pub use checkpoint::*;
 pub use data::*;
+pub use launcher::*;
 pub use model::*;
 pub use optimizer::*;
 pub use phase::*;
@@ -73,6 +75,9 @@ pub struct Experiment {
     /// from [`Loaded::sweep`](super::Loaded::sweep).
     #[serde(default, skip_serializing)]
     pub sweep: Option<SweepConfig>,
+    /// What runs the trials of a sweep; like it, no part of an experiment.
+    #[serde(default, skip_serializing)]
+    pub launcher: LauncherConfig,
 }
 
 /// Values of keys that are left out.
