@@ -12,7 +12,7 @@ default:
 
 # Everything that must pass
 [group('check')]
-ci: fmt lint test docs release quickstart
+ci: fmt lint test docs release quickstart sweep-kills slurm
 
 # Formatting
 [group('check')]
@@ -76,6 +76,16 @@ kills kills="60": release
 [group('measure')]
 power-cuts cuts="50": release
     tests/power_cuts.sh {{ cuts }}
+
+# Sweeps on a real Slurm of this machine: a task requeued, the node drained, the submitter killed (as root, with slurm-wlm and munge; skipped without)
+[group('check')]
+slurm: release
+    tests/slurm.sh
+
+# A sweep of 200 tiny trials whose trials are killed at random and which is itself killed ten times: the table must be that of an undisturbed one
+[group('check')]
+sweep-kills: release
+    tests/sweep_kills.sh
 
 # Fuzz every reader of foreign files for so many seconds each (an hour each: `just fuzz 3600`), or some by name
 [group('check')]

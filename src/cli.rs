@@ -243,6 +243,9 @@ pub struct CompareArgs {
     /// Where to draw the learning curves of all runs
     #[arg(long, value_name = "PNG")]
     pub curves: Option<PathBuf>,
+    /// Where to draw accuracy against each key that differs, and against time
+    #[arg(long, value_name = "PNG")]
+    pub plot: Option<PathBuf>,
 }
 
 /// Arguments of `xp runs`.

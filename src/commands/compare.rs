@@ -1,5 +1,6 @@
 //! `xp compare RUN...`: configurations ranked, with what may be said of their differences.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use rayon::prelude::*;
@@ -48,6 +49,10 @@ pub fn run(args: &CompareArgs, printer: &Printer) -> Result<(), Failure> {
         draw(&results, output, printer)?;
     }
     let mut boards = Leaderboard::of(&results);
+    if let Some(output) = &args.plot {
+        draw_settings("Comparison of runs", &boards, &results, output)?;
+        printer.note(format!("settings in {}", output.display()));
+    }
     if let Some(key) = &args.sort {
         sort(&mut boards, key, &results)?;
     }
@@ -151,6 +156,73 @@ fn draw(results: &[TrialResult], output: &Path, printer: &Printer) -> Result<(),
     fsx::write_atomic(output, &report::overlay(&drawn)?)?;
     printer.note(format!("curves in {}", output.display()));
     Ok(())
+}
+
+/// Draws accuracy against each setting of the largest leaderboard, and against time.
+pub fn draw_settings(
+    title: &str,
+    boards: &[Leaderboard],
+    results: &[TrialResult],
+    output: &Path,
+) -> Result<(), Failure> {
+    let Some(board) = boards.first() else {
+        return Ok(());
+    };
+    let by_path: HashMap<&Path, &TrialResult> = results
+        .iter()
+        .map(|it| (it.run.run.as_path(), it))
+        .collect();
+    let accuracy = |run: &Path| {
+        let run = &by_path.get(run)?.run;
+        match board.tested {
+            true => run.test_accuracy,
+            false => run.val_accuracy,
+        }
+    };
+    let keys = board.groups.first().map(|group| group.settings.keys());
+    let settings = keys.into_iter().flatten().map(|key| {
+        let value = |group: &Group| setting(&group.settings[key]);
+        let mut values: Vec<(Option<f64>, String)> = board
+            .groups
+            .iter()
+            .map(|group| (group.settings[key].as_f64(), value(group)))
+            .collect();
+        values.sort_by(|(a, at), (b, bt)| match (a, b) {
+            (Some(a), Some(b)) => a.total_cmp(b),
+            _ => at.cmp(bt),
+        });
+        values.dedup();
+        let values: Vec<String> = values.into_iter().map(|(_, value)| value).collect();
+        let runs = board.groups.iter().flat_map(|group| {
+            let at = values
+                .iter()
+                .position(|it| *it == value(group))
+                .unwrap_or(0);
+            let runs = group.runs.iter();
+            runs.filter_map(move |run| Some((at, accuracy(run)?)))
+        });
+        let runs = runs.collect();
+        report::Setting {
+            key: key.clone(),
+            values,
+            runs,
+        }
+    });
+    let settings: Vec<report::Setting> = settings.collect();
+    let costs = board.groups.iter().filter_map(|group| {
+        Some(report::Cost {
+            seconds: group.seconds?.mean,
+            accuracy: group.accuracy(board.tested)?.mean,
+        })
+    });
+    let costs: Vec<report::Cost> = costs.collect();
+    let measured = if board.tested {
+        "test accuracy"
+    } else {
+        "validation accuracy"
+    };
+    let png = report::settings(title, measured, &settings, &costs)?;
+    Ok(fsx::write_atomic(output, &png)?)
 }
 
 /// Prints leaderboards, each of runs on the same pictures.

@@ -273,6 +273,13 @@ fn say(
         .map(TrialResult::of)
         .collect();
     let boards = Leaderboard::of(&results);
+    let title = sweep.path().file_name().unwrap_or_default();
+    compare::draw_settings(
+        &title.to_string_lossy(),
+        &boards,
+        &results,
+        &sweep.picture(),
+    )?;
     if !printer.json {
         compare::print(&boards, printer);
         return Ok(());

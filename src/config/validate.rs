@@ -222,5 +222,25 @@ impl Findings {
                 "rare classes are made up for twice: by `sampling` and by `class_weights`";
             self.warning("train.sampling", message, "keep one of the two");
         }
+        let trains_norms = |phase: &PhaseConfig| phase.bn == Some(BatchNormMode::Train);
+        if train
+            .micro_batch
+            .is_some_and(|pictures| pictures >= train.batch_size)
+        {
+            let message = format!(
+                "`train.micro_batch` does nothing: a batch has {} pictures",
+                train.batch_size
+            );
+            self.warning(
+                "train.micro_batch",
+                message,
+                "make it smaller, or leave it out",
+            );
+        } else if train.micro_batch.is_some() && experiment.phase.iter().all(trains_norms) {
+            let message = "`train.micro_batch` does nothing: batch norm in training mode joins the \
+                           whole batch";
+            let help = "take a smaller `train.batch_size`, or `bn = \"eval\"`";
+            self.warning("train.micro_batch", message, help);
+        }
     }
 }

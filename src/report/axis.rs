@@ -88,14 +88,25 @@ impl Panel {
     /// 0.93 as 93%.
     pub(super) fn frame(&self, canvas: &mut Canvas, name: &str, percent: bool) {
         let font = Font::new(SMALL, INK);
-        let (left, top, right, bottom) = (self.left, self.top, self.right, self.bottom);
         let (xs, _) = ticks(self.x, 10, 1.0);
         for &x in &xs {
             let (at, _) = self.at(x, self.y.low);
-            canvas.line(&[(at, top), (at, bottom)], PALE, 1.0);
-            canvas.line(&[(at, bottom), (at, bottom + 4.0)], INK, 1.0);
-            canvas.text(&format!("{x}"), (at, bottom + 15.0), Align::Centre, font);
+            canvas.line(&[(at, self.top), (at, self.bottom)], PALE, 1.0);
+            canvas.line(&[(at, self.bottom), (at, self.bottom + 4.0)], INK, 1.0);
+            canvas.text(
+                &format!("{x}"),
+                (at, self.bottom + 15.0),
+                Align::Centre,
+                font,
+            );
         }
+        self.sides(canvas, name, percent);
+    }
+
+    /// The frame but for what stands below it.
+    pub(super) fn sides(&self, canvas: &mut Canvas, name: &str, percent: bool) {
+        let font = Font::new(SMALL, INK);
+        let (left, top, right, bottom) = (self.left, self.top, self.right, self.bottom);
         let (ys, decimals) = ticks(self.y, 7, 0.0);
         for &y in &ys {
             let (_, at) = self.at(self.x.low, y);

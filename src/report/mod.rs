@@ -5,11 +5,13 @@ mod canvas;
 pub mod confusion;
 pub mod curves;
 mod overlay;
+mod settings;
 
 pub use canvas::DrawError;
 pub use confusion::confusion;
 pub use curves::curves;
 pub use overlay::overlay;
+pub use settings::{Cost, Setting, settings};
 
 #[cfg(test)]
 mod tests {
@@ -56,6 +58,11 @@ mod tests {
             let runs: Vec<_> = (0..count).map(|i| (name(i), rows(5 + i, 10))).collect();
             put(&format!("overlay_{count}.png"), overlay(&runs));
         }
+        let (swept, costs) = super::settings::tests::example();
+        put(
+            "settings.png",
+            settings("flowers", "test accuracy", &swept, &costs),
+        );
         let flowers = ["daisy", "dandelion", "roses", "sunflowers", "tulips"];
         for classes in [2, 5, 10, 20, 37, 120] {
             let name = |i: usize| {

@@ -3,6 +3,7 @@
 //! ```text
 //! runs/NAME/sweep.json           the trials
 //!           sweep.csv            what they came to
+//!           sweep.png            accuracy against each axis, and against time
 //!           EXPERIMENT_ID/       run directory of a trial
 //!           trials/ID.toml       its configuration
 //!           trials/ID.log        what its processes said
@@ -100,6 +101,11 @@ impl SweepDir {
     /// `sweep.csv`.
     pub fn table(&self) -> PathBuf {
         self.path.join("sweep.csv")
+    }
+
+    /// `sweep.png`.
+    pub fn picture(&self) -> PathBuf {
+        self.path.join("sweep.png")
     }
 
     /// `trials/ID.log`.

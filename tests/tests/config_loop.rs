@@ -176,6 +176,14 @@ fn settings_of_the_loop() {
        |            ^^^^^^^^^^
        = help: keep one of the two
     "#);
+    check_train!("micro_batch = 32", @r#"
+    warning: `train.micro_batch` does nothing: a batch has 32 pictures
+      --> config.toml:16:15
+       |
+    16 | micro_batch = 32
+       |               ^^
+       = help: make it smaller, or leave it out
+    "#);
     check_train!("ema = 0.999", @r#"
     error: `train.ema` must be a table, but it is 0.999
       --> config.toml:16:7

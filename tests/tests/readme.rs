@@ -39,6 +39,24 @@ fn the_example_loads() {
 }
 
 #[test]
+fn the_example_of_a_sweep_loads() {
+    let readme = readme();
+    let section = readme.split("\n## Sweeps").nth(1).unwrap();
+    let section = section.split("\n## ").next().unwrap();
+    let blocks = section.split("```toml\n").skip(1);
+    let blocks: Vec<&str> = blocks.map(|it| it.split("```").next().unwrap()).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let quickstart = Path::new(ROOT).join("configs/quickstart.toml");
+    fs::copy(quickstart, folder.path().join("flowers.toml")).unwrap();
+    let path = folder.path().join("flowers_rates.toml");
+    fs::write(&path, blocks.concat()).unwrap();
+    let (stdout, stderr, code) = xp(&["check", &path.to_string_lossy()]);
+    // 12 combinations less the one that is skipped, with 5 seeds each.
+    let expected = format!("{}: ok, 55 trials\n", path.display());
+    assert_eq!((stdout, stderr.as_str(), code), (expected, "", Some(0)));
+}
+
+#[test]
 fn the_command_lines_are_understood() {
     let readme = readme();
     let lines: Vec<&str> = readme

@@ -193,6 +193,59 @@ fn what_is_wrong_with_a_sweep_is_said_before_anything_runs() {
 }
 
 #[test]
+fn a_named_run_directory_is_made_gone_on_with_and_kept_for_one_experiment() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = config(folder.path(), "");
+    let dir = folder.path().join("deep/run");
+    let run = |more: &[&str]| {
+        let mut arguments = vec![
+            "run",
+            path.to_str().unwrap(),
+            "--run-dir",
+            dir.to_str().unwrap(),
+        ];
+        for set in TINY {
+            arguments.extend(["--set", set]);
+        }
+        xp(&[&arguments, more].concat())
+    };
+    let stderr = fails(&run(&["--until-epoch", "2"]), 75);
+    assert!(stderr.contains("xp resume"), "{stderr}");
+    let rows = || {
+        fs::read_to_string(dir.join("metrics.csv"))
+            .unwrap()
+            .lines()
+            .count()
+    };
+    assert_eq!(rows(), 4);
+    let stderr = fails(&run(&["--set", "seed=9"]), 2);
+    assert!(
+        stderr.contains("holds the run of another configuration"),
+        "{stderr}"
+    );
+    succeeds(run(&[]));
+    assert_eq!(rows(), 6);
+    let before = fs::read(dir.join("manifest.json")).unwrap();
+    assert!(succeeds(run(&[])).contains("is done"));
+    assert_eq!(fs::read(dir.join("manifest.json")).unwrap(), before);
+    // Somebody's own folder is left alone.
+    let other = folder.path().join("other");
+    fs::create_dir(&other).unwrap();
+    fs::write(other.join("notes.txt"), "mine").unwrap();
+    let mut arguments = vec![
+        "run",
+        path.to_str().unwrap(),
+        "--run-dir",
+        other.to_str().unwrap(),
+    ];
+    for set in TINY {
+        arguments.extend(["--set", set]);
+    }
+    fails(&xp(&arguments), 1);
+    assert_eq!(fs::read_dir(&other).unwrap().count(), 1);
+}
+
+#[test]
 fn halving_gives_up_the_weaker_ones() {
     let folder = tempfile::tempdir().unwrap();
     let text = "[sweep]\nhalving = { min_epochs = 1, factor = 2 }\n[sweep.axes]\n\
