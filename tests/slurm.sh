@@ -102,6 +102,7 @@ kill -9 "$submitter"
 wait "$submitter" 2>/dev/null || true
 sleep 2
 task=$(squeue --noheader --states=RUNNING --format=%A | head -n 1)
+[ -n "$task" ] || { echo "there was no task to requeue"; exit 1; }
 scontrol requeue "$task" && echo "requeued $task"
 scontrol update nodename="$node" state=drain reason=test
 sleep 3

@@ -1,6 +1,6 @@
 //! `xp compare RUN...`: configurations ranked, with what may be said of their differences.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use rayon::prelude::*;
@@ -180,6 +180,8 @@ pub fn draw_settings(
         }
     };
     let keys = board.groups.first().map(|group| group.settings.keys());
+    // Unlike experiments differ in dozens of keys, of which pictures tell nothing.
+    let keys = keys.filter(|keys| keys.len() <= MOST_COLUMNS);
     let settings = keys.into_iter().flatten().map(|key| {
         let value = |group: &Group| setting(&group.settings[key]);
         let mut values: Vec<(Option<f64>, String)> = board
@@ -241,9 +243,21 @@ pub fn print(boards: &[Leaderboard], printer: &Printer) {
         for line in lines(board, printer.width()) {
             printer.data(line);
         }
+        if board.repeated > 0 {
+            printer.note(format!(
+                "{} left out: there is a newer one of the same configuration, seed and split",
+                runs(board.repeated)
+            ));
+        }
         let groups = board.groups.len();
-        let runs = board.groups.iter().map(|group| group.runs.len()).max();
-        if groups > 1 && runs == Some(1) {
+        if groups > 1 && !board.tested {
+            printer.note(
+                "no test pictures: the best is chosen and compared by the same validation pictures, \
+                 which flatters it",
+            );
+        }
+        let most = board.groups.iter().map(|group| group.runs.len()).max();
+        if groups > 1 && most == Some(1) {
             printer.note(
                 "one run of each: what differs may be chance; `xp sweep --seeds 5` tells more",
             );
@@ -265,11 +279,18 @@ fn lines(board: &Leaderboard, width: Option<usize>) -> Vec<String> {
         .first()
         .map(|group| group.settings.keys().collect())
         .unwrap_or_default();
-    // Whole experiments differ in too much: their names tell them apart.
-    let by_name = keys.is_empty() || keys.len() > MOST_COLUMNS;
-    let mut header: Vec<&str> = match by_name {
-        true => vec!["experiment"],
-        false => keys.iter().map(|key| key.as_str()).collect(),
+    // Whole experiments differ in too much for columns: names or all that is set tell them apart.
+    let names: HashSet<&str> = board
+        .groups
+        .iter()
+        .map(|group| group.name.as_str())
+        .collect();
+    let named = names.len() == board.groups.len();
+    let columns = !keys.is_empty() && keys.len() <= MOST_COLUMNS;
+    let mut header: Vec<&str> = match columns {
+        true => keys.iter().map(|key| key.as_str()).collect(),
+        false if named => vec!["experiment"],
+        false => vec!["settings"],
     };
     let measured = if board.tested { "test" } else { "val" };
     let interval = format!(">{measured}, 95 % interval");
@@ -282,9 +303,14 @@ fn lines(board: &Leaderboard, width: Option<usize>) -> Vec<String> {
     let mut table = Table::new(&header);
     for group in &board.groups {
         let percent = |mean: Option<Mean>| table::percent(mean.map(|mean| mean.mean));
-        let mut cells: Vec<String> = match by_name {
-            true => vec![group.name.clone()],
-            false => group.settings.values().map(setting).collect(),
+        let mut cells: Vec<String> = match columns {
+            true => group.settings.values().map(setting).collect(),
+            false if named => vec![group.name.clone()],
+            false => {
+                let set = group.settings.iter().filter(|(_, value)| !value.is_null());
+                let set = set.map(|(key, value)| format!("{key}={}", setting(value)));
+                vec![set.collect::<Vec<_>>().join(" ")]
+            }
         };
         cells.push(group.runs.len().to_string());
         cells.push(percent(group.val_accuracy));

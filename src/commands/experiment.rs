@@ -124,6 +124,7 @@ impl Prepared {
         let drawn = recorder.draw_curves();
         let fitted = fitted?;
         kept.and(drawn).map_err(FitError::from)?;
+        recorder.trained();
         let (best, row) = &fitted.best;
         run.write_model(&network::model_file(blueprint, best, &dataset.classes)?)?;
         let fitted_in = started.elapsed().as_secs_f64();

@@ -1,6 +1,7 @@
 //! Progress of a training run, of downloads and of pictures: a bar with loss, accuracy, pictures a
 //! second and time left on a terminal, one plain line an epoch (or evaluation) elsewhere.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -258,7 +259,8 @@ pub struct SweepProgress {
     printer: Printer,
     bar: Option<ProgressBar>,
     total: usize,
-    ended: usize,
+    /// Trials that have ended, by id: of a halving, some more than once.
+    ended: HashSet<String>,
     shown: Instant,
 }
 
@@ -273,18 +275,18 @@ impl SweepProgress {
             printer,
             bar: printer.interactive().then(bar),
             total,
-            ended: 0,
+            ended: HashSet::new(),
             shown: Instant::now(),
         }
     }
 
     /// A trial has ended, and why not well.
     pub fn trial_ended(&mut self, trial: &Trial, status: &str, reason: &str, run: Option<&Listed>) {
-        self.ended += 1;
+        self.ended.insert(trial.id.clone());
         let width = self.total.to_string().len();
         let mut line = format!(
             "[{:>width$}/{}] {}  {status:<7}  {}",
-            self.ended,
+            self.ended.len(),
             self.total,
             trial.id,
             table::printable(&trial.shown())
@@ -305,7 +307,7 @@ impl SweepProgress {
         }
         match &self.bar {
             Some(bar) => {
-                bar.set_position(self.ended as u64);
+                bar.set_position(self.ended.len() as u64);
                 bar.suspend(|| self.printer.note(line));
             }
             None => self.printer.note(line),
@@ -337,7 +339,7 @@ impl SweepProgress {
         });
         let shown: Vec<String> = shown.collect();
         bar.set_message(match shown.is_empty() {
-            true => format!("{waiting} wait for another process"),
+            true => format!("{waiting} wait"),
             false => shown.join("  "),
         });
     }

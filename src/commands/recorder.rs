@@ -46,6 +46,8 @@ pub struct Recorder<'a> {
     pending: Option<Checkpoint>,
     /// What checkpoints, rows and the manifest have taken.
     took: Duration,
+    /// Whether training is to stop: the epoch that it was to stop after is over.
+    reached: bool,
 }
 
 /// Epochs on cached features take milliseconds, less than their checkpoint and their picture: these
@@ -74,6 +76,7 @@ impl<'a> Recorder<'a> {
             steps: 0,
             pending: None,
             took: Duration::ZERO,
+            reached: false,
         })
     }
 
@@ -130,6 +133,11 @@ impl<'a> Recorder<'a> {
         Ok(())
     }
 
+    /// Training is over, whatever epoch it was to stop after.
+    pub fn trained(&mut self) {
+        self.reached = false;
+    }
+
     /// Draws the curves of all epochs so far.
     pub fn draw_curves(&mut self) -> Result<(), ObserverError> {
         let started = Instant::now();
@@ -182,6 +190,9 @@ impl Observer for Recorder<'_> {
     fn evaluated(&mut self, event: Evaluated<'_>) -> Result<(), ObserverError> {
         let started = Instant::now();
         self.rows.push(event.row.clone());
+        let until = self.target.until_epoch;
+        self.reached = until.is_some_and(|until| event.row.epoch >= until)
+            && event.pace.ends_epoch(event.phase_step);
         if event.is_best {
             self.best = Some(self.rows.len() - 1);
         }
@@ -223,8 +234,7 @@ impl Observer for Recorder<'_> {
     }
 
     fn interrupted(&self) -> bool {
-        let reached = |until| self.rows.last().is_some_and(|row| row.epoch >= until);
-        interrupt::asked() || self.target.until_epoch.is_some_and(reached)
+        interrupt::asked() || self.reached
     }
 
     fn stopped_early(&mut self, phase: &str, phase_epoch: usize, phase_step: u64) {

@@ -14,17 +14,25 @@ use crate::run::{Manifest, ManifestWriter, RunDir, Slot, Status};
 
 /// Runs the command.
 pub fn run(args: &ResumeArgs, printer: &Printer) -> Result<(), Failure> {
-    go_on(&args.run, None, printer)
+    go_on(&args.run, &[], None, printer)
 }
 
-/// Goes on with the run of a directory, to its end or until an epoch is over.
-pub fn go_on(path: &Path, until_epoch: Option<usize>, printer: &Printer) -> Result<(), Failure> {
+/// Goes on with the run of a directory, to its end or until an epoch is over. Of `sets` those count
+/// that decide nothing, such as threads.
+pub fn go_on(
+    path: &Path,
+    sets: &[String],
+    until_epoch: Option<usize>,
+    printer: &Printer,
+) -> Result<(), Failure> {
     let run = RunDir::open_to_write(path)?;
     let before = begun(&run)?;
     if before.status == Status::Done {
         return say_done(&run, &before, printer);
     }
-    let loaded = config::load_with(&run.resolved_toml(), &[], [])?;
+    let decides = |set: &String| set.split('=').next().is_none_or(config::decides);
+    let sets: Vec<String> = sets.iter().filter(|set| !decides(set)).cloned().collect();
+    let loaded = config::load_with(&run.resolved_toml(), &sets, [])?;
     check_config(&run, &before, &loaded.hash(), printer)?;
     let mut prepared = Prepared::new(Blueprint::from_loaded(loaded)?, printer)?;
     prepared.until_epoch = until_epoch;

@@ -8,6 +8,7 @@ use super::outcome::{self, Outcome};
 use super::state::Restored;
 use super::{Exit, Failure, Printer, interrupt, logging, network, resume};
 use crate::cli::RunArgs;
+use crate::config;
 use crate::data::Dataset;
 use crate::engine::params::Params;
 use crate::ops::kernel::instructions;
@@ -17,17 +18,21 @@ use crate::train::memory::Allowance;
 
 /// Runs the command.
 pub fn run(args: &RunArgs, printer: &Printer) -> Result<(), Failure> {
-    let config = &args.config;
-    let blueprint = Blueprint::load(&config.config, &config.sets, printer)?;
-    if blueprint.loaded.sweep.is_some() {
-        let file = config.config.display();
+    let source = &args.config;
+    // First: what axes set may be missing without them.
+    if config::load_sweep(&source.config, &source.sets)?
+        .sweep
+        .is_some()
+    {
+        let file = source.config.display();
         let message = format!("`{file}` has a `[sweep]`: it stands for many experiments");
         let help = format!("run them with `xp sweep {file}`; `--list` shows them");
         return Err(Failure::new(Exit::Config, message).help(help));
     }
+    let blueprint = Blueprint::load(&source.config, &source.sets, printer)?;
     if let Some(dir) = args.run_dir.as_deref().filter(|dir| has_begun(dir)) {
         check_same(dir, &blueprint)?;
-        return resume::go_on(dir, args.until_epoch, printer);
+        return resume::go_on(dir, &source.sets, args.until_epoch, printer);
     }
     let prepared = Prepared {
         until_epoch: args.until_epoch,

@@ -2,7 +2,7 @@
 //! is skipped, what died goes on, what changed is new.
 
 use std::collections::BTreeMap;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
@@ -16,7 +16,9 @@ use crate::config::LauncherConfig;
 use crate::fsx::FsError;
 use crate::run::{self, RunDir};
 use crate::sweep::results::{self, TrialResult};
-use crate::sweep::{Ended, Launcher, Leaderboard, Pool, Slurm, SweepDir, Trial, Watcher, halving};
+use crate::sweep::{
+    Ended, Launcher, Leaderboard, Pool, Slurm, SweepDir, Trial, Watcher, halving, pool,
+};
 
 /// The table of results is written again so often at most, and at the end.
 const TABLE_PAUSE: Duration = Duration::from_secs(5);
@@ -36,6 +38,10 @@ pub fn run(args: &SweepArgs, printer: &Printer) -> Result<(), Failure> {
     }
     let sweep = SweepDir::create(path, &plan.trials)?;
     let chosen = share(&plan.trials, args.shard);
+    if plan.halving.is_some() && args.shard.is_some() {
+        let message = "`halving` compares all trials, and `--shard` leaves some of them to others";
+        return Err(Failure::new(Exit::Config, message).help("take one of the two out"));
+    }
     let launcher = launcher(args, &sweep, plan.launcher)?;
     interrupt::watch()?;
     printer.note(format!(
@@ -52,12 +58,16 @@ pub fn run(args: &SweepArgs, printer: &Printer) -> Result<(), Failure> {
         written: Instant::now(),
     };
     let outcomes = match plan.halving {
-        Some(halving) => halving::run(&*launcher, halving, &chosen, &mut live),
+        Some(halving) => halving::run(&*launcher, halving, &chosen, args.fail_fast, &mut live),
         None => launcher.run(&chosen, None, &mut live),
     };
     live.progress.clear();
-    let Live { unfinished, .. } = live;
-    results::write_table(&sweep, &plan.trials, &unfinished)?;
+    if let Ok(outcomes) = &outcomes {
+        for (trial, ended) in chosen.iter().zip(outcomes) {
+            live.keep(trial, ended);
+        }
+    }
+    results::write_table(&sweep, &plan.trials, &live.unfinished)?;
     let outcomes = outcomes?;
     printer.note(format!(
         "{}: {} in {}",
@@ -77,6 +87,10 @@ fn launcher<'a>(
     let program = std::env::current_exe()?;
     let jobs = args.jobs.unwrap_or(1);
     Ok(match args.launcher {
+        LauncherName::Slurm if args.fail_fast => {
+            let message = "`--fail-fast` does not reach the jobs of a cluster";
+            return Err(Failure::new(Exit::Config, message).help("leave it out"));
+        }
         LauncherName::Slurm => Box::new(Slurm {
             sweep,
             program,
@@ -153,9 +167,11 @@ fn dry_run(trials: &[Trial], printer: &Printer) -> Result<(), Failure> {
     for trial in trials {
         let path = folder.path().join(format!("{}.toml", trial.id));
         std::fs::write(&path, &trial.resolved).map_err(FsError::at("write", &path))?;
-        let mut command = Command::new(std::env::current_exe()?);
-        command.arg("run").arg(&path).args(["--dry-run", "--json"]);
-        let output = command.stdin(Stdio::null()).output()?;
+        let mut command = pool::command(&std::env::current_exe()?, &path);
+        let output = command
+            .args(["--dry-run", "--json"])
+            .stdin(Stdio::null())
+            .output()?;
         let said = String::from_utf8_lossy(&output.stderr);
         let answer: serde_json::Value = match output.status.success() {
             true => serde_json::from_slice(&output.stdout).unwrap_or_default(),
@@ -199,27 +215,43 @@ struct Live<'a> {
     written: Instant,
 }
 
-impl Watcher for Live<'_> {
-    fn ended(&mut self, trial: &Trial, ended: &Ended) {
-        let run = self.sweep.look_at(trial);
-        let (status, reason) = match ended {
-            Ended::Failed(reason) => ("failed", reason.as_str()),
-            Ended::Paused => ("stopped", "others were better after the same epochs"),
-            Ended::Interrupted => ("interrupted", ""),
-            Ended::Done | Ended::Elsewhere | Ended::Waiting => ("done", ""),
-        };
+impl Live<'_> {
+    /// Keeps for the table how a trial stands.
+    fn keep(&mut self, trial: &Trial, ended: &Ended) {
+        let (status, reason) = words(ended);
         self.unfinished.remove(&trial.id);
-        if *ended != Ended::Done {
+        // Of what has not begun or goes on somewhere the run directory tells.
+        if matches!(ended, Ended::Failed(_) | Ended::Paused | Ended::Interrupted) {
             let said = (status.to_owned(), reason.to_owned());
             self.unfinished.insert(trial.id.clone(), said);
         }
+    }
+}
+
+/// What an outcome is called, and why it came to that.
+fn words(ended: &Ended) -> (&'static str, &str) {
+    match ended {
+        Ended::Done => ("done", ""),
+        Ended::Paused => ("stopped", ""),
+        Ended::Interrupted => ("interrupted", ""),
+        Ended::Failed(reason) => ("failed", reason),
+        Ended::Elsewhere => ("running", ""),
+        Ended::Waiting => ("waiting", ""),
+    }
+}
+
+impl Watcher for Live<'_> {
+    fn ended(&mut self, trial: &Trial, ended: &Ended) {
+        let run = self.sweep.look_at(trial);
+        self.keep(trial, ended);
+        let (status, reason) = words(ended);
         self.progress
             .trial_ended(trial, status, reason, run.as_ref());
         if self.written.elapsed() > TABLE_PAUSE {
-            self.written = Instant::now();
             if let Err(error) = results::write_table(self.sweep, self.trials, &self.unfinished) {
                 self.progress.warning(&error.to_string());
             }
+            self.written = Instant::now();
         }
     }
 
@@ -274,25 +306,22 @@ fn say(
         .collect();
     let boards = Leaderboard::of(&results);
     let title = sweep.path().file_name().unwrap_or_default();
-    compare::draw_settings(
+    let drawn = compare::draw_settings(
         &title.to_string_lossy(),
         &boards,
         &results,
         &sweep.picture(),
-    )?;
+    );
+    if let Err(failure) = drawn {
+        printer.warning(failure.message);
+    }
     if !printer.json {
         compare::print(&boards, printer);
         return Ok(());
     }
     let trials = chosen.iter().zip(outcomes).map(|(trial, ended)| {
-        let (status, reason) = match ended {
-            Ended::Done => ("done", None),
-            Ended::Paused => ("stopped", None),
-            Ended::Interrupted => ("interrupted", None),
-            Ended::Failed(reason) => ("failed", Some(reason)),
-            Ended::Elsewhere => ("running", None),
-            Ended::Waiting => ("waiting", None),
-        };
+        let (status, reason) = words(ended);
+        let reason = (!reason.is_empty()).then_some(reason);
         serde_json::json!({
             "trial": trial.id,
             "settings": trial.settings,

@@ -157,14 +157,14 @@ impl<'a> Source<'a> {
         } = config::load_sweep(path, changes.sets)?;
         let has_sweep = sweep.is_some();
         let mut sweep = sweep.unwrap_or_default();
+        let flat = axes::flat(&sweep.axes);
+        sweep.axes = flat.map_err(|problem| located.report(&[problem]))?;
         for axis in changes.axes {
             let (key, values) = parse_axis(axis).map_err(|reason| {
                 let message = format!("`--axis {axis}`: {reason}");
                 Failure::new(Exit::Config, message)
                     .help("for example `--axis 'train.batch_size=[16, 32]'`")
             })?;
-            let same = |name: &str| config::canonical(name).is_ok_and(|name| name == key);
-            sweep.axes.retain(|name, _| !same(name));
             sweep.axes.insert(key, values);
         }
         sweep.seeds = changes.seeds.or(sweep.seeds);
@@ -198,11 +198,15 @@ impl<'a> Source<'a> {
         let seeds: Vec<u64> = match self.sweep.seeds {
             None => Vec::new(),
             Some(count) => {
-                let settings = combinations.first().map_or(&[][..], Vec::as_slice);
-                let first = self.load_one(settings)?.experiment.seed;
+                // Axes do not set it. Where nothing loads, that is the problem.
+                let mut loaded = combinations.iter().map(|it| self.load_one(it));
+                let first = loaded.find_map(|it| Some(it.ok()?.experiment.seed));
+                let first = first.unwrap_or_default();
                 (0..count).map(|index| first.wrapping_add(index)).collect()
             }
         };
+        axes::check_count(combinations.len(), seeds.len().max(1))
+            .map_err(|problem| self.located.report(&[problem]))?;
         let all: Vec<Vec<Setting>> = combinations
             .into_iter()
             .flat_map(|settings| {
@@ -221,15 +225,17 @@ impl<'a> Source<'a> {
                 }
             })
             .collect();
-        let loaded: Vec<Result<(Loaded, Vec<Setting>), Failure>> = all
+        let loaded: Vec<(Result<Loaded, Failure>, Vec<Setting>)> = all
             .into_par_iter()
-            .map(|settings| Ok((self.load_one(&settings)?, settings)))
+            .map(|settings| (self.load_one(&settings), settings))
             .collect();
         let mut problems: Vec<Report> = Vec::new();
         let mut good = Vec::new();
-        for loaded in loaded {
+        for (loaded, settings) in loaded {
             match loaded {
-                Ok(loaded) => good.push(loaded),
+                Ok(loaded) => good.push((loaded, settings)),
+                // Combinations that make no sense are what conditions are for.
+                Err(_) if self.is_skipped(&settings) => {}
                 Err(Failure {
                     report: Some(report),
                     ..
@@ -266,13 +272,13 @@ impl<'a> Source<'a> {
     }
 
     fn load_one(&self, settings: &[Setting]) -> Result<Loaded, Failure> {
-        let values = settings.iter();
-        let values = values.map(|Setting { key, value }| format!("{key}={value}"));
-        Ok(config::load_trial(
-            self.path,
-            self.sets,
-            &values.collect::<Vec<_>>(),
-        )?)
+        Ok(config::load_trial(self.path, self.sets, &values(settings))?)
+    }
+
+    /// Whether a condition holds of values that need not fit.
+    fn is_skipped(&self, settings: &[Setting]) -> bool {
+        let raw = config::raw_trial(self.path, self.sets, &values(settings));
+        raw.is_some_and(|raw| self.skip.iter().any(|condition| condition.holds(&raw)))
     }
 
     /// What no condition leaves out. A key that no experiment has is a mistake.
@@ -297,6 +303,13 @@ impl<'a> Source<'a> {
             });
         Ok(kept.collect())
     }
+}
+
+/// Settings as a configuration takes them, `key=value` each.
+fn values(settings: &[Setting]) -> Vec<String> {
+    let values = settings.iter();
+    let values = values.map(|Setting { key, value }| format!("{key}={value}"));
+    values.collect()
 }
 
 /// `KEY=VALUES` of `--axis`.

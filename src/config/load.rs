@@ -67,6 +67,14 @@ pub fn load_trial(path: &Path, sets: &[String], values: &[String]) -> Result<Loa
     read(path, sets, std::env::vars_os(), values)?.check()
 }
 
+/// The values of a trial as they stand, whether they fit or not; `None` where not even that much can
+/// be read.
+pub fn raw_trial(path: &Path, sets: &[String], values: &[String]) -> Option<serde_json::Value> {
+    let mut layers = read(path, sets, std::env::vars_os(), values).ok()?;
+    let merged = layers.sources.merge(&mut layers.problems).find_value("");
+    serde_json::to_value(merged.ok()?).ok()
+}
+
 /// What a file says of a sweep.
 #[derive(Debug)]
 pub struct SweepFile {

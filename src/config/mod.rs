@@ -20,7 +20,9 @@ mod words;
 pub use crate::activation::Activation;
 pub use diagnose::{Diagnostic, Problem, Report, Severity};
 pub use layer::WEIGHT_EXTENSIONS;
-pub use load::{Loaded, Located, SweepFile, decides, load, load_sweep, load_trial, load_with};
+pub use load::{
+    Loaded, Located, SweepFile, decides, load, load_sweep, load_trial, load_with, raw_trial,
+};
 pub use path::{canonical, step_into};
 pub use schema::*;
 pub use shape::json_schema;

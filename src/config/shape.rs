@@ -1,6 +1,8 @@
 //! The shape of a configuration, checked against the JSON Schema that [`super::schema`] derives:
 //! unknown and missing keys, wrong types, values out of range, unknown names.
 
+use std::sync::LazyLock;
+
 use figment::value::{Dict, Num, Value};
 use serde_json::{Map, Value as Json, json};
 
@@ -41,7 +43,12 @@ impl Finding {
 }
 
 /// The JSON Schema of a configuration file.
-pub fn json_schema() -> Json {
+pub fn json_schema() -> &'static Json {
+    static SCHEMA: LazyLock<Json> = LazyLock::new(make_schema);
+    &SCHEMA
+}
+
+fn make_schema() -> Json {
     let mut schema = schemars::schema_for!(Experiment).to_value();
     without_null(&mut schema);
     if let Some(properties) = schema.get_mut("properties").and_then(Json::as_object_mut) {
@@ -85,12 +92,12 @@ fn without_null(schema: &mut Json) {
 pub(super) fn check(value: &Value, if_whole: bool) -> Vec<Finding> {
     let root = json_schema();
     let mut walk = Walk {
-        places: places(&root),
-        root: &root,
+        places: places(root),
+        root,
         findings: Vec::new(),
         path: Vec::new(),
     };
-    walk.visit(&root, value);
+    walk.visit(root, value);
     let keep = |finding: &Finding| if_whole || finding.kind != Kind::Missing;
     walk.findings.into_iter().filter(keep).collect()
 }

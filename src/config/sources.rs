@@ -124,6 +124,15 @@ impl Sources {
     /// Values of a sweep's axes, `key=value`.
     pub(super) fn read_axes(&mut self, values: &[String], problems: &mut Vec<Diagnostic>) {
         self.read_assignments(Origin::Axis, "", values, problems);
+        // They stand in the file, and so do paths among them.
+        let folder = self.top().map(|top| top.folder.clone());
+        let axes = self
+            .layers
+            .iter_mut()
+            .filter(|it| it.origin == Origin::Axis);
+        for axis in axes {
+            axis.folder = folder.clone().unwrap_or_default();
+        }
     }
 
     fn read_assignments(

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indexmap::IndexMap;
 use jiff::Timestamp;
@@ -110,7 +110,8 @@ pub struct Manifest {
     #[serde(default)]
     pub micro_batch: Option<MicroBatch>,
     /// Seconds by what they were spent on. `recording` is a part of `train`: what it takes to be
-    /// able to go on, checkpoints and rows.
+    /// able to go on, checkpoints and rows. `work` is all the time of all processes that ended in good
+    /// order.
     #[serde(default)]
     pub timings: IndexMap<String, f64>,
     /// The best epoch so far.
@@ -201,6 +202,7 @@ impl Manifest {
 pub struct ManifestWriter {
     path: PathBuf,
     manifest: Arc<Mutex<Manifest>>,
+    begun: Instant,
     beat: Option<(Sender<()>, JoinHandle<()>)>,
 }
 
@@ -228,6 +230,7 @@ impl ManifestWriter {
         let beat = beat.map_err(fsx::FsError::at("start the heartbeat of", path))?;
         Ok(Self {
             path: path.to_path_buf(),
+            begun: Instant::now(),
             manifest,
             beat: Some((stop, beat)),
         })
@@ -249,6 +252,8 @@ impl ManifestWriter {
             manifest.status = status;
             manifest.ended = Some(Timestamp::now());
             manifest.error = error;
+            let work = manifest.timings.entry("work".into()).or_default();
+            *work += self.begun.elapsed().as_secs_f64();
         })
     }
 }

@@ -1,5 +1,7 @@
 //! The axes of a sweep, and the combinations of their values.
 
+use std::collections::BTreeMap;
+
 use rand::Rng;
 use toml::Value;
 
@@ -60,11 +62,7 @@ pub fn combinations(sweep: &SweepConfig) -> Result<Vec<Vec<Setting>>, Problem> {
     let mut combinations = vec![Vec::new()];
     for dimension in &dimensions {
         let count = length(dimension)?;
-        if combinations.len().saturating_mul(count) > MOST_COMBINATIONS {
-            let message = format!("the axes have more than {MOST_COMBINATIONS} combinations");
-            return Err(Problem::new("sweep.axes", message)
-                .help("draw some of them with `random = { trials = 100 }`"));
-        }
+        check_count(combinations.len(), count)?;
         combinations = combinations
             .iter()
             .flat_map(|before| {
@@ -79,10 +77,36 @@ pub fn combinations(sweep: &SweepConfig) -> Result<Vec<Vec<Setting>>, Problem> {
     Ok(combinations)
 }
 
+/// Refuses more experiments than anybody runs.
+///
+/// # Errors
+/// If so many combinations, so often each, are too many.
+pub fn check_count(combinations: usize, each: usize) -> Result<(), Problem> {
+    if combinations.saturating_mul(each) <= MOST_COMBINATIONS {
+        return Ok(());
+    }
+    let message = format!("there are more than {MOST_COMBINATIONS} combinations");
+    Err(Problem::new("sweep.axes", message)
+        .help("draw some of them with `random = { trials = 100 }`"))
+}
+
+/// Axes by their whole keys, however they were written: `train.batch_size` under `[sweep.axes]` is a
+/// table in a table.
+///
+/// # Errors
+/// If what stands there is no axis, or two are of the same key.
+pub fn flat(axes: &BTreeMap<String, Value>) -> Result<BTreeMap<String, Value>, Problem> {
+    let mut found = BTreeMap::new();
+    flatten("", axes, &mut found)?;
+    Ok(found)
+}
+
 /// The axes in groups of those that change together, in the order of their keys.
 fn dimensions(sweep: &SweepConfig) -> Result<Vec<Dimension>, Problem> {
-    let mut axes = Vec::new();
-    flatten("", &sweep.axes, &mut axes)?;
+    let axes = flat(&sweep.axes)?.into_iter();
+    let axes: Vec<Axis> = axes
+        .map(|(key, values)| Axis::new(key, &values))
+        .collect::<Result<_, _>>()?;
     if axes.iter().any(|axis| axis.key == "seed") && sweep.seeds.is_some() {
         let message = "`seed` is an axis, and `seeds` sets it, too";
         return Err(Problem::new("sweep.seeds", message).help("take one of the two out"));
@@ -181,7 +205,7 @@ fn draw(dimensions: &[Dimension], seed: u64, trial: u64) -> Vec<Setting> {
             Values::List(values) => axis.at((share * values.len() as f64) as usize),
             Values::Range(range) => Some(Setting {
                 key: axis.key.clone(),
-                value: range.at(share),
+                value: range.drawn(share),
             }),
         })
     });
@@ -189,6 +213,31 @@ fn draw(dimensions: &[Dimension], seed: u64, trial: u64) -> Vec<Setting> {
 }
 
 impl Axis {
+    fn new(key: String, values: &Value) -> Result<Self, Problem> {
+        let problem = |message: String| Problem::new("sweep.axes", message);
+        let values = match values {
+            Value::Array(values) if values.is_empty() => {
+                return Err(problem(format!("the axis `{key}` has no values")));
+            }
+            Value::Array(values) => Values::List(values.clone()),
+            Value::Table(table) if is_range(table) => range(table).map_err(|reason| {
+                problem(format!("axis `{key}`: {reason}")).help(
+                    "for example `{ range = [0.0, 0.4], steps = 5 }`, `{ range = [16, 64], step = 16 \
+                     }` or `{ log = [1e-4, 1e-1], steps = 4 }`",
+                )
+            })?,
+            other => {
+                let message = format!("the axis `{key}` must be an array of values, not `{other}`");
+                let help = format!(
+                    "for example `\"{key}\" = [{other}]`, or a range: `{{ range = [0.0, 0.4], steps = 5 \
+                     }}`"
+                );
+                return Err(problem(message).help(help));
+            }
+        };
+        Ok(Self { key, values })
+    }
+
     fn at(&self, index: usize) -> Option<Setting> {
         let Values::List(values) = &self.values else {
             return None;
@@ -200,11 +249,11 @@ impl Axis {
     }
 }
 
-/// Finds the axes in tables of tables: `train.batch_size` and `"train.batch_size"` are the same.
+/// Finds the axes in tables of tables.
 fn flatten<'a>(
     path: &str,
     table: impl IntoIterator<Item = (&'a String, &'a Value)>,
-    axes: &mut Vec<Axis>,
+    axes: &mut BTreeMap<String, Value>,
 ) -> Result<(), Problem> {
     for (key, value) in table {
         let key = match path {
@@ -212,37 +261,24 @@ fn flatten<'a>(
             path => format!("{path}.{key}"),
         };
         let problem = |message: String| Problem::new("sweep.axes", message);
-        let name = canonical(&key).map_err(|reason| problem(format!("axis `{key}`: {reason}")))?;
-        let values = match value {
-            Value::Array(values) if values.is_empty() => {
-                return Err(problem(format!("the axis `{name}` has no values")));
-            }
-            Value::Array(values) => Values::List(values.clone()),
-            Value::Table(table) if ["range", "log"].iter().any(|it| table.contains_key(*it)) => {
-                range(table).map_err(|reason| {
-                    problem(format!("axis `{name}`: {reason}")).help(
-                        "for example `{ range = [0.0, 0.4], steps = 5 }`, `{ range = [16, 64], step \
-                         = 16 }` or `{ log = [1e-4, 1e-1], steps = 4 }`",
-                    )
-                })?
-            }
-            Value::Table(table) if !table.is_empty() => {
+        match value {
+            Value::Table(table) if !table.is_empty() && !is_range(table) => {
                 flatten(&key, table, axes)?;
-                continue;
             }
-            other => {
-                let message = format!("the axis `{name}` must be an array of values, not `{other}`");
-                let help = format!("for example `\"{name}\" = [{other}]`, or a range: \
-                    `{{ range = [0.0, 0.4], steps = 5 }}`");
-                return Err(problem(message).help(help));
+            value => {
+                let name = canonical(&key);
+                let name = name.map_err(|reason| problem(format!("axis `{key}`: {reason}")))?;
+                if axes.insert(name.clone(), value.clone()).is_some() {
+                    return Err(problem(format!("the axis `{name}` is there twice")));
+                }
             }
-        };
-        if axes.iter().any(|axis| axis.key == name) {
-            return Err(problem(format!("the axis `{name}` is there twice")));
         }
-        axes.push(Axis { key: name, values });
     }
     Ok(())
+}
+
+fn is_range(table: &toml::Table) -> bool {
+    ["range", "log"].iter().any(|key| table.contains_key(*key))
 }
 
 fn range(table: &toml::Table) -> Result<Values, String> {
@@ -288,10 +324,15 @@ fn range(table: &toml::Table) -> Result<Values, String> {
             let Some(steps) = steps.filter(|it| most.contains(it)) else {
                 return Err(format!("`steps` is a number of values, 2 to {MOST_VALUES}"));
             };
-            let mut values: Vec<Value> = (0..steps)
+            let values: Vec<Value> = (0..steps)
                 .map(|step| range.at(step as f64 / (steps - 1) as f64))
                 .collect();
-            values.dedup();
+            if values.windows(2).any(|pair| pair[0] == pair[1]) {
+                return Err(format!(
+                    "there are not {steps} integers from {low} to {high}; for fractions write \
+                     `[{low:.1}, {high:.1}]`"
+                ));
+            }
             values
         }
         (None, Some(step)) => {
@@ -299,6 +340,11 @@ fn range(table: &toml::Table) -> Result<Values, String> {
             let Some(step) = step else {
                 return Err("`step` is the distance between two values of a `range`".into());
             };
+            if integers && step.fract() != 0.0 {
+                return Err(format!(
+                    "the range is one of integers, and `step` is not; write `[{low:.1}, {high:.1}]`"
+                ));
+            }
             let count = ((high - low) / step + 1e-9).floor() as usize + 1;
             if count > MOST_VALUES {
                 return Err(format!("it has more than {MOST_VALUES} values"));
@@ -319,6 +365,15 @@ impl Range {
             true => between(self.low.ln(), self.high.ln()).exp(),
             false => between(self.low, self.high),
         })
+    }
+
+    /// The value of a draw from 0 to 1: all integers are as likely.
+    fn drawn(&self, share: f64) -> Value {
+        if !self.integers || self.logarithmic {
+            return self.at(share);
+        }
+        let count = self.high - self.low + 1.0;
+        self.value((self.low + (share * count).floor()).min(self.high))
     }
 
     /// As one would write it: 0.001, and not 0.0010000000000000002; four digits are enough
@@ -419,6 +474,8 @@ mod tests {
         assert!(axis("{ range = [0, 1], setps = 3 }").contains("`setps`"));
         assert!(wrong("zip = [['a', 'b']]\n[axes]\na = [1]").contains("`b` is not among"));
         assert!(wrong("zip = [['a', 'b']]\n[axes]\na = [1]\nb = [1, 2]").contains("has 1 values"));
+        assert!(axis("{ range = [0, 1], steps = 5 }").contains("write `[0.0, 1.0]`"));
+        assert!(axis("{ range = [0, 10], step = 2.5 }").contains("write `[0.0, 10.0]`"));
         assert!(wrong("seeds = 2\n[axes]\nseed = [1]").contains("`seeds` sets it"));
         let many =
             "[axes]\na = { range = [1, 1000], step = 1 }\nb = { range = [1, 1000], step = 1 }";

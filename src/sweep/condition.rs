@@ -217,7 +217,18 @@ impl<'a> Reader<'a> {
                 let end = self.rest[1..].find(quote);
                 end.ok_or("a quote is not closed")? + 2
             }
-            Some('[') => self.rest.find(']').ok_or("a `[` is not closed")? + 1,
+            Some('[') => {
+                let mut open = 0usize;
+                let closes = |c: char| {
+                    match c {
+                        '[' => open += 1,
+                        ']' => open -= 1,
+                        _ => {}
+                    }
+                    open == 0
+                };
+                self.rest.find(closes).ok_or("a `[` is not closed")? + 1
+            }
             Some(_) => {
                 let ends = |c: char| c.is_whitespace() || "()".contains(c);
                 self.rest.find(ends).unwrap_or(self.rest.len())
@@ -295,6 +306,7 @@ mod tests {
             "seed = 3 or seed = 2 and seed = 1",
             "not (seed = 1 or train.batch_size > 16.0)",
             "train.image_size = [160, 160]",
+            "train.image_size in [[160, 160], [224, 224]]",
             "missing != 1",
             "seed = 3.0",
         ] {

@@ -12,7 +12,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::Trial;
 use crate::fsx::{self, FsError};
@@ -21,9 +21,6 @@ use crate::run::{Listed, RunDir, RunError, list};
 const SWEEP: &str = "sweep.json";
 const TRIALS: &str = "trials";
 
-/// Far more than any `sweep.json` has.
-const MOST_BYTES: u64 = 1 << 30;
-
 /// A sweep's folder.
 #[derive(Debug, Clone)]
 pub struct SweepDir {
@@ -31,10 +28,10 @@ pub struct SweepDir {
 }
 
 /// `sweep.json`.
-#[derive(Debug, Serialize, Deserialize)]
-struct Plan {
-    xp_version: String,
-    trials: Vec<Trial>,
+#[derive(Debug, Serialize)]
+struct Plan<'a> {
+    xp_version: &'static str,
+    trials: &'a [Trial],
 }
 
 impl SweepDir {
@@ -44,8 +41,8 @@ impl SweepDir {
         let folder = sweep.path.join(TRIALS);
         fs::create_dir_all(&folder).map_err(FsError::at("create", &folder))?;
         let plan = Plan {
-            xp_version: env!("CARGO_PKG_VERSION").into(),
-            trials: trials.to_vec(),
+            xp_version: env!("CARGO_PKG_VERSION"),
+            trials,
         };
         let path = sweep.path.join(SWEEP);
         let text = serde_json::to_vec_pretty(&plan).map_err(|error| RunError::Unstorable {
@@ -62,24 +59,6 @@ impl SweepDir {
     /// The folder that a sweep has, or would have.
     pub fn at(path: PathBuf) -> Self {
         Self { path }
-    }
-
-    /// The folder of a sweep, and its trials; `None` if it is not one.
-    pub fn open(path: &Path) -> Result<Option<(Self, Vec<Trial>)>, RunError> {
-        let file = path.join(SWEEP);
-        if !file.exists() {
-            return Ok(None);
-        }
-        let plan: Plan =
-            serde_json::from_slice(&fsx::read_small(&file, MOST_BYTES)?).map_err(|error| {
-                RunError::Damaged {
-                    path: file,
-                    reason: error.to_string(),
-                    help: "`xp sweep` with the same configurations writes it again",
-                }
-            })?;
-        let path = path.to_path_buf();
-        Ok(Some((Self { path }, plan.trials)))
     }
 
     /// The folder itself.
@@ -113,11 +92,29 @@ impl SweepDir {
         self.path.join(TRIALS).join(format!("{}.log", trial.id))
     }
 
-    /// The last error in a trial's log.
-    pub(super) fn last_error(&self, trial: &Trial) -> Option<String> {
-        let text = fsx::read_text(&self.log(trial)).ok()?;
+    /// Bytes of a trial's log.
+    pub(super) fn log_length(&self, trial: &Trial) -> u64 {
+        fs::metadata(self.log(trial)).map_or(0, |found| found.len())
+    }
+
+    /// The last error in a trial's log behind its first `from` bytes, which are of earlier processes.
+    pub(super) fn last_error(&self, trial: &Trial, from: u64) -> Option<String> {
+        let bytes = fsx::read(&self.log(trial)).ok()?;
+        let new = bytes.get(usize::try_from(from).ok()?..)?;
+        let text = String::from_utf8_lossy(new);
         let mut errors = text.lines().filter_map(|line| line.strip_prefix("error: "));
         errors.next_back().map(str::to_owned)
+    }
+
+    /// How the last process of a trial ended, in a word or two, where a scheduler's task left it:
+    /// `trials/ID.exit`.
+    pub(super) fn exit(&self, trial: &Trial) -> Option<String> {
+        let text = fsx::read_text(&self.exit_file(trial)).ok()?;
+        (!text.trim().is_empty()).then(|| text.trim().to_owned())
+    }
+
+    pub(super) fn exit_file(&self, trial: &Trial) -> PathBuf {
+        self.trials().join(format!("{}.exit", trial.id))
     }
 
     /// Opens the log of a trial to append to it.

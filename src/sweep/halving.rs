@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::launcher::{Ended, LaunchError, Launcher, Watcher};
 use super::{SweepDir, Trial};
 use crate::config::Halving;
+use crate::run::RunDir;
 
 /// Runs trials by halving. Seeds of one combination go on or are given up together, by the mean of
 /// their best validation accuracies. One outcome a trial.
@@ -19,6 +20,7 @@ pub fn run(
     launcher: &dyn Launcher,
     halving: Halving,
     trials: &[&Trial],
+    fail_fast: bool,
     watcher: &mut dyn Watcher,
 ) -> Result<Vec<Ended>, LaunchError> {
     let mut outcomes = vec![Ended::Waiting; trials.len()];
@@ -34,13 +36,18 @@ pub fn run(
         for (&index, ended) in indices.iter().zip(&ended) {
             outcomes[index] = ended.clone();
         }
-        let stopped = |ended: &Ended| matches!(ended, Ended::Interrupted | Ended::Waiting);
+        let stopped = |ended: &Ended| match ended {
+            Ended::Interrupted | Ended::Waiting | Ended::Elsewhere => true,
+            Ended::Failed(_) => fail_fast,
+            Ended::Done | Ended::Paused => false,
+        };
         let all_done = !ended.contains(&Ended::Paused);
         let Some(epochs) = until.filter(|_| !all_done && !ended.iter().any(stopped)) else {
             return Ok(outcomes);
         };
-        left = best(left, halving.factor, |index| {
-            accuracy(launcher.sweep(), trials[index])
+        left = best(left, halving.factor, |index| match outcomes[index] {
+            Ended::Failed(_) => None,
+            _ => accuracy(launcher.sweep(), trials[index], epochs),
         });
         until = epochs.checked_mul(halving.factor);
     }
@@ -79,9 +86,13 @@ fn best(
         .collect()
 }
 
-/// Best validation accuracy so far.
-fn accuracy(sweep: &SweepDir, trial: &Trial) -> Option<f64> {
-    sweep.look_at(trial)?.val_accuracy
+/// Best validation accuracy of the first epochs: what came later would not be fair to the others.
+fn accuracy(sweep: &SweepDir, trial: &Trial, epochs: usize) -> Option<f64> {
+    let run = RunDir::open(&sweep.run(trial)).ok()?;
+    let rows = run.metrics().ok()?.rows.into_iter();
+    let rows = rows.filter(|row| row.epoch <= epochs);
+    rows.filter_map(|row| row.val_accuracy)
+        .max_by(f64::total_cmp)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //! and of the memory.
 
 use std::collections::{HashSet, VecDeque};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -33,6 +33,8 @@ struct Running {
     waiting: Waiting,
     child: Child,
     asked: bool,
+    /// Bytes of its log that are not its own.
+    log_from: u64,
 }
 
 /// What waits in line.
@@ -41,6 +43,8 @@ struct Waiting {
     index: usize,
     /// Whether it was interrupted before, by something else than us: twice is enough.
     again: bool,
+    /// Whether another process was at work on it when it was last looked at.
+    elsewhere: bool,
 }
 
 /// Time between two looks at processes, and between two at trials that others work on.
@@ -60,11 +64,13 @@ impl Launcher for Pool<'_> {
             .map(|index| Waiting {
                 index,
                 again: false,
+                elsewhere: false,
             })
             .collect();
         let mut running: Vec<Running> = Vec::new();
         // Features that are there, or that no trial is computing any more.
         let mut ready: HashSet<&str> = HashSet::new();
+        let mut looked_elsewhere = None;
         let mut failed = None;
         let mut stopping = false;
         loop {
@@ -78,14 +84,24 @@ impl Launcher for Pool<'_> {
                     at += 1;
                     continue;
                 };
-                let Waiting { index, again } = running.swap_remove(at).waiting;
+                let Running {
+                    waiting: Waiting { index, again, .. },
+                    log_from,
+                    ..
+                } = running.swap_remove(at);
                 let trial = trials[index];
-                ready.extend(trial.features.as_deref());
-                let ended = self.ended(trial, status, until);
+                let ended = self.ended(trial, status, until, log_from);
+                if matches!(ended, Ended::Done | Ended::Paused) {
+                    ready.extend(trial.features.as_deref());
+                }
                 let once_more = ended == Ended::Elsewhere || ended == Ended::Interrupted && !again;
                 if once_more && !stopping {
                     let again = again || ended == Ended::Interrupted;
-                    waiting.push_back(Waiting { index, again });
+                    waiting.push_back(Waiting {
+                        index,
+                        again,
+                        elsewhere: ended == Ended::Elsewhere,
+                    });
                     continue;
                 }
                 watcher.ended(trial, &ended);
@@ -98,9 +114,17 @@ impl Launcher for Pool<'_> {
                     until,
                     (&mut waiting, &mut running),
                     &mut ready,
-                    &mut outcomes,
+                    &mut looked_elsewhere,
                 );
-                failed = failed.or(started.err());
+                match started {
+                    Ok(settled) => {
+                        for (index, ended) in settled {
+                            watcher.ended(trials[index], &ended);
+                            outcomes[index] = ended;
+                        }
+                    }
+                    Err(error) => failed = Some(error),
+                }
             }
             if running.is_empty() && (waiting.is_empty() || stopping || failed.is_some()) {
                 break;
@@ -133,8 +157,8 @@ impl Pool<'_> {
         until: Option<usize>,
         (waiting, running): (&mut VecDeque<Waiting>, &mut Vec<Running>),
         ready: &mut HashSet<&'t str>,
-        outcomes: &mut [Ended],
-    ) -> Result<(), RunError> {
+        looked_elsewhere: &mut Option<Instant>,
+    ) -> Result<Vec<(usize, Ended)>, RunError> {
         for it in running.iter() {
             let trial = trials[it.waiting.index];
             if let Some(features) = &trial.features
@@ -144,10 +168,18 @@ impl Pool<'_> {
                 ready.insert(features);
             }
         }
+        let look_elsewhere =
+            looked_elsewhere.is_none_or(|looked: Instant| looked.elapsed() >= LOOK_ELSEWHERE);
+        let mut settled = Vec::new();
         let mut looked = 0;
         while running.len() < self.jobs && looked < waiting.len() {
             let next = waiting[looked];
             let trial = trials[next.index];
+            // Others' trials are not looked at all the time.
+            if next.elsewhere && !look_elsewhere {
+                looked += 1;
+                continue;
+            }
             let computed = |features: &String| {
                 ready.contains(features.as_str())
                     || running
@@ -168,38 +200,42 @@ impl Pool<'_> {
                 _ => None,
             };
             match outcome {
-                Some(Ended::Elsewhere) => looked += 1,
+                Some(Ended::Elsewhere) => {
+                    waiting[looked].elsewhere = true;
+                    *looked_elsewhere = Some(Instant::now());
+                    looked += 1;
+                }
                 Some(outcome) => {
                     waiting.remove(looked);
                     ready.extend(trial.features.as_deref());
-                    outcomes[next.index] = outcome;
+                    settled.push((next.index, outcome));
                 }
                 None => {
                     waiting.remove(looked);
-                    let leads = |features: &String| !ready.contains(features.as_str());
+                    let leads = |features: &String| {
+                        !ready.contains(features.as_str())
+                            && waiting
+                                .iter()
+                                .all(|it| trials[it.index].features.as_ref() == Some(features))
+                    };
                     let alone = running.is_empty() && trial.features.as_ref().is_some_and(leads);
+                    let log_from = self.sweep.log_length(trial);
                     let child = self.start(trial, until, alone)?;
                     running.push(Running {
                         waiting: next,
                         child,
                         asked: false,
+                        log_from,
                     });
                 }
             }
         }
-        Ok(())
+        Ok(settled)
     }
 
     fn start(&self, trial: &Trial, until: Option<usize>, alone: bool) -> Result<Child, RunError> {
-        let mut command = Command::new(&self.program);
-        command.arg("run").arg(self.sweep.config(trial)?);
+        let mut command = command(&self.program, &self.sweep.config(trial)?);
         command.arg("--run-dir").arg(self.sweep.run(trial));
-        // The configuration is complete: nothing of ours may set it once more.
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("XP_") {
-                command.env_remove(name);
-            }
-        }
         if let Some(until) = until {
             command.args(["--until-epoch", &until.to_string()]);
         }
@@ -227,10 +263,24 @@ impl Pool<'_> {
         Ok(started.map_err(fsx::FsError::at("start", &self.program))?)
     }
 
-    fn ended(&self, trial: &Trial, status: ExitStatus, until: Option<usize>) -> Ended {
+    fn ended(
+        &self,
+        trial: &Trial,
+        status: ExitStatus,
+        until: Option<usize>,
+        log_from: u64,
+    ) -> Ended {
         let standing = self.sweep.look_at(trial);
+        if standing
+            .as_ref()
+            .is_some_and(|run| run.status == Condition::Done)
+        {
+            return Ended::Done;
+        }
         match status.code() {
             Some(0) => return Ended::Done,
+            // Asked to stop before it listened.
+            None if is_asked_by(status) => return Ended::Interrupted,
             Some(75) => {
                 let epochs = standing.and_then(|run| run.epochs).unwrap_or(0);
                 return match until.is_some_and(|until| epochs >= until) {
@@ -247,7 +297,7 @@ impl Pool<'_> {
         Ended::Failed(match status.code() {
             None => ended_by(status),
             Some(code) => {
-                let said = self.sweep.last_error(trial);
+                let said = self.sweep.last_error(trial, log_from);
                 said.unwrap_or_else(|| format!("exit code {code}"))
             }
         })
@@ -298,6 +348,34 @@ impl Running {
             self.ask_to_stop();
         }
     }
+}
+
+/// `xp run` of a trial's configuration, which is complete: nothing of this process' environment may
+/// set it once more.
+pub fn command(program: &Path, config: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.arg("run").arg(config);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("XP_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// Whether a signal ended a process that only asks for an end.
+#[cfg(unix)]
+fn is_asked_by(status: ExitStatus) -> bool {
+    use std::os::unix::process::ExitStatusExt;
+    let asking = [libc::SIGINT, libc::SIGTERM, libc::SIGUSR1, libc::SIGHUP];
+    status
+        .signal()
+        .is_some_and(|signal| asking.contains(&signal))
+}
+
+#[cfg(not(unix))]
+fn is_asked_by(_: ExitStatus) -> bool {
+    false
 }
 
 #[cfg(unix)]

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
+use rayon::prelude::*;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -22,6 +23,8 @@ pub struct TrialResult {
     pub run: Listed,
     /// Validation loss of the best epoch.
     pub val_loss: Option<f64>,
+    /// Seconds of work: without the time between two processes, unlike those of the run.
+    pub work: Option<f64>,
     /// Its seed.
     pub seed: Option<u64>,
     /// Fingerprint of pictures and labels; empty if not known.
@@ -43,6 +46,10 @@ impl TrialResult {
         let fingerprints = manifest.as_ref().map(|manifest| &manifest.fingerprints);
         Self {
             val_loss: manifest.as_ref().and_then(|it| it.best?.val_loss),
+            work: manifest
+                .as_ref()
+                .and_then(|it| it.timings.get("work").copied())
+                .or(listed.seconds),
             seed: manifest.as_ref().map(|manifest| manifest.seed),
             data: fingerprints.map_or_else(String::new, |it| it.data.clone()),
             split: fingerprints.map_or_else(String::new, |it| it.split.clone()),
@@ -93,8 +100,8 @@ pub struct Group {
     pub test_accuracy: Option<Mean>,
     /// Seconds a run.
     pub seconds: Option<Mean>,
-    /// What its runs less those of the first group come to, paired by split and seed; `None` of the
-    /// first itself.
+    /// What its runs less those of the first group come to, paired by split and seed, so that all
+    /// verdicts of a leaderboard are right in 95 of 100; `None` of the first itself.
     pub to_first: Option<Paired>,
 }
 
@@ -117,6 +124,9 @@ pub struct Leaderboard {
     pub tested: bool,
     /// Ordered by validation accuracy, and by test accuracy where there is none.
     pub groups: Vec<Group>,
+    /// Runs that are left out: a newer one has the same configuration, seed and split, and so the same
+    /// result.
+    pub repeated: usize,
 }
 
 impl Leaderboard {
@@ -141,10 +151,21 @@ impl Leaderboard {
 
     fn of_comparable(data: &str, results: &[&TrialResult]) -> Self {
         let mut groups: BTreeMap<String, Vec<(&TrialResult, Leaves)>> = BTreeMap::new();
-        for result in results {
+        let mut newest: Vec<&TrialResult> = results.to_vec();
+        newest.sort_by_key(|result| std::cmp::Reverse(result.run.started));
+        let mut seen = BTreeSet::new();
+        let mut repeated = 0;
+        for result in newest {
             let leaves = leaves(&result.config);
             let key = serde_json::to_string(&leaves).unwrap_or_default();
+            if !seen.insert((key.clone(), result.seed, &result.split, &result.data)) {
+                repeated += 1;
+                continue;
+            }
             groups.entry(key).or_default().push((result, leaves));
+        }
+        for members in groups.values_mut() {
+            members.sort_by_key(|(result, _)| result.seed);
         }
         let all: Vec<&Leaves> = groups
             .values()
@@ -175,14 +196,16 @@ impl Leaderboard {
             b[0].total_cmp(&a[0]).then(b[1].total_cmp(&a[1]))
         });
         let first = members.first().map(|(_, runs)| runs.clone());
+        let comparisons = members.len().saturating_sub(1);
         for (group, runs) in members.iter_mut().skip(1) {
             let first = first.as_deref().unwrap_or_default();
-            group.to_first = Some(Paired::of(&pairs(runs, first, tested)));
+            group.to_first = Some(Paired::of(&pairs(runs, first, tested), comparisons));
         }
         Self {
             data: data.to_owned(),
             tested,
             groups: members.into_iter().map(|(group, _)| group).collect(),
+            repeated,
         }
     }
 }
@@ -192,8 +215,8 @@ fn group<'a>(
     keys: &[String],
 ) -> (Group, Vec<&'a TrialResult>) {
     let runs: Vec<&TrialResult> = members.iter().map(|(result, _)| *result).collect();
-    let mean = |value: fn(&Listed) -> Option<f64>| {
-        let values = runs.iter().map(|result| value(&result.run));
+    let mean = |value: fn(&TrialResult) -> Option<f64>| {
+        let values = runs.iter().map(|result| value(result));
         let values: Option<Vec<f64>> = values.collect();
         Mean::of(&values?)
     };
@@ -208,9 +231,9 @@ fn group<'a>(
             .map_or_else(String::new, |it| it.run.name.clone()),
         settings: settings.collect(),
         runs: runs.iter().map(|result| result.run.run.clone()).collect(),
-        val_accuracy: mean(|run| run.val_accuracy),
-        test_accuracy: mean(|run| run.test_accuracy),
-        seconds: mean(|run| run.seconds),
+        val_accuracy: mean(|it| it.run.val_accuracy),
+        test_accuracy: mean(|it| it.run.test_accuracy),
+        seconds: mean(|it| it.work),
         to_first: None,
     };
     (group, runs)
@@ -329,13 +352,19 @@ pub fn write_table(
         "reason",
     ];
     let path = sweep.table();
+    let rows: Vec<Vec<String>> = trials
+        .par_iter()
+        .map(|trial| {
+            let result = sweep.look_at(trial).map(TrialResult::of);
+            row(sweep.path(), trial, &keys, result, unfinished)
+        })
+        .collect();
     fsx::write_atomic_with(&path, |file| {
         let mut table = csv::Writer::from_writer(file);
         let keys_shown = keys.iter().map(|key| key.as_str());
         table.write_record(head.into_iter().chain(keys_shown).chain(tail))?;
-        for trial in trials {
-            let result = sweep.look_at(trial).map(TrialResult::of);
-            table.write_record(row(sweep.path(), trial, &keys, result, unfinished))?;
+        for row in &rows {
+            table.write_record(row)?;
         }
         table.flush()
     })
@@ -372,7 +401,9 @@ fn row(
         number(result.as_ref().and_then(|result| result.val_loss)),
         number(run.and_then(|run| run.test_accuracy)),
         whole(run.and_then(|run| run.epochs)),
-        run.and_then(|run| run.seconds)
+        result
+            .as_ref()
+            .and_then(|result| result.work)
             .map_or_else(String::new, |seconds| format!("{seconds:.1}")),
         run.map_or_else(String::new, |run| {
             let shown = run.run.strip_prefix(folder).unwrap_or(&run.run);
@@ -406,6 +437,7 @@ mod tests {
         TrialResult {
             run,
             val_loss: None,
+            work: Some(1.0),
             seed: Some(seed),
             data: data.into(),
             split: format!("split {seed} of {data}"),
@@ -436,6 +468,10 @@ mod tests {
         };
         assert_eq!(first.settings["phase[0].lr"], json!(0.1));
         assert_eq!((first.runs.len(), second.runs.len()), (4, 4));
+        // The same run in two folders is one.
+        let twice: Vec<_> = results.iter().chain(&results[..1]).cloned().collect();
+        let again = &Leaderboard::of(&twice)[0];
+        assert_eq!((again.repeated, again.groups[0].runs.len()), (1, 4));
         let paired = second.to_first.unwrap();
         assert_eq!(paired.difference.unwrap().count, 4);
         assert_eq!(paired.verdict, super::super::statistics::Verdict::Smaller);

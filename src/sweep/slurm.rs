@@ -4,12 +4,10 @@
 //! on. The queue is found again by the name of its jobs, so that a sweep outlives the process that
 //! submitted it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
-
-use jiff::Timestamp;
 
 use super::launcher::{Ended, LaunchError, Launcher, Watcher};
 use super::{SweepDir, Trial};
@@ -25,6 +23,12 @@ const MOST_TASKS: usize = 1000;
 
 /// How often what a lost node took away is submitted again.
 const ROUNDS: usize = 3;
+
+/// Looks at the queue that may fail one after the other.
+const MOST_FAILURES: usize = 60;
+
+/// What a task says of its end beside the exit code if it was cancelled.
+const CANCELLED: &str = "cancelled";
 
 /// Seconds before the end of its time at which a task is warned.
 const WARNING: u32 = 60;
@@ -52,29 +56,31 @@ impl Launcher for Slurm<'_> {
         watcher: &mut dyn Watcher,
     ) -> Result<Vec<Ended>, LaunchError> {
         let mut told: BTreeSet<&str> = BTreeSet::new();
-        // What failed before is tried again: a failure is one of now if there was a sign of life since.
-        let mut before = BTreeMap::new();
         for trial in trials {
-            match self.outcome(trial, until) {
-                Ended::Done => drop(told.insert(&trial.id)),
-                Ended::Failed(_) => drop(before.insert(trial.id.as_str(), self.sign(trial))),
-                _ => {}
+            let ended = self.outcome(trial, until);
+            if matches!(ended, Ended::Done | Ended::Paused) {
+                told.insert(&trial.id);
+                watcher.ended(trial, &ended);
             }
         }
         for round in 0..=ROUNDS {
             let queued = self.queue()?;
-            if !queued.is_empty() {
-                watcher.note(&format!("following Slurm jobs {}", queued.join(", ")));
-            } else if self.attach && round == 0 {
-                return Err(self.nothing_queued());
+            if !queued.jobs.is_empty() {
+                let jobs: Vec<&str> = queued.jobs.iter().map(String::as_str).collect();
+                watcher.note(&format!("following Slurm jobs {}", jobs.join(", ")));
+            } else if self.attach || round == ROUNDS {
+                break;
             } else {
-                let left = trials
-                    .iter()
-                    .filter(|trial| self.wants_to_run(trial, until));
-                let mut left: Vec<&Trial> = left.copied().collect();
-                // What failed is tried again by the next sweep, not by this one.
-                left.retain(|trial| !told.contains(trial.id.as_str()));
-                if left.is_empty() || self.attach || round == ROUNDS {
+                let wanted = |trial: &&&Trial| match round {
+                    // What failed before is tried again, once.
+                    0 => !matches!(
+                        self.outcome(trial, until),
+                        Ended::Done | Ended::Paused | Ended::Elsewhere
+                    ),
+                    _ => self.was_lost(trial, until),
+                };
+                let left: Vec<&Trial> = trials.iter().filter(wanted).copied().collect();
+                if left.is_empty() {
                     break;
                 }
                 for part in left.chunks(MOST_TASKS) {
@@ -83,7 +89,7 @@ impl Launcher for Slurm<'_> {
                     watcher.note(&format!("submitted {count} trials as Slurm job {job}"));
                 }
             }
-            if !self.follow(trials, until, (&mut told, &before), watcher)? {
+            if !self.follow(trials, until, &mut told, watcher)? {
                 watcher.note("the trials go on in Slurm; the same command follows them again");
                 break;
             }
@@ -97,18 +103,35 @@ impl Launcher for Slurm<'_> {
     }
 }
 
+/// What of a sweep is in the queue, waiting or at work.
+struct Queue {
+    jobs: BTreeSet<String>,
+    tasks: usize,
+}
+
 impl Slurm<'_> {
     /// Follows the queue until it is empty; `false` if told to stop.
     fn follow<'t>(
         &self,
         trials: &[&'t Trial],
         until: Option<usize>,
-        (told, before): (&mut BTreeSet<&'t str>, &BTreeMap<&str, Option<Timestamp>>),
+        told: &mut BTreeSet<&'t str>,
         watcher: &mut dyn Watcher,
     ) -> Result<bool, LaunchError> {
+        let mut failures = 0;
         loop {
-            // First the queue: what leaves it after this has ended by the time that it is looked at.
-            let waiting = self.queue()?;
+            // First the queue: what has left it by now has ended before it is looked at.
+            let queue = match self.queue() {
+                Ok(queue) => queue,
+                // The controller may be busy, or just starting again.
+                Err(_) if failures < MOST_FAILURES => {
+                    failures += 1;
+                    std::thread::sleep(LOOK);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            failures = 0;
             let mut running = Vec::new();
             for trial in trials {
                 if told.contains(trial.id.as_str()) {
@@ -116,8 +139,6 @@ impl Slurm<'_> {
                 }
                 match self.outcome(trial, until) {
                     Ended::Elsewhere => running.push(*trial),
-                    Ended::Failed(_)
-                        if before.get(trial.id.as_str()) == Some(&self.sign(trial)) => {}
                     ended @ (Ended::Done | Ended::Failed(_) | Ended::Paused) => {
                         told.insert(&trial.id);
                         watcher.ended(trial, &ended);
@@ -125,47 +146,64 @@ impl Slurm<'_> {
                     Ended::Waiting | Ended::Interrupted => {}
                 }
             }
-            if waiting.is_empty() {
+            // A heartbeat may outlive its process, on a node that was lost, for a while.
+            if queue.jobs.is_empty() && running.is_empty() {
                 return Ok(true);
             }
             if watcher.stop() {
                 return Ok(false);
             }
-            watcher.passed(&running, waiting.len());
+            watcher.passed(&running, queue.tasks.saturating_sub(running.len()));
             std::thread::sleep(LOOK);
         }
     }
 
-    /// How a trial stands by its run directory.
+    /// How a trial stands, by its run directory and by what its last task said in the end.
     fn outcome(&self, trial: &Trial, until: Option<usize>) -> Ended {
-        let Some(run) = self.sweep.look_at(trial) else {
-            // A task that could not even begin says so in its log.
-            let said = self.sweep.last_error(trial);
-            return said.map_or(Ended::Waiting, Ended::Failed);
-        };
+        let run = self.sweep.look_at(trial);
+        if run
+            .as_ref()
+            .is_some_and(|run| run.status == Condition::Done)
+        {
+            return Ended::Done;
+        }
+        let exit = self.sweep.exit(trial);
+        let exit = exit.as_deref().and_then(|text| text.split(' ').next());
         let paused = |run: &Listed| {
             until.is_some_and(|until| run.epochs.is_some_and(|epochs| epochs >= until))
         };
-        match run.status {
-            Condition::Done => Ended::Done,
-            Condition::Running => Ended::Elsewhere,
-            Condition::Failed => Ended::Failed(run.reason.unwrap_or_default()),
-            _ if RunDir::is_held(&run.run) => Ended::Elsewhere,
-            _ if paused(&run) => Ended::Paused,
-            _ => Ended::Interrupted,
+        match (exit, run) {
+            (None | Some("75"), Some(run))
+                if run.status == Condition::Interrupted && paused(&run) =>
+            {
+                Ended::Paused
+            }
+            (Some("75"), _) => Ended::Interrupted,
+            (Some(code), _) => {
+                let said = self.sweep.last_error(trial, 0);
+                Ended::Failed(match (code, said) {
+                    ("137", _) => "killed, perhaps for want of memory (exit code 137)".into(),
+                    (_, Some(said)) => said,
+                    (code, None) => format!("exit code {code}"),
+                })
+            }
+            (None, Some(run)) if run.status == Condition::Running || RunDir::is_held(&run.run) => {
+                Ended::Elsewhere
+            }
+            (None, Some(run)) if run.status == Condition::Failed => {
+                Ended::Failed(run.reason.unwrap_or_default())
+            }
+            (None, Some(_)) => Ended::Interrupted,
+            (None, None) => Ended::Waiting,
         }
     }
 
-    /// A trial's last sign of life.
-    fn sign(&self, trial: &Trial) -> Option<Timestamp> {
-        self.sweep.look_at(trial)?.heartbeat
-    }
-
-    fn wants_to_run(&self, trial: &Trial, until: Option<usize>) -> bool {
-        match self.outcome(trial, until) {
-            Ended::Done | Ended::Paused | Ended::Elsewhere => false,
-            Ended::Failed(_) | Ended::Interrupted | Ended::Waiting => true,
-        }
+    /// Whether a trial has ended in the middle without anybody asking for it: its node was lost, or
+    /// its time was over and it could not be queued again. What was cancelled stays so.
+    fn was_lost(&self, trial: &Trial, until: Option<usize>) -> bool {
+        let exit = self.sweep.exit(trial);
+        self.outcome(trial, until) == Ended::Interrupted
+            && exit.is_none_or(|exit| !exit.contains(CANCELLED))
     }
 
     /// Name of the jobs of this sweep, and of no other folder's.
@@ -174,24 +212,23 @@ impl Slurm<'_> {
         let path = path.unwrap_or_else(|_| self.sweep.path().to_path_buf());
         let hash = blake3::hash(path.as_os_str().as_encoded_bytes()).to_hex();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        format!("xp-{name}-{}", &hash[..8])
+        RunDir::named(&format!("xp-{name}"), &hash[..8])
     }
 
-    /// Ids of the jobs in the queue, waiting or at work.
-    fn queue(&self) -> Result<Vec<String>, LaunchError> {
+    fn queue(&self) -> Result<Queue, LaunchError> {
         let mut command = Command::new("squeue");
-        command.args(["--noheader", "--format=%F", "--name", &self.name()]);
+        command.args([
+            "--noheader",
+            "--array",
+            "--format=%F",
+            "--name",
+            &self.name(),
+        ]);
         let output = said(&mut command)?;
-        let ids: BTreeSet<&str> = output.split_whitespace().collect();
-        Ok(ids.into_iter().map(str::to_owned).collect())
-    }
-
-    fn nothing_queued(&self) -> LaunchError {
-        LaunchError::Scheduler {
-            command: format!("squeue --name {}", self.name()),
-            reason: "this sweep has no jobs in the queue; without `--attach` it submits some"
-                .into(),
-        }
+        Ok(Queue {
+            jobs: output.split_whitespace().map(str::to_owned).collect(),
+            tasks: output.split_whitespace().count(),
+        })
     }
 
     /// Submits an array with a task a trial; gives the id of the job.
@@ -210,12 +247,14 @@ impl Slurm<'_> {
             flags,
         } = &self.settings;
         let mut command = Command::new("sbatch");
-        command.args([
-            "--parsable",
-            "--requeue",
-            "--open-mode=append",
-            "--output=/dev/null",
-        ]);
+        command.args(["--parsable", "--requeue", "--open-mode=append"]);
+        // Of all tasks: what keeps them from even beginning.
+        let folder = std::path::absolute(self.sweep.trials());
+        let output = folder.unwrap_or_else(|_| self.sweep.trials());
+        command.arg(format!(
+            "--output={}",
+            output.join("slurm-%A.out").display()
+        ));
         command.args([array, format!("--signal=B:USR1@{WARNING}")]);
         command.arg(format!("--job-name={}", self.name()));
         let wanted = [
@@ -242,10 +281,11 @@ impl Slurm<'_> {
         let mut lines = String::new();
         for trial in trials {
             self.sweep.config(trial)?;
-            // A task that cannot begin leaves nothing else: what an earlier one said is over.
-            let log = self.sweep.log(trial);
-            if self.sweep.look_at(trial).is_none() && log.exists() {
-                fsx::write_atomic(&log, b"")?;
+            // What earlier tasks came to is over.
+            for file in [self.sweep.log(trial), self.sweep.exit_file(trial)] {
+                if file.exists() {
+                    fsx::write_atomic(&file, b"")?;
+                }
             }
             let run = RunDir::named(&trial.name, &trial.id);
             lines.push_str(&format!("{} {run}\n", trial.id));
@@ -257,34 +297,45 @@ impl Slurm<'_> {
         let until = until.map_or_else(String::new, |until| format!(" --until-epoch {until}"));
         let script = format!(
             r#"#!/bin/sh
-# A task of the array runs a trial, or goes on with it.
+# A task of the array runs a trial, or goes on with it, and says in ID.exit how that ended.
 set -u
 cd {folder} || exit 1
 line=$(sed -n "$((SLURM_ARRAY_TASK_ID + 1))p" {list})
 id=${{line%% *}}
 run=../${{line#* }}
+: >"$id.exit"
 for name in $(env | sed -n 's/^\(XP_[A-Za-z0-9_]*\)=.*/\1/p'); do unset "$name"; done
-{program} run "$id.toml" --run-dir "$run"{until} --set "threads=${{SLURM_CPUS_PER_TASK:-0}}" >>"$id.log" 2>&1 &
+threads=${{SLURM_CPUS_PER_TASK:+--set threads=$SLURM_CPUS_PER_TASK}}
+{program} run "$id.toml" --run-dir "$run"{until} $threads >>"$id.log" 2>&1 &
 xp=$!
-trap 'kill -USR1 $xp' USR1
-trap 'kill -TERM $xp' TERM
+asked=
+trap 'asked=yes; kill -USR1 $xp' USR1
+trap 'asked=yes; kill -TERM $xp' TERM
 while :; do
     wait $xp
     code=$?
     # A signal ends the wait and not the run.
     kill -0 $xp 2>/dev/null || break
 done
-paused={paused}
-if [ "$code" = 75 ] && [ "$paused" = no ]; then
-    # Its time was over, or another job more urgent.
-    scontrol requeue "$SLURM_JOB_ID" && sleep 60
+if [ -n "$asked" ]; then
+    case $code in
+    75 | 138 | 143)
+        code=75
+        if scontrol show job "$SLURM_JOB_ID" | grep -q JobState=CANCELLED; then
+            echo "75 {CANCELLED}" >"$id.exit"
+            exit 75
+        fi
+        # Its time was over, or another job more urgent: it goes on later.
+        scontrol requeue "$SLURM_JOB_ID" && sleep 60
+        ;;
+    esac
 fi
+echo "$code" >"$id.exit"
 exit "$code"
 "#,
             folder = quoted(&folder),
             list = quoted(&list),
             program = quoted(&self.program),
-            paused = if until.is_empty() { "no" } else { "maybe" },
         );
         let path = folder.join(format!("slurm-{}.sh", &hash[..8]));
         fsx::write_atomic(&path, script.as_bytes())?;

@@ -10,16 +10,22 @@ pub struct Mean {
     pub count: usize,
     /// Their mean.
     pub mean: f64,
-    /// Standard error of the mean; `None` of a single value.
+    /// Standard error of the mean; `None` of a single value, and of values that are all the same: of
+    /// how they scatter these tell nothing.
     pub standard_error: Option<f64>,
     /// Interval that holds the true mean in 95 of 100 sweeps, for values of about a normal
-    /// distribution; `None` of a single value.
+    /// distribution; `None` where there is no standard error.
     pub interval: Option<[f64; 2]>,
 }
 
 impl Mean {
     /// The mean of values; `None` of none.
     pub fn of(values: &[f64]) -> Option<Self> {
+        Self::one_of(values, 1)
+    }
+
+    /// The same for one of several means whose intervals are to hold all at once (Bonferroni).
+    fn one_of(values: &[f64], several: usize) -> Option<Self> {
         let count = values.len();
         let mean = values.iter().sum::<f64>() / count as f64;
         if count == 0 || !mean.is_finite() {
@@ -28,8 +34,9 @@ impl Mean {
         let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
         let standard_error =
             (count > 1).then(|| (squares / (count - 1) as f64 / count as f64).sqrt());
+        let standard_error = standard_error.filter(|error| *error > ROUNDING);
         let interval = standard_error.and_then(|error| {
-            let reach = error * quantile(count - 1)?;
+            let reach = error * quantile(count - 1, several)?;
             Some([mean - reach, mean + reach])
         });
         Some(Self {
@@ -41,10 +48,14 @@ impl Mean {
     }
 }
 
-/// Of Student's distribution with so many degrees of freedom: 95 of 100 values lie within.
-fn quantile(freedom: usize) -> Option<f64> {
+/// Accuracies that differ by less are the same.
+const ROUNDING: f64 = 1e-12;
+
+/// Of Student's distribution with so many degrees of freedom: in 95 of 100 cases so many values all
+/// lie within.
+fn quantile(freedom: usize, several: usize) -> Option<f64> {
     let student = StudentsT::new(0.0, 1.0, freedom as f64).ok()?;
-    Some(student.inverse_cdf(0.975))
+    Some(student.inverse_cdf(1.0 - 0.025 / several.max(1) as f64))
 }
 
 /// What the differences of pairs show.
@@ -57,7 +68,7 @@ pub enum Verdict {
     Smaller,
     /// The interval of the mean difference holds 0.
     NoDifferenceShown,
-    /// There are not two pairs.
+    /// There are not two pairs, or they do not scatter.
     Unknown,
 }
 
@@ -71,11 +82,13 @@ pub struct Paired {
 }
 
 impl Paired {
-    /// Compares pairs.
-    pub fn of(pairs: &[(f64, f64)]) -> Self {
+    /// Compares pairs, in one of so many comparisons whose verdicts are to be right all at once.
+    pub fn of(pairs: &[(f64, f64)], comparisons: usize) -> Self {
         let differences: Vec<f64> = pairs.iter().map(|(a, b)| a - b).collect();
-        let difference = Mean::of(&differences);
+        let difference = Mean::one_of(&differences, comparisons);
+        let same = differences.len() > 1 && differences.iter().all(|it| it.abs() <= ROUNDING);
         let verdict = match difference.and_then(|it| it.interval) {
+            None if same => Verdict::NoDifferenceShown,
             None => Verdict::Unknown,
             Some([low, _]) if low > 0.0 => Verdict::Larger,
             Some([_, high]) if high < 0.0 => Verdict::Smaller,
@@ -128,17 +141,27 @@ mod tests {
     fn pairs_show_what_means_do_not() {
         // Splits differ more than the two do.
         let pairs = [(0.70, 0.69), (0.80, 0.792), (0.90, 0.889), (0.60, 0.591)];
-        assert_eq!(Paired::of(&pairs).verdict, Verdict::Larger);
+        assert_eq!(Paired::of(&pairs, 1).verdict, Verdict::Larger);
         let turned = pairs.map(|(a, b)| (b, a));
-        assert_eq!(Paired::of(&turned).verdict, Verdict::Smaller);
+        assert_eq!(Paired::of(&turned, 1).verdict, Verdict::Smaller);
+        // What one comparison shows may be chance among many.
         assert_eq!(
-            Paired::of(&[(0.7, 0.6), (0.6, 0.7)]).verdict,
+            Paired::of(&pairs, 10_000).verdict,
             Verdict::NoDifferenceShown
         );
-        assert_eq!(Paired::of(&pairs[..1]).verdict, Verdict::Unknown);
+        assert_eq!(
+            Paired::of(&[(0.7, 0.6), (0.6, 0.7)], 1).verdict,
+            Verdict::NoDifferenceShown
+        );
+        assert_eq!(Paired::of(&pairs[..1], 1).verdict, Verdict::Unknown);
+        // Twice the same difference: they may have been lucky to the same count of pictures.
+        assert_eq!(
+            Paired::of(&[(0.7, 0.69), (0.8, 0.79)], 1).verdict,
+            Verdict::Unknown
+        );
         // Not one of several seeds differs.
         assert_eq!(
-            Paired::of(&[(0.7, 0.7); 3]).verdict,
+            Paired::of(&[(0.7, 0.7); 3], 1).verdict,
             Verdict::NoDifferenceShown
         );
     }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::axes::Setting;
-use crate::config::Loaded;
+use crate::config::{Freeze, Loaded};
 
 /// Hex digits of a trial's id: few enough to type, and two trials of a sweep never share them.
 const ID_DIGITS: usize = 10;
@@ -75,9 +75,12 @@ pub fn show(value: &Value) -> String {
 /// different features, of which the first phase's are most.
 fn features(loaded: &Loaded) -> Option<String> {
     let experiment = &loaded.experiment;
+    let phase = experiment.phase.first()?;
     let augment = experiment.data.augment;
-    let kept = experiment.cache.features && experiment.cache.disk;
-    if !kept || (augment.is_random() && augment.views.is_none()) {
+    let drawn = augment.is_random() && augment.views.is_none() && phase.augment;
+    let kept = experiment.cache.features && experiment.cache.disk && !drawn;
+    let freezing = phase.freezing_keys();
+    if !kept || freezing.is_empty() || phase.freeze == Some(Freeze::One("none".into())) {
         return None;
     }
     let mut model = serde_json::to_value(&experiment.model).unwrap_or_default();
@@ -85,10 +88,8 @@ fn features(loaded: &Loaded) -> Option<String> {
         model.remove("head");
     }
     let data = serde_json::to_value(&experiment.data).unwrap_or_default();
-    let first = serde_json::to_value(experiment.phase.first()).unwrap_or_default();
-    let frozen = first.as_object().into_iter().flatten();
-    let frozen = frozen.filter(|(key, _)| key.starts_with("freeze"));
-    let frozen: Vec<_> = frozen.collect();
+    let phase = serde_json::to_value(phase).unwrap_or_default();
+    let frozen: Vec<&Value> = freezing.iter().map(|key| &phase[*key]).collect();
     let text = serde_json::to_string(&(data, model, frozen)).unwrap_or_default();
     Some(blake3::hash(text.as_bytes()).to_hex().to_string())
 }

@@ -264,6 +264,11 @@ fn halving_gives_up_the_weaker_ones() {
     assert_eq!(statuses, ["stopped"; 2]);
     epochs.sort();
     assert_eq!(epochs, ["1", "2"]);
+    // Nothing is left to do, and the table stays as it is.
+    succeeds(sweep(&path, &sets));
+    assert_eq!(table(folder.path()), rows);
+    let stderr = fails(&sweep(&path, &["--shard", "1/2"]), 2);
+    assert!(stderr.contains("`halving` compares all trials"), "{stderr}");
     // What was promoted is what it would have been alone.
     let alone = folder.path().join("alone");
     fs::create_dir(&alone).unwrap();
@@ -274,4 +279,95 @@ fn halving_gives_up_the_weaker_ones() {
     ));
     let accuracy = |folder: &Path, at: usize| column(&table(folder), "test_accuracy")[at].clone();
     assert_eq!(accuracy(folder.path(), 1), accuracy(&alone, 0));
+}
+
+#[test]
+fn axes_of_the_command_line_replace_those_of_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = config(folder.path(), "[sweep.axes]\ntrain.batch_size = [8, 16]\n");
+    let listed = |more: &[&str]| {
+        let answer = succeeds(sweep(&path, &[&["--list", "--json"], more].concat()));
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        let settings = answer.as_array().unwrap().iter();
+        settings
+            .map(|it| it["settings"].to_string())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(listed(&[]).len(), 2);
+    let replaced = listed(&["--axis", "train.batch_size=[4]"]);
+    assert_eq!(replaced, [r#"{"train.batch_size":4}"#]);
+    let skipped = listed(&["--skip", "train.batch_size in [16]", "--seeds", "3"]);
+    assert_eq!(skipped.len(), 3);
+}
+
+#[test]
+fn combinations_that_make_no_sense_can_be_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let axes = "[sweep.axes]\n\"phase[0].optimizer\" = [{ kind = \"sgd\", lr = 0.1 }]\n\
+        \"phase[0].optimizer.momentum\" = [0.0, 0.9]\n\
+        \"phase[0].optimizer.nesterov\" = [false, true]\n";
+    let path = config(folder.path(), axes);
+    let stderr = fails(&sweep(&path, &["--list"]), 2);
+    assert!(stderr.contains("nesterov"), "{stderr}");
+    let skip = "phase[0].optimizer.momentum = 0 and phase[0].optimizer.nesterov";
+    let listed = succeeds(sweep(&path, &["--list", "--skip", skip]));
+    assert_eq!(listed.lines().count(), 4, "{listed}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_sweep_that_is_interrupted_goes_on() {
+    use std::process::{Command, Stdio};
+    use std::time::{Duration, Instant};
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = config(folder.path(), "[sweep]\nseeds = 3\n");
+    let arguments = |command: &mut Command| {
+        command
+            .arg("sweep")
+            .arg(&path)
+            .env("XP_CACHE__DISK", "false");
+        for set in TINY
+            .iter()
+            .chain(&["phase[0].epochs=60", "phase[1].epochs=1"])
+        {
+            command.args(["--set", set]);
+        }
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+    };
+    let start = || {
+        let mut command = Command::new(assert_cmd::cargo::cargo_bin("xp"));
+        arguments(&mut command);
+        command.spawn().unwrap()
+    };
+    let mut child = start();
+    let begun = || {
+        let runs = fs::read_dir(folder.path().join("runs/tiny"))
+            .into_iter()
+            .flatten();
+        runs.flatten()
+            .any(|run| run.path().join("metrics.csv").exists())
+    };
+    let started = Instant::now();
+    while !begun() && started.elapsed() < Duration::from_secs(60) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let pid = child.id().to_string();
+    Command::new("kill").args(["-TERM", &pid]).status().unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(75));
+    let statuses = column(&table(folder.path()), "status");
+    assert!(statuses.contains(&"interrupted".into()), "{statuses:?}");
+    assert!(!statuses.contains(&"failed".into()), "{statuses:?}");
+    // Two at once share what is left.
+    let (mut one, mut other) = (start(), start());
+    assert!(one.wait().unwrap().success() && other.wait().unwrap().success());
+    assert_eq!(column(&table(folder.path()), "status"), ["done"; 3]);
+    for id in column(&table(folder.path()), "trial") {
+        let log = folder.path().join(format!("runs/tiny/trials/{id}.log"));
+        let log = fs::read_to_string(log).unwrap();
+        assert_eq!(log.matches("done in").count(), 1, "{log}");
+    }
 }
