@@ -83,13 +83,14 @@ seeds = $seeds
 "phase[0].optimizer.lr" = [1e-3, 1e-2]
 CONF
 cd "$work"
+# To be run in a shell of its own, whose place it takes: its number is then that of xp.
 sweep() {
-    "$xp" sweep tiny.toml --set data.generate.per_class=40 --set phase[0].epochs=30 \
+    exec "$xp" sweep tiny.toml --set data.generate.per_class=40 --set phase[0].epochs=30 \
         --set phase[1].epochs=10 "$@"
 }
 
 echo "== one process after the other"
-sweep --name calm >calm.out 2>&1
+(sweep --name calm) >calm.out 2>&1
 
 echo "== an array, its submitter killed, a task requeued, the node drained for a while"
 sweep --name wild --launcher slurm >first.out 2>&1 &
@@ -108,7 +109,7 @@ scontrol update nodename="$node" state=drain reason=test
 sleep 3
 squeue --noheader | wc -l
 scontrol update nodename="$node" state=resume
-sweep --name wild --launcher slurm --attach 2>&1 | tee second.out | tail -n 30
+(sweep --name wild --launcher slurm --attach) 2>&1 | tee second.out | tail -n 30
 grep -q "following Slurm jobs" second.out
 
 timeless() {
