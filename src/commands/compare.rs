@@ -337,7 +337,8 @@ fn setting(value: &Value) -> String {
 
 /// `worse: -2.1 (-3.0 to -1.2)`, `no difference shown (-0.4, -2.0 to 1.2)`, in points.
 fn verdict(paired: &Paired) -> String {
-    let points = |value: f64| format!("{:+.1}", 100.0 * value);
+    // Without a sign of what is rounded away.
+    let points = |value: f64| format!("{:+.1}", (1000.0 * value).round() / 10.0 + 0.0);
     let Some(difference) = &paired.difference else {
         return "no common split".into();
     };
