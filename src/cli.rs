@@ -72,6 +72,8 @@ pub enum Command {
     Diff(DiffArgs),
     /// Draw learning curves of one run again, or of several overlaid
     Plot(PlotArgs),
+    /// Make a run's page again: curves, classes, pictures, calibration, provenance in one HTML file
+    Report(ReportArgs),
     /// Evaluate a run's model on its data
     Evaluate(EvaluateArgs),
     /// Classify pictures with a run's model, or with a backbone's own classifier
@@ -340,6 +342,16 @@ pub struct PlotArgs {
     pub runs: Vec<PathBuf>,
     /// Where to write the picture [default: curves.png in the run, or compare.png]
     #[arg(long, short, value_name = "PNG")]
+    pub output: Option<PathBuf>,
+}
+
+/// Arguments of `xp report`.
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// A run directory
+    pub run: PathBuf,
+    /// Where to write the page [default: report.html in the run]
+    #[arg(long, short, value_name = "HTML")]
     pub output: Option<PathBuf>,
 }
 

@@ -10,7 +10,7 @@
 //! | [`commands`], [`cli`], `main` | wires everything; the only place that prints and decides exit codes |
 //! | [`sweep`] | axes to trials to processes to a leaderboard; sees runs only as directories |
 //! | [`train`] | phases, loop, optimizers, schedules, metrics; never prints, opens no file |
-//! | [`data`], [`engine`], [`run`], [`report`] | pictures to batches; graph and parameters to tensors; the run directory; rows to PNG |
+//! | [`data`], [`engine`], [`run`], [`report`] | pictures to batches; graph and parameters to tensors; the run directory; rows to PNG and HTML |
 //! | [`graph`] (with [`zoo`]), [`ops`], [`weights`] | architectures as data; operations with gradients; files to named tensors |
 //! | [`fetch`] | files from elsewhere: downloads, the hub, archives unpacked |
 //! | [`config`], [`records`], [`geometry`], [`rng`], [`fsx`], [`allocator`] | no Candle here |

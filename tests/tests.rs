@@ -34,6 +34,8 @@ mod loopback;
 mod network_errors;
 #[path = "tests/new.rs"]
 mod new;
+#[path = "tests/page.rs"]
+mod page;
 #[path = "tests/parity.rs"]
 mod parity;
 #[path = "tests/plot.rs"]

@@ -21,6 +21,7 @@ pub mod models;
 pub mod network;
 pub mod new;
 pub mod outcome;
+pub mod page;
 pub mod pictures;
 pub mod plot;
 pub mod predict;
@@ -83,6 +84,7 @@ fn dispatch(command: &Command, printer: &Printer) -> Result<ExitCode, Failure> {
         Command::Schema => schema::run(printer),
         Command::Data(args) => data::run(args, printer),
         Command::Plot(args) => plot::run(args, printer),
+        Command::Report(args) => page::run(args, printer),
         Command::Evaluate(args) => evaluate::run(args, printer),
         Command::Predict(args) => predict::run(args, printer),
         Command::Features(args) => features::run(args, printer),

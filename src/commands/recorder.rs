@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::progress::Progress;
-use super::{interrupt, state};
+use super::{interrupt, page, state};
 use crate::config::CheckpointEvery;
 use crate::records::MetricsRow;
 use crate::report;
@@ -144,6 +144,9 @@ impl<'a> Recorder<'a> {
         if !self.rows.is_empty() {
             let curves = report::curves(&self.rows, self.target.title, self.best)?;
             self.target.run.write_curves(&curves)?;
+            if let Err(failure) = page::write(self.target.run, None, None) {
+                tracing::warn!(reason = %failure.message, "no page");
+            }
         }
         self.drawn = (Instant::now(), started.elapsed());
         Ok(())

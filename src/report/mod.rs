@@ -1,16 +1,18 @@
-//! Rows to PNG, in memory: works from what CSV and JSON hold alone, so old runs can be drawn again.
+//! Rows to PNG and HTML, in memory: works from what CSV and JSON hold alone, so old runs can be drawn again.
 
 mod axis;
 mod canvas;
 pub mod confusion;
 pub mod curves;
 mod overlay;
+mod page;
 mod settings;
 
 pub use canvas::DrawError;
 pub use confusion::confusion;
 pub use curves::curves;
 pub use overlay::overlay;
+pub use page::{Page, page, surest_wrong};
 pub use settings::{Cost, Setting, settings};
 
 #[cfg(test)]

@@ -247,6 +247,11 @@ impl RunDir {
         self.path.join("predictions.csv")
     }
 
+    /// `report.html`: the run as a page.
+    pub fn report_html(&self) -> PathBuf {
+        self.path.join("report.html")
+    }
+
     /// `confusion.png`.
     pub fn confusion_png(&self) -> PathBuf {
         self.path.join("confusion.png")
@@ -326,6 +331,17 @@ impl RunDir {
     /// Writes `curves.png`.
     pub fn write_curves(&self, png: &[u8]) -> Result<(), RunError> {
         Ok(fsx::write_atomic(&self.curves_png(), png)?)
+    }
+
+    /// Writes `report.html`.
+    pub fn write_page(&self, html: &str) -> Result<(), RunError> {
+        Ok(fsx::write_atomic(&self.report_html(), html.as_bytes())?)
+    }
+
+    /// Reads `data_issues.csv`.
+    pub fn data_issues(&self) -> Result<Vec<DataIssueRow>, RunError> {
+        let help = "`xp data` with the run's configuration lists the issues again";
+        read_csv(self.data_issues_csv(), help)
     }
 
     /// Writes `confusion.png`.

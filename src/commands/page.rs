@@ -1,0 +1,186 @@
+//! `report.html` of a run, and `xp report RUN`, which makes it again with more pictures.
+
+use std::collections::BTreeMap;
+
+use base64::Engine;
+use image::codecs::jpeg::JpegEncoder;
+use image::imageops;
+use rayon::prelude::*;
+
+use super::{Exit, Failure, Printer};
+use crate::cli::ReportArgs;
+use crate::config;
+use crate::data::Dataset;
+use crate::fsx;
+use crate::records::PredictionRow;
+use crate::report::{self, Page};
+use crate::run::{Condition, Manifest, MetricsLog, RunDir};
+
+/// Longest side of a small picture, in pixels.
+const SIDE: u32 = 112;
+const QUALITY: u8 = 75;
+
+/// Most small pictures of a page, which is to stay well below 5 MB.
+const MOST: usize = 500;
+
+/// Makes a run's page again, with small pictures of its test split where its data is still there.
+pub fn run(args: &ReportArgs, printer: &Printer) -> Result<(), Failure> {
+    let run = RunDir::open(&args.run).map_err(|error| Failure {
+        exit: Exit::Config,
+        ..error.into()
+    })?;
+    let predictions = run.predictions().unwrap_or_default();
+    let pictures = match dataset(&run) {
+        Ok(dataset) => {
+            let wrong = report::surest_wrong(&predictions);
+            let others = predictions.iter().filter(|row| row.correct);
+            let wanted = wrong
+                .into_iter()
+                .chain(predictions.iter().filter(|row| !row.correct))
+                .chain(others);
+            thumbnails(&dataset, wanted.take(MOST))
+        }
+        Err(failure) => {
+            printer.warning(format!("the page has no pictures: {}", failure.message));
+            BTreeMap::new()
+        }
+    };
+    let html = page(&run, None, &pictures);
+    let path = args.output.clone().unwrap_or_else(|| run.report_html());
+    match &args.output {
+        Some(path) => fsx::write_atomic(path, html.as_bytes())?,
+        None => run.write_page(&html)?,
+    }
+    match printer.json {
+        true => printer.data(serde_json::json!({ "page": path }).to_string()),
+        false => printer.data(path.display().to_string()),
+    }
+    Ok(())
+}
+
+/// The pictures of a run, as its configuration has them.
+fn dataset(run: &RunDir) -> Result<Dataset, Failure> {
+    let loaded = config::load_with(&run.resolved_toml(), &[], [])?;
+    let experiment = &loaded.experiment;
+    Ok(Dataset::open(&experiment.data, experiment.seed)?)
+}
+
+/// Writes the page of a run that has come so far; `status` where the manifest does not say it yet.
+/// With small pictures of the surest mistakes, if `dataset` is given.
+pub fn write(run: &RunDir, status: Option<&str>, dataset: Option<&Dataset>) -> Result<(), Failure> {
+    let predictions = match dataset {
+        Some(_) => run.predictions().unwrap_or_default(),
+        None => Vec::new(),
+    };
+    let pictures = dataset.map(|dataset| {
+        let wrong = report::surest_wrong(&predictions).into_iter();
+        thumbnails(dataset, wrong)
+    });
+    let html = page(run, status, &pictures.unwrap_or_default());
+    Ok(run.write_page(&html)?)
+}
+
+/// Small pictures as `data:` addresses, by path. What cannot be read has none.
+fn thumbnails<'a>(
+    dataset: &Dataset,
+    rows: impl Iterator<Item = &'a PredictionRow>,
+) -> BTreeMap<String, String> {
+    let by_path: BTreeMap<&str, usize> = dataset
+        .items
+        .iter()
+        .enumerate()
+        .map(|(index, item)| (item.path.as_str(), index))
+        .collect();
+    let wanted: BTreeMap<&str, usize> = rows
+        .filter_map(|row| Some((row.path.as_str(), *by_path.get(row.path.as_str())?)))
+        .collect();
+    let made = wanted.into_par_iter().filter_map(|(path, item)| {
+        let picture = dataset.picture(item).ok()?;
+        let small = match picture.width().max(picture.height()) <= SIDE {
+            true => picture,
+            false => {
+                let scale = f64::from(SIDE) / f64::from(picture.width().max(picture.height()));
+                let scaled = |side: u32| ((f64::from(side) * scale).round() as u32).max(1);
+                let (width, height) = (scaled(picture.width()), scaled(picture.height()));
+                imageops::thumbnail(&picture, width, height)
+            }
+        };
+        let mut jpeg = Vec::new();
+        small
+            .write_with_encoder(JpegEncoder::new_with_quality(&mut jpeg, QUALITY))
+            .ok()?;
+        let text = base64::engine::general_purpose::STANDARD.encode(&jpeg);
+        Some((path.to_owned(), format!("data:image/jpeg;base64,{text}")))
+    });
+    made.collect()
+}
+
+/// The page of what a run directory holds. What is not there, or cannot be read, is left out.
+fn page(run: &RunDir, status: Option<&str>, thumbnails: &BTreeMap<String, String>) -> String {
+    let manifest = run.manifest().ok();
+    let rows = run
+        .metrics()
+        .map_or_else(|_| Vec::new(), |MetricsLog { rows, .. }| rows);
+    let best = manifest.as_ref().and_then(|manifest| manifest.best);
+    let best = best.and_then(|best| {
+        rows.iter().position(|row| {
+            row.epoch == best.epoch && best.step.is_none_or(|step| step == row.step)
+        })
+    });
+    let test = run.test().ok().flatten();
+    let predictions = run.predictions().unwrap_or_default();
+    let split = run.split().unwrap_or_default();
+    let issues = run.data_issues().unwrap_or_default();
+    let config = fsx::read_text(&run.resolved_toml()).unwrap_or_default();
+    let condition = manifest.as_ref().map(Condition::of);
+    let status = status
+        .or(condition.map(Condition::name))
+        .unwrap_or("unknown");
+    let facts = manifest.as_ref().map(facts).unwrap_or_default();
+    let named: Option<toml::Table> = toml::from_str(&config).ok();
+    let name = named.as_ref().and_then(|table| table.get("name")?.as_str());
+    report::page(&Page {
+        title: name.unwrap_or(&run.name()),
+        status: &format!("{}: {status}", run.folder_name()),
+        rows: &rows,
+        best,
+        test: test.as_ref(),
+        predictions: &predictions,
+        thumbnails,
+        split: &split,
+        issues: &issues,
+        facts: &facts,
+        config: &config,
+    })
+}
+
+/// What the manifest tells, in words.
+fn facts(manifest: &Manifest) -> Vec<(String, String)> {
+    let fingerprints = &manifest.fingerprints;
+    let mut facts = vec![
+        ("command", manifest.command_line.join(" ")),
+        ("started", manifest.started.to_string()),
+        ("host", manifest.process.host.clone()),
+        ("device", manifest.device.clone()),
+        ("threads", manifest.threads.to_string()),
+        ("seed", manifest.seed.to_string()),
+        ("xp", manifest.xp_version.clone()),
+        ("data", fingerprints.data.clone()),
+        ("split", fingerprints.split.clone()),
+        ("weights", fingerprints.weights.clone()),
+        ("configuration", fingerprints.config.clone()),
+    ];
+    facts.extend(manifest.xp_build.clone().map(|it| ("build", it)));
+    facts.extend(manifest.instructions.clone().map(|it| ("instructions", it)));
+    facts.extend(manifest.git_commit.clone().map(|it| ("git commit", it)));
+    facts.extend(manifest.error.clone().map(|it| ("error", it)));
+    let seconds = manifest.timings.iter();
+    let facts = facts
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value));
+    facts
+        .chain(
+            seconds.map(|(name, seconds)| (format!("seconds of {name}"), format!("{seconds:.1}"))),
+        )
+        .collect()
+}
