@@ -12,7 +12,7 @@ default:
 
 # Everything that must pass
 [group('check')]
-ci: fmt lint test docs release quickstart sweep-kills slurm
+ci: fmt lint test docs release quickstart sweep-kills slurm browser
 
 # Formatting
 [group('check')]
@@ -67,6 +67,11 @@ peers:
 parity:
     cargo test --release --locked --lib -- --include-ignored --nocapture --test-threads=1 parity cutoffs
 
+# Every backbone exported to ONNX, in ONNX Runtime, with the PyTorch peers' Python
+[group('measure')]
+export:
+    EXPORT_PYTHON="$PEERS_TORCH" cargo test --release --locked --lib -- --include-ignored --nocapture export
+
 # 300 kills at random moments of tiny runs, cached and not, augmented and not; every one must resume to the same bytes
 [group('measure')]
 kills kills="60": release
@@ -101,6 +106,11 @@ accuracy: release
 [group('measure')]
 tutorials *names: release
     tests/tutorials.sh {{ names }}
+
+# The pages of a run and of a sweep in headless Chromium: used, counted, printed (wants Debian's chromium-driver and python3-selenium; with AXE, axe-core's file, accessibility too)
+[group('check')]
+browser: release
+    tests/browser.sh
 
 # Redraw the accepted snapshots after reading their differences
 [group('maintain')]

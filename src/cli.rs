@@ -78,6 +78,8 @@ pub enum Command {
     Evaluate(EvaluateArgs),
     /// Classify pictures with a run's model, or with a backbone's own classifier
     Predict(PredictArgs),
+    /// Write a run's model as a file for ONNX Runtime and others
+    Export(ExportArgs),
     /// Write a layer's output for pictures to a file
     Features(FeaturesArgs),
     /// List the backbones: parameters, costs, default weights and their licences
@@ -389,6 +391,23 @@ pub struct PredictArgs {
     /// Answer in CSV
     #[arg(long, conflicts_with = "json")]
     pub csv: bool,
+}
+
+/// Arguments of `xp export`.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// A run directory or a `model.safetensors`
+    pub model: PathBuf,
+    /// Where to write [default: model.onnx beside the model]
+    #[arg(long, short, value_name = "ONNX")]
+    pub output: Option<PathBuf>,
+    /// Take pictures of any size, bytes [batch, height, width, 3], and do the preprocessing in the
+    /// model
+    #[arg(long)]
+    pub pictures: bool,
+    /// Which weights of a run: those of its best evaluation, or the last ones
+    #[arg(long, default_value = "best", value_parser = ["best", "last"])]
+    pub checkpoint: String,
 }
 
 /// Weights and size of a backbone named on the command line.

@@ -9,11 +9,11 @@
 //! |---|---|
 //! | [`commands`], [`cli`], `main` | wires everything; the only place that prints and decides exit codes |
 //! | [`sweep`] | axes to trials to processes to a leaderboard; sees runs only as directories |
-//! | [`train`] | phases, loop, optimizers, schedules, metrics; never prints, opens no file |
+//! | [`train`], [`export`] | phases, loop, optimizers, schedules, metrics; never prints, opens no file. Networks in formats of other tools |
 //! | [`data`], [`engine`], [`run`], [`report`] | pictures to batches; graph and parameters to tensors; the run directory; rows to PNG and HTML |
 //! | [`graph`] (with [`zoo`]), [`ops`], [`weights`] | architectures as data; operations with gradients; files to named tensors |
 //! | [`fetch`] | files from elsewhere: downloads, the hub, archives unpacked |
-//! | [`config`], [`records`], [`geometry`], [`rng`], [`fsx`], [`allocator`] | no Candle here |
+//! | [`config`], [`records`], [`geometry`], [`rng`], [`fsx`], [`allocator`], [`program`] | no Candle here |
 //! | [`activation`] | a word that configurations, graphs and kernels share |
 //!
 //! Invariants: only [`run`] writes under a run directory; only the printer of [`commands`] writes
@@ -27,11 +27,13 @@ pub mod commands;
 pub mod config;
 pub mod data;
 pub mod engine;
+pub mod export;
 pub mod fetch;
 pub mod fsx;
 pub mod geometry;
 pub mod graph;
 pub mod ops;
+pub mod program;
 pub mod records;
 pub mod report;
 pub mod rng;

@@ -3,27 +3,19 @@
 use std::path::Path;
 
 use super::blueprint::Blueprint;
+use super::failure::Problems;
 use super::{Failure, Printer, trials};
 use crate::cli::CheckArgs;
-use crate::config::Report;
 
 /// Prints one line for each good file; fails with all problems of all others.
 pub fn run(args: &CheckArgs, printer: &Printer) -> Result<(), Failure> {
-    let mut bad: Option<Report> = None;
-    for path in &args.configs {
-        match check_one(path, &args.sets, printer) {
-            Ok(good) => printer.data(good),
-            Err(Failure {
-                report: Some(report),
-                ..
-            }) => match &mut bad {
-                Some(all) => all.extend(report),
-                None => bad = Some(report),
-            },
-            Err(failure) => return Err(failure),
-        }
-    }
-    bad.map_or(Ok(()), |report| Err(report.into()))
+    let mut problems = Problems::default();
+    let checked = args
+        .configs
+        .iter()
+        .map(|path| check_one(path, &args.sets, printer).map(|good| printer.data(good)));
+    problems.sift(checked)?;
+    problems.conclude()
 }
 
 /// Checks all that can be known of one file without its data; what is said of a good one.

@@ -158,6 +158,85 @@ fn draw(results: &[TrialResult], output: &Path, printer: &Printer) -> Result<(),
     Ok(())
 }
 
+/// What the settings of a leaderboard do.
+#[derive(Debug)]
+pub struct Effects {
+    /// What the accuracies are.
+    pub measured: &'static str,
+    /// The axes, and what runs came to along each.
+    pub settings: Vec<report::Setting>,
+    /// For each group, what it takes and gives, where that is known.
+    pub costs: Vec<Option<report::Cost>>,
+    /// For each group, the index of its value on each axis.
+    pub values: Vec<Vec<usize>>,
+}
+
+impl Effects {
+    /// Of a leaderboard of some of these results.
+    pub fn of(board: &Leaderboard, results: &[TrialResult]) -> Self {
+        let by_path: HashMap<&Path, &TrialResult> = results
+            .iter()
+            .map(|it| (it.run.run.as_path(), it))
+            .collect();
+        let accuracy = |run: &Path| {
+            let run = &by_path.get(run)?.run;
+            match board.tested {
+                true => run.test_accuracy,
+                false => run.val_accuracy,
+            }
+        };
+        let keys = board.groups.first().map(|group| group.settings.keys());
+        // Unlike experiments differ in dozens of keys, of which pictures tell nothing.
+        let keys = keys.filter(|keys| keys.len() <= MOST_COLUMNS);
+        let mut values = vec![Vec::new(); board.groups.len()];
+        let settings = keys.into_iter().flatten().map(|key| {
+            let mut known: Vec<(Option<f64>, String)> = board
+                .groups
+                .iter()
+                .map(|group| {
+                    let value = &group.settings[key];
+                    (value.as_f64(), setting(value))
+                })
+                .collect();
+            known.sort_by(|(a, at), (b, bt)| match (a, b) {
+                (Some(a), Some(b)) => a.total_cmp(b),
+                _ => at.cmp(bt),
+            });
+            known.dedup();
+            let known: Vec<String> = known.into_iter().map(|(_, value)| value).collect();
+            let mut runs = Vec::new();
+            for (group, values) in board.groups.iter().zip(&mut values) {
+                let value = setting(&group.settings[key]);
+                let at = known.iter().position(|it| *it == value).unwrap_or(0);
+                values.push(at);
+                let of_group = group.runs.iter();
+                runs.extend(of_group.filter_map(|run| Some((at, accuracy(run)?))));
+            }
+            report::Setting {
+                key: key.clone(),
+                values: known,
+                runs,
+            }
+        });
+        let settings = settings.collect();
+        let costs = board.groups.iter().map(|group| {
+            Some(report::Cost {
+                seconds: group.seconds?.mean,
+                accuracy: group.accuracy(board.tested)?.mean,
+            })
+        });
+        Self {
+            measured: match board.tested {
+                true => "test accuracy",
+                false => "validation accuracy",
+            },
+            settings,
+            costs: costs.collect(),
+            values,
+        }
+    }
+}
+
 /// Draws accuracy against each setting of the largest leaderboard, and against time.
 pub fn draw_settings(
     title: &str,
@@ -168,101 +247,76 @@ pub fn draw_settings(
     let Some(board) = boards.first() else {
         return Ok(());
     };
-    let by_path: HashMap<&Path, &TrialResult> = results
-        .iter()
-        .map(|it| (it.run.run.as_path(), it))
-        .collect();
-    let accuracy = |run: &Path| {
-        let run = &by_path.get(run)?.run;
-        match board.tested {
-            true => run.test_accuracy,
-            false => run.val_accuracy,
-        }
-    };
-    let keys = board.groups.first().map(|group| group.settings.keys());
-    // Unlike experiments differ in dozens of keys, of which pictures tell nothing.
-    let keys = keys.filter(|keys| keys.len() <= MOST_COLUMNS);
-    let settings = keys.into_iter().flatten().map(|key| {
-        let value = |group: &Group| setting(&group.settings[key]);
-        let mut values: Vec<(Option<f64>, String)> = board
-            .groups
-            .iter()
-            .map(|group| (group.settings[key].as_f64(), value(group)))
-            .collect();
-        values.sort_by(|(a, at), (b, bt)| match (a, b) {
-            (Some(a), Some(b)) => a.total_cmp(b),
-            _ => at.cmp(bt),
-        });
-        values.dedup();
-        let values: Vec<String> = values.into_iter().map(|(_, value)| value).collect();
-        let runs = board.groups.iter().flat_map(|group| {
-            let at = values
-                .iter()
-                .position(|it| *it == value(group))
-                .unwrap_or(0);
-            let runs = group.runs.iter();
-            runs.filter_map(move |run| Some((at, accuracy(run)?)))
-        });
-        let runs = runs.collect();
-        report::Setting {
-            key: key.clone(),
-            values,
-            runs,
-        }
-    });
-    let settings: Vec<report::Setting> = settings.collect();
-    let costs = board.groups.iter().filter_map(|group| {
-        Some(report::Cost {
-            seconds: group.seconds?.mean,
-            accuracy: group.accuracy(board.tested)?.mean,
-        })
-    });
-    let costs: Vec<report::Cost> = costs.collect();
-    let measured = if board.tested {
-        "test accuracy"
-    } else {
-        "validation accuracy"
-    };
+    let Effects {
+        measured,
+        settings,
+        costs,
+        ..
+    } = Effects::of(board, results);
+    let costs: Vec<report::Cost> = costs.into_iter().flatten().collect();
     let png = report::settings(title, measured, &settings, &costs)?;
     Ok(fsx::write_atomic(output, &png)?)
 }
 
 /// Prints leaderboards, each of runs on the same pictures.
 pub fn print(boards: &[Leaderboard], printer: &Printer) {
-    if boards.len() > 1 {
-        printer.warning(format!(
-            "these runs saw {} different sets of pictures, which are not compared with each other",
-            boards.len()
-        ));
+    if let Some(warning) = unlike(boards) {
+        printer.warning(warning);
     }
     for board in boards {
         if boards.len() > 1 {
             let data = board.data.get(..12).unwrap_or("unknown");
             printer.data(format!("pictures {data}:"));
         }
-        for line in lines(board, printer.width()) {
+        let (header, rows) = cells(board);
+        let header: Vec<&str> = header.iter().map(String::as_str).collect();
+        let mut table = Table::new(&header);
+        for row in rows {
+            table.row(row);
+        }
+        for line in table.lines(printer.width()) {
             printer.data(line);
         }
-        if board.repeated > 0 {
-            printer.note(format!(
-                "{} left out: there is a newer one of the same configuration, seed and split",
-                runs(board.repeated)
-            ));
-        }
-        let groups = board.groups.len();
-        if groups > 1 && !board.tested {
-            printer.note(
-                "no test pictures: the best is chosen and compared by the same validation pictures, \
-                 which flatters it",
-            );
-        }
-        let most = board.groups.iter().map(|group| group.runs.len()).max();
-        if groups > 1 && most == Some(1) {
-            printer.note(
-                "one run of each: what differs may be chance; `xp sweep --seeds 5` tells more",
-            );
+        for note in notes(board) {
+            printer.note(note);
         }
     }
+}
+
+/// What to say of leaderboards that are not comparable.
+pub fn unlike(boards: &[Leaderboard]) -> Option<String> {
+    (boards.len() > 1).then(|| {
+        format!(
+            "these runs saw {} different sets of pictures, which are not compared with each other",
+            boards.len()
+        )
+    })
+}
+
+/// What should be known before a leaderboard is believed.
+pub fn notes(board: &Leaderboard) -> Vec<String> {
+    let mut notes = Vec::new();
+    if board.repeated > 0 {
+        notes.push(format!(
+            "{} left out: there is a newer one of the same configuration, seed and split",
+            runs(board.repeated)
+        ));
+    }
+    let groups = board.groups.len();
+    if groups > 1 && !board.tested {
+        notes.push(
+            "no test pictures: the best is chosen and compared by the same validation pictures, which \
+             flatters it"
+                .into(),
+        );
+    }
+    let most = board.groups.iter().map(|group| group.runs.len()).max();
+    if groups > 1 && most == Some(1) {
+        notes.push(
+            "one run of each: what differs may be chance; `xp sweep --seeds 5` tells more".into(),
+        );
+    }
+    notes
 }
 
 fn runs(count: usize) -> String {
@@ -272,8 +326,9 @@ fn runs(count: usize) -> String {
     }
 }
 
-/// A line a group; below each other, the best by validation accuracy first.
-fn lines(board: &Leaderboard, width: Option<usize>) -> Vec<String> {
+/// Columns, those of figures with a `>` before their names, and a row a group: below each other, the
+/// best by validation accuracy first.
+pub fn cells(board: &Leaderboard) -> (Vec<String>, Vec<Vec<String>>) {
     let keys: Vec<&String> = board
         .groups
         .first()
@@ -287,21 +342,20 @@ fn lines(board: &Leaderboard, width: Option<usize>) -> Vec<String> {
         .collect();
     let named = names.len() == board.groups.len();
     let columns = !keys.is_empty() && keys.len() <= MOST_COLUMNS;
-    let mut header: Vec<&str> = match columns {
-        true => keys.iter().map(|key| key.as_str()).collect(),
-        false if named => vec!["experiment"],
-        false => vec!["settings"],
+    let mut header: Vec<String> = match columns {
+        true => keys.iter().map(|&key| key.clone()).collect(),
+        false if named => vec!["experiment".into()],
+        false => vec!["settings".into()],
     };
     let measured = if board.tested { "test" } else { "val" };
-    let interval = format!(">{measured}, 95 % interval");
-    let first = format!("{measured}, to the best by val");
-    header.extend([">runs", ">val %"]);
+    header.extend([">runs", ">val %"].map(str::to_owned));
     if board.tested {
-        header.push(">test %");
+        header.push(">test %".into());
     }
-    header.extend([interval.as_str(), ">took", first.as_str()]);
-    let mut table = Table::new(&header);
-    for group in &board.groups {
+    header.push(format!(">{measured}, 95 % interval"));
+    header.push(">took".into());
+    header.push(format!("{measured}, to the best by val"));
+    let rows = board.groups.iter().map(|group| {
         let percent = |mean: Option<Mean>| table::percent(mean.map(|mean| mean.mean));
         let mut cells: Vec<String> = match columns {
             true => group.settings.values().map(setting).collect(),
@@ -323,9 +377,9 @@ fn lines(board: &Leaderboard, width: Option<usize>) -> Vec<String> {
         }));
         cells.push(group.seconds.map_or("-".into(), |it| table::span(it.mean)));
         cells.push(group.to_first.map_or("best".into(), |it| verdict(&it)));
-        table.row(cells);
-    }
-    table.lines(width)
+        cells
+    });
+    (header, rows.collect())
 }
 
 fn setting(value: &Value) -> String {

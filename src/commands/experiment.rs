@@ -11,7 +11,7 @@ use super::progress::Progress;
 use super::recorder::{Recorder, Target};
 use super::state::Restored;
 use super::testing::{self, Tester};
-use super::{Failure, Printer, memory, network, page, pictures};
+use super::{Failure, Printer, memory, network, pictures};
 use crate::config::CacheConfig;
 use crate::data::{Dataset, Keep, ScanOptions};
 use crate::engine::params::Params;
@@ -162,10 +162,6 @@ impl Prepared {
         manifest.add_seconds("train", fitted_in)?;
         manifest.add_seconds("recording", recorder.took().as_secs_f64())?;
         manifest.add_seconds("test", started.elapsed().as_secs_f64() - fitted_in)?;
-        // The results are there without it.
-        if let Err(failure) = page::write(run, Some("done"), Some(dataset.as_ref())) {
-            printer.warning(failure.message);
-        }
         Ok(Outcome {
             best: row.clone(),
             in_steps: plan.epochs().is_none(),

@@ -133,6 +133,43 @@ impl From<config::Report> for Failure {
     }
 }
 
+/// The problems of many configurations, to be shown together.
+#[derive(Debug, Default)]
+pub struct Problems(Vec<config::Report>);
+
+impl Problems {
+    /// What is good; keeps the problems of the rest.
+    ///
+    /// # Errors
+    /// What is no problem of a configuration ends it.
+    pub fn sift<T>(
+        &mut self,
+        results: impl IntoIterator<Item = Result<T, Failure>>,
+    ) -> Result<Vec<T>, Failure> {
+        let mut good = Vec::new();
+        for result in results {
+            match result {
+                Ok(value) => good.push(value),
+                Err(Failure {
+                    report: Some(report),
+                    ..
+                }) => self.0.push(report),
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(good)
+    }
+
+    /// # Errors
+    /// With all problems, each of them once.
+    pub fn conclude(self) -> Result<(), Failure> {
+        match config::Report::merged(self.0) {
+            Some(report) => Err(report.into()),
+            None => Ok(()),
+        }
+    }
+}
+
 /// A name on the command line that stands for nothing; of a configuration, problems are located.
 impl From<config::Problem> for Failure {
     fn from(problem: config::Problem) -> Self {

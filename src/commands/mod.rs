@@ -11,6 +11,7 @@ pub mod diff;
 pub mod dry_run;
 pub mod evaluate;
 pub mod experiment;
+pub mod export;
 pub mod failure;
 pub mod feature_file;
 pub mod features;
@@ -39,6 +40,7 @@ pub mod starter;
 pub mod state;
 pub mod summary;
 pub mod sweep;
+pub mod sweep_page;
 pub mod table;
 pub mod testing;
 pub mod trials;
@@ -87,6 +89,7 @@ fn dispatch(command: &Command, printer: &Printer) -> Result<ExitCode, Failure> {
         Command::Report(args) => page::run(args, printer),
         Command::Evaluate(args) => evaluate::run(args, printer),
         Command::Predict(args) => predict::run(args, printer),
+        Command::Export(args) => export::run(args, printer),
         Command::Features(args) => features::run(args, printer),
         Command::Models => models::run(printer),
         Command::Cache(args) => cache::run(args, printer),

@@ -1,6 +1,7 @@
 //! How a run ends: what it says, and what its manifest keeps of that.
 
-use super::{Exit, Failure, Printer, results};
+use super::{Exit, Failure, Printer, page, results};
+use crate::data::Dataset;
 use crate::records::{MetricsRow, TestReport};
 use crate::run::{ManifestWriter, RunDir, Slot, Status};
 
@@ -19,16 +20,25 @@ pub struct Outcome {
     pub seconds: f64,
 }
 
-/// Writes down how the run ended, before the process does, and says it.
+/// Writes down how the run ended, before the process does, and says it. Its page shows pictures of
+/// `shown`, if given.
 pub fn conclude(
     outcome: Result<Outcome, Failure>,
     run: &RunDir,
     manifest: ManifestWriter,
+    shown: Option<&Dataset>,
     printer: &Printer,
 ) -> Result<(), Failure> {
+    // The results are there without it.
+    let write_page = || {
+        if let Err(failure) = page::write(run, shown) {
+            printer.warning(failure.message);
+        }
+    };
     let failure = match outcome {
         Ok(outcome) => {
             manifest.end(Status::Done, None)?;
+            write_page();
             outcome.print(run, printer);
             return Ok(());
         }
@@ -43,6 +53,7 @@ pub fn conclude(
     if let Err(error) = manifest.end(status, error) {
         printer.warning(error.to_string());
     }
+    write_page();
     if status == Status::Interrupted {
         return Err(failure.help(format!("go on with `xp resume {path}`")));
     }

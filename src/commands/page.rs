@@ -7,13 +7,13 @@ use image::codecs::jpeg::JpegEncoder;
 use image::imageops;
 use rayon::prelude::*;
 
-use super::{Exit, Failure, Printer};
+use super::{Exit, Failure, Printer, summary};
 use crate::cli::ReportArgs;
-use crate::config;
+use crate::config::{self, Experiment};
 use crate::data::Dataset;
 use crate::fsx;
 use crate::records::PredictionRow;
-use crate::report::{self, Page};
+use crate::report::{self, Page, Table};
 use crate::run::{Condition, Manifest, MetricsLog, RunDir};
 
 /// Longest side of a small picture, in pixels.
@@ -32,20 +32,16 @@ pub fn run(args: &ReportArgs, printer: &Printer) -> Result<(), Failure> {
     let predictions = run.predictions().unwrap_or_default();
     let pictures = match dataset(&run) {
         Ok(dataset) => {
-            let wrong = report::surest_wrong(&predictions);
             let others = predictions.iter().filter(|row| row.correct);
-            let wanted = wrong
-                .into_iter()
-                .chain(predictions.iter().filter(|row| !row.correct))
-                .chain(others);
-            thumbnails(&dataset, wanted.take(MOST))
+            let wrong = report::surest_wrong(&predictions).into_iter();
+            thumbnails(&dataset, wrong.chain(others).take(MOST))
         }
         Err(failure) => {
             printer.warning(format!("the page has no pictures: {}", failure.message));
             BTreeMap::new()
         }
     };
-    let html = page(&run, None, &pictures);
+    let html = page(&run, &predictions, &pictures);
     let path = args.output.clone().unwrap_or_else(|| run.report_html());
     match &args.output {
         Some(path) => fsx::write_atomic(path, html.as_bytes())?,
@@ -65,18 +61,15 @@ fn dataset(run: &RunDir) -> Result<Dataset, Failure> {
     Ok(Dataset::open(&experiment.data, experiment.seed)?)
 }
 
-/// Writes the page of a run that has come so far; `status` where the manifest does not say it yet.
-/// With small pictures of the surest mistakes, if `dataset` is given.
-pub fn write(run: &RunDir, status: Option<&str>, dataset: Option<&Dataset>) -> Result<(), Failure> {
-    let predictions = match dataset {
-        Some(_) => run.predictions().unwrap_or_default(),
-        None => Vec::new(),
-    };
+/// Writes the page of a run that has come so far; with small pictures of the surest mistakes, if
+/// `dataset` is given.
+pub fn write(run: &RunDir, dataset: Option<&Dataset>) -> Result<(), Failure> {
+    let predictions = run.predictions().unwrap_or_default();
     let pictures = dataset.map(|dataset| {
         let wrong = report::surest_wrong(&predictions).into_iter();
-        thumbnails(dataset, wrong)
+        thumbnails(dataset, wrong.take(report::WRONG_SHOWN))
     });
-    let html = page(run, status, &pictures.unwrap_or_default());
+    let html = page(run, &predictions, &pictures.unwrap_or_default());
     Ok(run.write_page(&html)?)
 }
 
@@ -116,39 +109,44 @@ fn thumbnails<'a>(
 }
 
 /// The page of what a run directory holds. What is not there, or cannot be read, is left out.
-fn page(run: &RunDir, status: Option<&str>, thumbnails: &BTreeMap<String, String>) -> String {
+fn page(
+    run: &RunDir,
+    predictions: &[PredictionRow],
+    thumbnails: &BTreeMap<String, String>,
+) -> String {
     let manifest = run.manifest().ok();
     let rows = run
         .metrics()
         .map_or_else(|_| Vec::new(), |MetricsLog { rows, .. }| rows);
     let best = manifest.as_ref().and_then(|manifest| manifest.best);
-    let best = best.and_then(|best| {
-        rows.iter().position(|row| {
-            row.epoch == best.epoch && best.step.is_none_or(|step| step == row.step)
-        })
-    });
+    let best = best.and_then(|best| best.find(&rows));
     let test = run.test().ok().flatten();
-    let predictions = run.predictions().unwrap_or_default();
     let split = run.split().unwrap_or_default();
     let issues = run.data_issues().unwrap_or_default();
     let config = fsx::read_text(&run.resolved_toml()).unwrap_or_default();
     let condition = manifest.as_ref().map(Condition::of);
-    let status = status
-        .or(condition.map(Condition::name))
-        .unwrap_or("unknown");
+    let status = condition.map_or("unknown", Condition::name);
     let facts = manifest.as_ref().map(facts).unwrap_or_default();
-    let named: Option<toml::Table> = toml::from_str(&config).ok();
-    let name = named.as_ref().and_then(|table| table.get("name")?.as_str());
+    let experiment: Option<Experiment> = toml::from_str(&config).ok();
+    let name = experiment
+        .as_ref()
+        .map(|experiment| experiment.name.clone());
+    let layers = experiment.and_then(|it| summary::of_experiment(&it).ok());
+    let (header, layers) = layers.map(|it| (it.header(), it.rows())).unzip();
     report::page(&Page {
-        title: name.unwrap_or(&run.name()),
+        title: &name.unwrap_or(run.name()),
         status: &format!("{}: {status}", run.folder_name()),
         rows: &rows,
         best,
         test: test.as_ref(),
-        predictions: &predictions,
+        predictions,
         thumbnails,
         split: &split,
         issues: &issues,
+        layers: Table {
+            header: &header.unwrap_or_default(),
+            rows: &layers.unwrap_or_default(),
+        },
         facts: &facts,
         config: &config,
     })

@@ -70,12 +70,7 @@ fn draw_one(
 ) -> Result<Vec<PathBuf>, Failure> {
     // Logs without a readable manifest are drawn too; the rows then tell the best epoch.
     let best = dir.manifest().ok().and_then(|manifest| manifest.best);
-    let best = best.and_then(|best| {
-        let is_best = |row: &MetricsRow| {
-            row.epoch == best.epoch && best.step.is_none_or(|step| step == row.step)
-        };
-        rows.iter().position(is_best)
-    });
+    let best = best.and_then(|best| best.find(rows));
     let curves = report::curves(rows, &dir.name(), best)?;
     if let Some(output) = output {
         fsx::write_atomic(output, &curves)?;

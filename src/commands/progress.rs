@@ -11,7 +11,7 @@ use crate::fetch::Download;
 use crate::graph::summary::thousands;
 use crate::records::MetricsRow;
 use crate::run::Listed;
-use crate::sweep::Trial;
+use crate::sweep::{Ended, Trial};
 use crate::train::observer::{Evaluated, FeatureProgress, FeaturesReady, PhaseStarted, StepTaken};
 use crate::train::pace::Pace;
 
@@ -281,14 +281,15 @@ impl SweepProgress {
     }
 
     /// A trial has ended, and why not well.
-    pub fn trial_ended(&mut self, trial: &Trial, status: &str, reason: &str, run: Option<&Listed>) {
+    pub fn trial_ended(&mut self, trial: &Trial, ended: &Ended, run: Option<&Listed>) {
         self.ended.insert(trial.id.clone());
         let width = self.total.to_string().len();
         let mut line = format!(
-            "[{:>width$}/{}] {}  {status:<7}  {}",
+            "[{:>width$}/{}] {}  {:<7}  {}",
             self.ended.len(),
             self.total,
             trial.id,
+            ended.name(),
             table::printable(&trial.shown())
         );
         if let Some(run) = run {
@@ -302,7 +303,7 @@ impl SweepProgress {
                 line.push_str(&format!("  {}", table::span(seconds)));
             }
         }
-        if !reason.is_empty() {
+        if let Some(reason) = ended.reason() {
             line.push_str(&format!("  {}", table::printable(reason)));
         }
         match &self.bar {

@@ -37,7 +37,7 @@ pub struct Recorder<'a> {
     rows: Vec<MetricsRow>,
     /// Index of the best row.
     best: Option<usize>,
-    /// When the curves were drawn last (at first, when the recorder began), and how long that took.
+    /// When curves and page were drawn last (at first, when the recorder began), and how long that took.
     drawn: (Instant, Duration),
     /// When the last checkpoint was written, and the steps since.
     kept: Instant,
@@ -140,13 +140,23 @@ impl<'a> Recorder<'a> {
 
     /// Draws the curves of all epochs so far.
     pub fn draw_curves(&mut self) -> Result<(), ObserverError> {
+        if self.rows.is_empty() {
+            return Ok(());
+        }
+        let curves = report::curves(&self.rows, self.target.title, self.best)?;
+        Ok(self.target.run.write_curves(&curves)?)
+    }
+
+    /// Draws curves and page if that was long enough ago.
+    fn draw_if_due(&mut self) -> Result<(), ObserverError> {
+        let (drawn, took) = self.drawn;
+        if drawn.elapsed() < PAUSE.max(DRAWING * took) {
+            return Ok(());
+        }
         let started = Instant::now();
-        if !self.rows.is_empty() {
-            let curves = report::curves(&self.rows, self.target.title, self.best)?;
-            self.target.run.write_curves(&curves)?;
-            if let Err(failure) = page::write(self.target.run, None, None) {
-                tracing::warn!(reason = %failure.message, "no page");
-            }
+        self.draw_curves()?;
+        if let Err(failure) = page::write(self.target.run, None) {
+            tracing::warn!(reason = %failure.message, "no page");
         }
         self.drawn = (Instant::now(), started.elapsed());
         Ok(())
@@ -208,10 +218,7 @@ impl Observer for Recorder<'_> {
             manifest.update(|manifest| manifest.best = Some(best))?;
         }
         self.took += started.elapsed();
-        let (drawn, took) = self.drawn;
-        if drawn.elapsed() >= PAUSE.max(DRAWING * took) {
-            self.draw_curves()?;
-        }
+        self.draw_if_due()?;
         tracing::info!(
             epoch = event.row.epoch,
             step = event.row.step,

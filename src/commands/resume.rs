@@ -14,15 +14,16 @@ use crate::run::{Manifest, ManifestWriter, RunDir, Slot, Status};
 
 /// Runs the command.
 pub fn run(args: &ResumeArgs, printer: &Printer) -> Result<(), Failure> {
-    go_on(&args.run, &[], None, printer)
+    go_on(&args.run, &[], None, true, printer)
 }
 
 /// Goes on with the run of a directory, to its end or until an epoch is over. Of `sets` those count
-/// that decide nothing, such as threads.
+/// that decide nothing, such as threads. `pictures` go into its page.
 pub fn go_on(
     path: &Path,
     sets: &[String],
     until_epoch: Option<usize>,
+    pictures: bool,
     printer: &Printer,
 ) -> Result<(), Failure> {
     let run = RunDir::open_to_write(path)?;
@@ -54,7 +55,8 @@ pub fn go_on(
     printer.note(format!("run directory: {}", run.path().display()));
     run::say_data(&prepared.dataset, printer);
     let outcome = work(&prepared, from, &run, &manifest, printer);
-    outcome::conclude(outcome, &run, manifest, printer)
+    let shown = pictures.then_some(&*prepared.dataset);
+    outcome::conclude(outcome, &run, manifest, shown, printer)
 }
 
 /// Where a run is taken up.

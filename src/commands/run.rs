@@ -32,7 +32,7 @@ pub fn run(args: &RunArgs, printer: &Printer) -> Result<(), Failure> {
     let blueprint = Blueprint::load(&source.config, &source.sets, printer)?;
     if let Some(dir) = args.run_dir.as_deref().filter(|dir| has_begun(dir)) {
         check_same(dir, &blueprint)?;
-        return resume::go_on(dir, &source.sets, args.until_epoch, printer);
+        return resume::go_on(dir, &source.sets, args.until_epoch, false, printer);
     }
     let prepared = Prepared {
         until_epoch: args.until_epoch,
@@ -54,7 +54,9 @@ pub fn run(args: &RunArgs, printer: &Printer) -> Result<(), Failure> {
         &manifest,
         printer,
     );
-    outcome::conclude(outcome, &run, manifest, printer)
+    // Who names the directory has many runs to make: their pages get pictures with `xp report`.
+    let shown = args.run_dir.is_none().then_some(&*prepared.dataset);
+    outcome::conclude(outcome, &run, manifest, shown, printer)
 }
 
 fn work(

@@ -6,7 +6,7 @@ use super::{Exit, Failure};
 use crate::engine::params::Params;
 use crate::graph::Graph;
 use crate::records::MetricsRow;
-use crate::run::{Checkpoint, RunDir, RunError, Slot, Tensors};
+use crate::run::{BestMetrics, Checkpoint, RunDir, RunError, Slot, Tensors};
 use crate::train::ema::Ema;
 use crate::train::fit::FitError;
 use crate::train::optimizer::OptimizerState;
@@ -102,12 +102,9 @@ impl Restored {
             None => None,
         };
         let rows = rows(run, &state)?;
-        let is_best = |row: &MetricsRow| {
-            let best = state.position.best.as_ref();
-            best.is_some_and(|best| (best.row.epoch, best.row.step) == (row.epoch, row.step))
-        };
+        let best_row = state.position.best.as_ref();
         Ok(Self {
-            best: rows.iter().position(is_best),
+            best: best_row.and_then(|best| BestMetrics::from(&best.row).find(&rows)),
             rows,
             start: Start {
                 position: state.position,

@@ -44,7 +44,8 @@ fn of_config(path: &Path, sets: &[String]) -> Result<Summary, Failure> {
     of_experiment(&loaded.experiment).map_err(|problems| loaded.report(&problems).into())
 }
 
-fn of_experiment(experiment: &Experiment) -> Result<Summary, Vec<Problem>> {
+/// The layers of an experiment's network; weights need not be at hand.
+pub(super) fn of_experiment(experiment: &Experiment) -> Result<Summary, Vec<Problem>> {
     let model = &experiment.model;
     let family = registry::find(&model.backbone).map_err(|problem| vec![problem])?;
     let size = experiment

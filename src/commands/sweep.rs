@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use indexmap::IndexMap;
 use rayon::prelude::*;
 
 use super::progress::SweepProgress;
 use super::table::{self, Table};
 use super::trials::{SweepPlan, shown_count};
-use super::{Exit, Failure, Printer, compare, interrupt, memory};
+use super::{Exit, Failure, Printer, compare, interrupt, memory, sweep_page};
 use crate::cli::{LauncherName, Shard, SweepArgs};
 use crate::config::LauncherConfig;
 use crate::fsx::FsError;
@@ -29,6 +30,7 @@ const MEMORY_SHARE: f64 = 0.9;
 /// Runs the command.
 pub fn run(args: &SweepArgs, printer: &Printer) -> Result<(), Failure> {
     let plan = SweepPlan::new(args, printer)?;
+    check(args, &plan)?;
     let path = plan.runs_dir.join(&plan.name);
     if args.list {
         return list(&SweepDir::at(path), &plan.trials, printer);
@@ -38,10 +40,6 @@ pub fn run(args: &SweepArgs, printer: &Printer) -> Result<(), Failure> {
     }
     let sweep = SweepDir::create(path, &plan.trials)?;
     let chosen = share(&plan.trials, args.shard);
-    if plan.halving.is_some() && args.shard.is_some() {
-        let message = "`halving` compares all trials, and `--shard` leaves some of them to others";
-        return Err(Failure::new(Exit::Config, message).help("take one of the two out"));
-    }
     let launcher = launcher(args, &sweep, plan.launcher)?;
     interrupt::watch()?;
     printer.note(format!(
@@ -79,6 +77,26 @@ pub fn run(args: &SweepArgs, printer: &Printer) -> Result<(), Failure> {
     conclude(&sweep, &chosen, &outcomes)
 }
 
+/// Refuses what does not go together.
+fn check(args: &SweepArgs, plan: &SweepPlan) -> Result<(), Failure> {
+    let (message, help) = match args.launcher {
+        _ if plan.halving.is_some() && args.shard.is_some() => (
+            "`halving` compares all trials, and `--shard` leaves some of them to others",
+            "take one of the two out",
+        ),
+        LauncherName::Slurm if args.fail_fast => (
+            "`--fail-fast` does not reach the jobs of a cluster",
+            "leave it out",
+        ),
+        LauncherName::Local if args.attach => (
+            "`--attach` follows jobs of a cluster",
+            "name it with `--launcher`",
+        ),
+        _ => return Ok(()),
+    };
+    Err(Failure::new(Exit::Config, message).help(help))
+}
+
 fn launcher<'a>(
     args: &SweepArgs,
     sweep: &'a SweepDir,
@@ -87,10 +105,6 @@ fn launcher<'a>(
     let program = std::env::current_exe()?;
     let jobs = args.jobs.unwrap_or(1);
     Ok(match args.launcher {
-        LauncherName::Slurm if args.fail_fast => {
-            let message = "`--fail-fast` does not reach the jobs of a cluster";
-            return Err(Failure::new(Exit::Config, message).help("leave it out"));
-        }
         LauncherName::Slurm => Box::new(Slurm {
             sweep,
             program,
@@ -98,10 +112,6 @@ fn launcher<'a>(
             jobs: args.jobs,
             attach: args.attach,
         }),
-        LauncherName::Local if args.attach => {
-            let message = "`--attach` follows jobs of a cluster: give a `--launcher`, too";
-            return Err(Failure::new(Exit::Config, message));
-        }
         LauncherName::Local => Box::new(Pool {
             sweep,
             program,
@@ -211,32 +221,30 @@ struct Live<'a> {
     sweep: &'a SweepDir,
     trials: &'a [Trial],
     progress: SweepProgress,
-    unfinished: BTreeMap<String, (String, String)>,
+    unfinished: BTreeMap<String, Ended>,
     written: Instant,
 }
 
 impl Live<'_> {
+    /// Writes table and page.
+    fn write(&self) -> Result<(), Failure> {
+        results::write_table(self.sweep, self.trials, &self.unfinished)?;
+        let results = results(self.sweep, self.trials);
+        sweep_page::write(
+            self.sweep,
+            self.trials,
+            &results,
+            &Leaderboard::of(&results),
+        )
+    }
+
     /// Keeps for the table how a trial stands.
     fn keep(&mut self, trial: &Trial, ended: &Ended) {
-        let (status, reason) = words(ended);
         self.unfinished.remove(&trial.id);
         // Of what has not begun or goes on somewhere the run directory tells.
         if matches!(ended, Ended::Failed(_) | Ended::Paused | Ended::Interrupted) {
-            let said = (status.to_owned(), reason.to_owned());
-            self.unfinished.insert(trial.id.clone(), said);
+            self.unfinished.insert(trial.id.clone(), ended.clone());
         }
-    }
-}
-
-/// What an outcome is called, and why it came to that.
-fn words(ended: &Ended) -> (&'static str, &str) {
-    match ended {
-        Ended::Done => ("done", ""),
-        Ended::Paused => ("stopped", ""),
-        Ended::Interrupted => ("interrupted", ""),
-        Ended::Failed(reason) => ("failed", reason),
-        Ended::Elsewhere => ("running", ""),
-        Ended::Waiting => ("waiting", ""),
     }
 }
 
@@ -244,12 +252,10 @@ impl Watcher for Live<'_> {
     fn ended(&mut self, trial: &Trial, ended: &Ended) {
         let run = self.sweep.look_at(trial);
         self.keep(trial, ended);
-        let (status, reason) = words(ended);
-        self.progress
-            .trial_ended(trial, status, reason, run.as_ref());
+        self.progress.trial_ended(trial, ended, run.as_ref());
         if self.written.elapsed() > TABLE_PAUSE {
-            if let Err(error) = results::write_table(self.sweep, self.trials, &self.unfinished) {
-                self.progress.warning(&error.to_string());
+            if let Err(failure) = self.write() {
+                self.progress.warning(&failure.message);
             }
             self.written = Instant::now();
         }
@@ -273,21 +279,19 @@ impl Watcher for Live<'_> {
     }
 }
 
+/// Of the trials that have begun.
+fn results(sweep: &SweepDir, trials: &[Trial]) -> Vec<TrialResult> {
+    let begun = trials.par_iter().filter_map(|trial| sweep.look_at(trial));
+    begun.map(TrialResult::of).collect()
+}
+
 /// `10 done, 2 failed`.
 fn summary(outcomes: &[Ended]) -> String {
-    type Is = fn(&Ended) -> bool;
-    let kinds: [(&str, Is); 6] = [
-        ("done", |it| *it == Ended::Done),
-        ("stopped early", |it| *it == Ended::Paused),
-        ("failed", |it| matches!(it, Ended::Failed(_))),
-        ("interrupted", |it| *it == Ended::Interrupted),
-        ("at work elsewhere", |it| *it == Ended::Elsewhere),
-        ("waiting", |it| *it == Ended::Waiting),
-    ];
-    let parts = kinds.into_iter().filter_map(|(name, is)| {
-        let count = outcomes.iter().filter(|it| is(it)).count();
-        (count > 0).then(|| format!("{count} {name}"))
-    });
+    let mut counts: IndexMap<&str, usize> = IndexMap::new();
+    for ended in outcomes {
+        *counts.entry(ended.name()).or_default() += 1;
+    }
+    let parts = counts.iter().map(|(name, count)| format!("{count} {name}"));
     parts.collect::<Vec<_>>().join(", ")
 }
 
@@ -299,11 +303,7 @@ fn say(
     outcomes: &[Ended],
     printer: &Printer,
 ) -> Result<(), Failure> {
-    let results: Vec<TrialResult> = all
-        .par_iter()
-        .filter_map(|trial| sweep.look_at(trial))
-        .map(TrialResult::of)
-        .collect();
+    let results = results(sweep, all);
     let boards = Leaderboard::of(&results);
     let title = sweep.path().file_name().unwrap_or_default();
     let drawn = compare::draw_settings(
@@ -312,6 +312,7 @@ fn say(
         &results,
         &sweep.picture(),
     );
+    let drawn = drawn.and_then(|()| sweep_page::write(sweep, all, &results, &boards));
     if let Err(failure) = drawn {
         printer.warning(failure.message);
     }
@@ -320,13 +321,11 @@ fn say(
         return Ok(());
     }
     let trials = chosen.iter().zip(outcomes).map(|(trial, ended)| {
-        let (status, reason) = words(ended);
-        let reason = (!reason.is_empty()).then_some(reason);
         serde_json::json!({
             "trial": trial.id,
             "settings": trial.settings,
-            "status": status,
-            "reason": reason,
+            "status": ended.name(),
+            "reason": ended.reason(),
             "run": sweep.run(trial),
         })
     });

@@ -6,11 +6,11 @@ use indexmap::IndexMap;
 use rayon::prelude::*;
 
 use super::blueprint::Blueprint;
+use super::failure::Problems;
 use super::{Exit, Failure, Printer, compare};
 use crate::cli::SweepArgs;
 use crate::config::{
-    self, Diagnostic, Halving, LauncherConfig, Loaded, Located, Problem, Report, SweepConfig,
-    SweepFile,
+    self, Diagnostic, Halving, LauncherConfig, Loaded, Located, Problem, SweepConfig, SweepFile,
 };
 use crate::sweep::axes::{self, Setting};
 use crate::sweep::condition::EXAMPLE;
@@ -38,7 +38,7 @@ impl SweepPlan {
     /// With all problems of all of them.
     pub fn new(args: &SweepArgs, printer: &Printer) -> Result<Self, Failure> {
         let mut found: IndexMap<String, Trial> = IndexMap::new();
-        let mut problems: Option<Report> = None;
+        let mut problems = Problems::default();
         let mut runs_dir = None;
         let mut halving = None;
         let mut launcher = LauncherConfig::default();
@@ -53,21 +53,8 @@ impl SweepPlan {
             let (source, _) = Source::read(path, changes)?;
             halving = halving.or(source.sweep.halving);
             launcher.slurm = launcher.slurm.or(source.launcher.slurm.clone());
-            let loaded = match source.load() {
-                Ok(loaded) => loaded,
-                Err(Failure {
-                    report: Some(report),
-                    ..
-                }) => {
-                    match &mut problems {
-                        Some(all) => all.extend(report),
-                        None => problems = Some(report),
-                    }
-                    continue;
-                }
-                Err(failure) => return Err(failure),
-            };
-            for (trial, its_runs_dir, warnings) in loaded {
+            let loaded = problems.sift([source.load()])?;
+            for (trial, its_runs_dir, warnings) in loaded.into_iter().flatten() {
                 if found.is_empty() {
                     printer.config_warnings(&warnings);
                     runs_dir = its_runs_dir;
@@ -75,9 +62,7 @@ impl SweepPlan {
                 twice += usize::from(found.insert(trial.id.clone(), trial).is_some());
             }
         }
-        if let Some(problems) = problems {
-            return Err(problems.into());
-        }
+        problems.conclude()?;
         if twice > 0 {
             printer.note(format!(
                 "{} would be the same as another",
@@ -229,22 +214,14 @@ impl<'a> Source<'a> {
             .into_par_iter()
             .map(|settings| (self.load_one(&settings), settings))
             .collect();
-        let mut problems: Vec<Report> = Vec::new();
-        let mut good = Vec::new();
-        for (loaded, settings) in loaded {
-            match loaded {
-                Ok(loaded) => good.push((loaded, settings)),
-                // Combinations that make no sense are what conditions are for.
-                Err(_) if self.is_skipped(&settings) => {}
-                Err(Failure {
-                    report: Some(report),
-                    ..
-                }) => problems.push(report),
-                Err(failure) => return Err(failure),
-            }
-        }
-        let kept = self.without_skipped(good)?;
-        let checked: Vec<Result<LoadedTrial, Failure>> = kept
+        let mut problems = Problems::default();
+        // Combinations that make no sense are what conditions are for.
+        let wanted = loaded
+            .into_iter()
+            .filter(|(loaded, settings)| loaded.is_ok() || !self.is_skipped(settings));
+        let good = problems.sift(wanted.map(|(loaded, settings)| Ok((loaded?, settings))))?;
+        let checked: Vec<Result<LoadedTrial, Failure>> = self
+            .without_skipped(good)?
             .into_par_iter()
             .map(|(loaded, settings)| {
                 let trial = Trial::new(self.path.to_path_buf(), &loaded, &settings);
@@ -254,21 +231,9 @@ impl<'a> Source<'a> {
                 Ok((trial, runs_dir, warnings))
             })
             .collect();
-        let mut trials = Vec::new();
-        for checked in checked {
-            match checked {
-                Ok(trial) => trials.push(trial),
-                Err(Failure {
-                    report: Some(report),
-                    ..
-                }) => problems.push(report),
-                Err(failure) => return Err(failure),
-            }
-        }
-        match Report::merged(problems) {
-            Some(report) => Err(report.into()),
-            None => Ok(trials),
-        }
+        let trials = problems.sift(checked)?;
+        problems.conclude()?;
+        Ok(trials)
     }
 
     fn load_one(&self, settings: &[Setting]) -> Result<Loaded, Failure> {

@@ -226,11 +226,6 @@ impl Report {
         (!all.is_empty()).then_some(Self { diagnostics: all })
     }
 
-    /// Adds the problems of another configuration.
-    pub fn extend(&mut self, other: Report) {
-        self.diagnostics.extend(other.diagnostics);
-    }
-
     /// One block a problem, and their number if there are several.
     pub fn render(&self, coloured: bool) -> String {
         let blocks: Vec<String> = self

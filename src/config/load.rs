@@ -40,8 +40,6 @@ pub struct Loaded {
     pub experiment: Experiment,
     /// The file as written.
     pub text: String,
-    /// `[sweep]`, which is no part of the experiment.
-    pub sweep: Option<SweepConfig>,
     /// What is allowed but probably not meant.
     pub warnings: Vec<Diagnostic>,
     sources: Sources,
@@ -227,7 +225,6 @@ impl Layers {
             Ok(mut experiment) => {
                 validate::overrule(&mut experiment, level);
                 Ok(Loaded {
-                    sweep: experiment.sweep.clone(),
                     // What lower layers say of keys without effect must not tell two experiments apart.
                     experiment: toml::from_str(&resolved(&experiment)).unwrap_or(experiment),
                     text,

@@ -18,7 +18,7 @@ use crate::config::OnCorrupt;
 use crate::records::{DataIssueRow, Split};
 
 /// Bytes that tell what a file is.
-const START: u64 = 64;
+const START: usize = 64;
 
 /// A picture that decodes, with its class by name and the split that its source gave.
 #[derive(Debug, Clone)]
@@ -68,8 +68,8 @@ pub(super) fn scan(
     let outcomes: Vec<Outcome> = listing
         .pictures
         .par_iter()
-        .map_init(Resizer::default, |resizer, listed| {
-            inspect(listed, notes.as_ref(), kept.as_deref(), resizer)
+        .map_init(Worker::default, |worker, listed| {
+            inspect(listed, notes.as_ref(), kept.as_deref(), worker)
         })
         .collect();
     if let Some(notes) = notes {
@@ -133,19 +133,26 @@ pub(super) fn scan(
     Ok(scan)
 }
 
+/// What a thread uses again for every picture.
+#[derive(Default)]
+struct Worker {
+    resizer: Resizer,
+    buffer: Vec<u8>,
+}
+
 fn inspect(
     listed: &Listed,
     notes: Option<&Notes>,
     kept: Option<&Kept>,
-    resizer: &mut Resizer,
+    worker: &mut Worker,
 ) -> Outcome {
     let must_be_one = listed.named || named_like_a_picture(&listed.file);
-    let bytes = match read(&listed.file, must_be_one) {
-        Ok(Some(bytes)) => bytes,
+    let bytes = match read(&listed.file, must_be_one, &mut worker.buffer) {
+        Ok(Some(length)) => &worker.buffer[..length],
         Ok(None) => return Outcome::NoPicture,
         Err(error) => return Outcome::Unusable(format!("cannot be read: {error}")),
     };
-    let hash = *blake3::hash(&bytes).as_bytes();
+    let hash = *blake3::hash(bytes).as_bytes();
     if let Some([width, height]) = notes.and_then(|notes| notes.size(&hash)) {
         return Outcome::Picture {
             hash,
@@ -153,11 +160,11 @@ fn inspect(
             height,
         };
     }
-    match super::decode_guarded(&bytes) {
+    match super::decode_guarded(bytes) {
         Ok(picture) => {
             let (width, height) = picture.dimensions();
             if let Some(kept) = kept {
-                kept.put(hash, picture, resizer);
+                kept.put(hash, picture, &mut worker.resizer);
             }
             Outcome::Picture {
                 hash,
@@ -174,26 +181,56 @@ pub(super) fn read_whole(file: &Path) -> std::io::Result<Vec<u8>> {
     if !std::fs::metadata(file)?.is_file() {
         return Err(std::io::Error::other("it is not a file"));
     }
-    Ok(read(file, true)?.unwrap_or_default())
+    let mut bytes = Vec::new();
+    let length = read(file, true, &mut bytes)?.unwrap_or_default();
+    bytes.truncate(length);
+    bytes.shrink_to_fit();
+    Ok(bytes)
 }
 
-/// All of a file, or `None` if its first bytes are no picture's and it need not be one: other files
-/// may be of any size.
-fn read(file: &Path, must_be_one: bool) -> std::io::Result<Option<Vec<u8>>> {
+/// Larger than most pictures: a buffer that grows with them would touch new memory again and again.
+const USUAL: usize = 512 << 10;
+
+/// A buffer larger than this is not kept for the next file.
+const LARGE: usize = 16 << 20;
+
+/// Reads all of a file to the start of a buffer, whose other bytes mean nothing, and tells its
+/// length; `None` if its first bytes are no picture's and it need not be one: other files may be of
+/// any size.
+fn read(file: &Path, must_be_one: bool, buffer: &mut Vec<u8>) -> std::io::Result<Option<usize>> {
+    buffer.truncate(LARGE);
+    buffer.shrink_to(LARGE);
     let mut file = std::fs::File::open(file)?;
-    let size = file.metadata()?.len().min(decode::MAX_FILE_BYTES);
-    let mut bytes = Vec::with_capacity(START as usize);
-    file.by_ref().take(START).read_to_end(&mut bytes)?;
-    if decode::sniff(&bytes) == Kind::Other && !must_be_one {
-        return Ok(None);
+    // With room for one byte more than there should be, to see the end.
+    let said = file.metadata()?.len().min(decode::MAX_FILE_BYTES) as usize + 1;
+    let mut wanted = match must_be_one {
+        true => said,
+        false => said.min(START),
+    };
+    let mut length = 0;
+    loop {
+        if buffer.len() < wanted {
+            buffer.resize(wanted.max(USUAL), 0);
+        }
+        match file.read(&mut buffer[length..wanted]) {
+            Ok(0) => break,
+            Ok(read) => length += read,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        if length as u64 > decode::MAX_FILE_BYTES {
+            return Err(std::io::Error::other("it is larger than 512 MiB"));
+        }
+        if length == wanted {
+            if length == START && !must_be_one && decode::sniff(&buffer[..length]) == Kind::Other {
+                return Ok(None);
+            }
+            // It may have grown since.
+            wanted = said.max(2 * wanted);
+        }
     }
-    bytes.reserve_exact((size as usize).saturating_sub(bytes.len()));
-    let most = decode::MAX_FILE_BYTES - bytes.len() as u64;
-    file.by_ref().take(most).read_to_end(&mut bytes)?;
-    match file.read(&mut [0])? {
-        0 => Ok(Some(bytes)),
-        _ => Err(std::io::Error::other("it is larger than 512 MiB")),
-    }
+    let is_one = must_be_one || decode::sniff(&buffer[..length]) != Kind::Other;
+    Ok(is_one.then_some(length))
 }
 
 /// Whether a file claims by its name to be a picture: then it is one, if a broken one.

@@ -8,6 +8,7 @@ use rayon::prelude::*;
 
 use super::memory;
 use super::store::{Entry, PictureHash, StoreError};
+use crate::program;
 
 /// Values that wait to be written as one segment, and are lost if the process is killed: 16 MiB.
 const SEGMENT_VALUES: usize = 4 << 20;
@@ -170,6 +171,12 @@ impl FeatureCache {
             .collect()
     }
 
+    /// Whether this build of xp is known to compute the rows that are on disk.
+    pub fn is_agreed(&self) -> bool {
+        let known = self.entry.as_ref().zip(program::fingerprint());
+        known.is_some_and(|(entry, build)| entry.is_agreed(build))
+    }
+
     /// Forgets all rows, and removes those on disk: they turned out to be wrong.
     pub fn discard(&mut self) {
         self.filled.fill(false);
@@ -242,6 +249,10 @@ impl FeatureCache {
     pub fn finish(&mut self) -> Option<StoreError> {
         self.write_pending();
         self.pending = Pending::default();
+        // What was there has been compared, what was not has been computed.
+        if let Some((entry, build)) = self.entry.as_ref().zip(program::fingerprint()) {
+            entry.agree(build);
+        }
         match self.memory {
             Some(_) => self.entry = None,
             None => self.take_stored(),

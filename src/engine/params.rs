@@ -132,7 +132,7 @@ impl Params {
     }
 
     /// As [`Self::of`], for a kind that every node of this sort has.
-    pub(super) fn expect(&self, graph: &Graph, id: NodeId, kind: ParamKind) -> Result<&Tensor> {
+    pub fn expect(&self, graph: &Graph, id: NodeId, kind: ParamKind) -> Result<&Tensor> {
         match self.of(graph, id, kind) {
             Some(value) => Ok(value),
             None => bail!(

@@ -29,14 +29,14 @@ pub(super) fn uniform(name: &str, count: usize) -> Vec<f64> {
 }
 
 /// A tensor of such numbers.
-pub(super) fn noise(name: &str, dims: &[usize]) -> Tensor {
+pub(crate) fn noise(name: &str, dims: &[usize]) -> Tensor {
     let values = uniform(name, dims.iter().product());
     let values: Vec<f32> = values.into_iter().map(|value| value as f32).collect();
     Tensor::from_vec(values, dims, &Device::Cpu).unwrap()
 }
 
 /// Weights by formula.
-pub(super) fn formula(graph: &Graph) -> Params {
+pub(crate) fn formula(graph: &Graph) -> Params {
     let mut params = Params::initialise(graph, 0, &Device::Cpu).unwrap();
     for id in 0..graph.nodes().len() {
         for spec in graph.params(id) {

@@ -109,14 +109,23 @@ impl Summary {
         self
     }
 
-    /// The table as text, with thousands separators and a column a phase.
-    pub fn text(&self) -> String {
+    /// Names of the table's columns: the last ones are the phases.
+    pub fn header(&self) -> Vec<String> {
         let mut header: Vec<String> = ["", "layer", "kind", "output", "parameters"]
             .map(String::from)
             .to_vec();
         header.extend(self.phases.iter().map(|phase| phase.name.clone()));
-        let rows: Vec<Vec<String>> = self.layers.iter().map(row).collect();
-        let mut text = table(&header, &rows, self.backbone_layers);
+        header
+    }
+
+    /// The table's rows, one a layer, with thousands separators.
+    pub fn rows(&self) -> Vec<Vec<String>> {
+        self.layers.iter().map(row).collect()
+    }
+
+    /// The table as text, and the totals.
+    pub fn text(&self) -> String {
+        let mut text = table(&self.header(), &self.rows(), self.backbone_layers);
         let total = |what: &str, figure: usize, more: &str| {
             format!("{what:<24}{:>14}{more}\n", thousands(figure))
         };

@@ -23,14 +23,18 @@ pub(crate) fn mask_values(
         bail!("a dropout rate of {rate} does not lie between 0 and 1")
     }
     let kept = (1.0 / (1.0 - rate)) as f32;
-    let draw = |_| {
-        if stream.random::<f64>() < rate {
-            0.0
-        } else {
-            kept
+    // A number of 53 bits below this is one in [0, 1) below the rate, exactly.
+    let least = (rate * 2f64.powi(53)).ceil() as u64;
+    let mut drawn = [0u64; 256];
+    let mut values = vec![0.0; count];
+    for values in values.chunks_mut(drawn.len()) {
+        let drawn = &mut drawn[..values.len()];
+        stream.fill(drawn);
+        for (value, drawn) in values.iter_mut().zip(drawn) {
+            *value = if *drawn >> 11 < least { 0.0 } else { kept };
         }
-    };
-    Ok((0..count).map(draw).collect())
+    }
+    Ok(values)
 }
 
 /// `x * mask`; its gradient is `dy * mask`.

@@ -4,16 +4,20 @@ mod axis;
 mod canvas;
 pub mod confusion;
 pub mod curves;
+mod html;
 mod overlay;
 mod page;
 mod settings;
+mod sweep_page;
 
 pub use canvas::DrawError;
 pub use confusion::confusion;
 pub use curves::curves;
+pub use html::Table;
 pub use overlay::overlay;
-pub use page::{Page, page, surest_wrong};
+pub use page::{Page, WRONG_SHOWN, page, surest_wrong};
 pub use settings::{Cost, Setting, settings};
+pub use sweep_page::{SweepPage, sweep_page};
 
 #[cfg(test)]
 mod tests {

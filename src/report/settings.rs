@@ -142,7 +142,7 @@ impl Setting {
 }
 
 /// What nothing beats that takes no longer, the fastest first.
-fn front(costs: &[Cost]) -> Vec<Cost> {
+pub(super) fn front(costs: &[Cost]) -> Vec<Cost> {
     let mut sorted = costs.to_vec();
     sorted.sort_by(|a, b| {
         let order = a.seconds.total_cmp(&b.seconds);

@@ -111,17 +111,19 @@ impl RunDir {
     }
 
     /// Whether a folder holds nothing but what a run leaves that was killed before its configuration
-    /// was written.
+    /// was written. Such a run has left its lock; without one, files are somebody's own.
     fn is_unbegun(path: &Path) -> bool {
         let Ok(entries) = fs::read_dir(path) else {
             return false;
         };
+        let names = entries
+            .flatten()
+            .map(|entry| entry.file_name().to_string_lossy().into_owned());
+        let names: Vec<String> = names.collect();
         let early = [MANIFEST, LOCK, "log.jsonl", "config.toml"];
-        entries.flatten().all(|entry| {
-            let name = entry.file_name();
-            let name = name.to_string_lossy();
-            early.contains(&name.as_ref()) || fsx::is_staged(&name)
-        })
+        let is_early = |name: &String| early.contains(&name.as_str()) || fsx::is_staged(name);
+        let is_ours = names.is_empty() || names.iter().any(|name| name == LOCK);
+        is_ours && names.iter().all(is_early)
     }
 
     /// Whether a process is at work in a run directory, as far as can be told without disturbing it.

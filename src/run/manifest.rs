@@ -1,7 +1,5 @@
 //! `manifest.json`: what a run is, where it ran and how it went.
 
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,8 +11,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Process, RunError};
-use crate::fsx;
 use crate::records::{MetricsRow, MicroBatch};
+use crate::{fsx, program};
 
 /// How far a run is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,6 +54,15 @@ pub struct BestMetrics {
     pub val_accuracy: Option<f64>,
     /// Validation loss.
     pub val_loss: Option<f64>,
+}
+
+impl BestMetrics {
+    /// Index of the row that this tells of; `None` if it is not there.
+    pub fn find(&self, rows: &[MetricsRow]) -> Option<usize> {
+        rows.iter().position(|row| {
+            row.epoch == self.epoch && self.step.is_none_or(|step| step == row.step)
+        })
+    }
 }
 
 impl From<&MetricsRow> for BestMetrics {
@@ -147,7 +154,7 @@ impl Manifest {
             command_line: std::env::args_os()
                 .map(|arg| arg.to_string_lossy().into_owned())
                 .collect(),
-            xp_build: build(),
+            xp_build: program::fingerprint().map(str::to_owned),
             device: device.into(),
             instructions: None,
             threads,
@@ -294,25 +301,6 @@ fn rewrite(
     manifest.heartbeat = Timestamp::now();
     // The lock is held while writing, so that an older state never overwrites a newer one.
     manifest.write(path)
-}
-
-/// Fingerprint of this program: of its length and of samples spread over it, which shift with
-/// anything before them.
-fn build() -> Option<String> {
-    const SAMPLES: u64 = 64;
-    const SAMPLE: u64 = 64 << 10;
-    let mut file = File::open(std::env::current_exe().ok()?).ok()?;
-    let length = file.metadata().ok()?.len();
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&length.to_le_bytes());
-    let mut sample = Vec::new();
-    for index in 0..SAMPLES {
-        file.seek(SeekFrom::Start(length / SAMPLES * index)).ok()?;
-        sample.clear();
-        (&file).take(SAMPLE).read_to_end(&mut sample).ok()?;
-        hasher.update(&sample);
-    }
-    Some(hasher.finalize().to_hex()[..16].to_owned())
 }
 
 /// The commit checked out in the git repository that holds `folder`, read without git.

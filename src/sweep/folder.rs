@@ -4,6 +4,7 @@
 //! runs/NAME/sweep.json           the trials
 //!           sweep.csv            what they came to
 //!           sweep.png            accuracy against each axis, and against time
+//!           sweep.html           all that, and the trials, as a page
 //!           EXPERIMENT_ID/       run directory of a trial
 //!           trials/ID.toml       its configuration
 //!           trials/ID.log        what its processes said
@@ -85,6 +86,16 @@ impl SweepDir {
     /// `sweep.png`.
     pub fn picture(&self) -> PathBuf {
         self.path.join("sweep.png")
+    }
+
+    /// `sweep.html`.
+    pub fn page(&self) -> PathBuf {
+        self.path.join("sweep.html")
+    }
+
+    /// Writes `sweep.html`.
+    pub fn write_page(&self, html: &str) -> Result<(), RunError> {
+        Ok(fsx::write_atomic(&self.page(), html.as_bytes())?)
     }
 
     /// `trials/ID.log`.

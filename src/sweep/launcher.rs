@@ -22,6 +22,28 @@ pub enum Ended {
     Waiting,
 }
 
+impl Ended {
+    /// The outcome in a word, as tables have it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Paused => "stopped",
+            Self::Interrupted => "interrupted",
+            Self::Failed(_) => "failed",
+            Self::Elsewhere => "running",
+            Self::Waiting => "waiting",
+        }
+    }
+
+    /// Why it came to that, where there is more to say.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Failed(reason) => Some(reason),
+            _ => None,
+        }
+    }
+}
+
 /// Who is told how trials fare.
 pub trait Watcher {
     /// A trial has ended.

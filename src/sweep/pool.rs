@@ -317,11 +317,12 @@ impl Running {
         self.child.try_wait().ok().flatten()
     }
 
-    /// Asks a process to keep its state and end.
+    /// Asks a process that has not ended to keep its state and end.
     fn ask_to_stop(&mut self) {
-        if !std::mem::replace(&mut self.asked, true) {
+        if self.status().is_none() && !std::mem::replace(&mut self.asked, true) {
             #[cfg(unix)]
-            // SAFETY: the child has not been waited for, so that its number is still its own.
+            // SAFETY: the child has been seen at work and was not waited for since, so that its
+            // number is still its own.
             unsafe {
                 libc::kill(self.child.id().cast_signed(), libc::SIGTERM);
             }
@@ -335,17 +336,9 @@ impl Drop for Running {
     /// Nothing is left at work without anybody who knows of it.
     fn drop(&mut self) {
         let started = Instant::now();
-        self.ask_to_stop_if_running();
+        self.ask_to_stop();
         while self.status().is_none() && started.elapsed() < Duration::from_secs(60) {
             std::thread::sleep(LOOK);
-        }
-    }
-}
-
-impl Running {
-    fn ask_to_stop_if_running(&mut self) {
-        if self.status().is_none() {
-            self.ask_to_stop();
         }
     }
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::statistics::{Mean, Paired};
 use super::trial::show;
-use super::{Condition, SweepDir, Trial};
+use super::{Condition, Ended, SweepDir, Trial};
 use crate::config;
 use crate::fsx::{self, FsError};
 use crate::run::{self, Listed, RunDir, RunError, list};
@@ -334,7 +334,7 @@ fn collect(path: &str, value: &Value, found: &mut Leaves) {
 pub fn write_table(
     sweep: &SweepDir,
     trials: &[Trial],
-    unfinished: &BTreeMap<String, (String, String)>,
+    unfinished: &BTreeMap<String, Ended>,
 ) -> Result<(), RunError> {
     let keys: indexmap::IndexSet<&String> = trials
         .iter()
@@ -376,14 +376,17 @@ fn row(
     trial: &Trial,
     keys: &indexmap::IndexSet<&String>,
     result: Option<TrialResult>,
-    unfinished: &BTreeMap<String, (String, String)>,
+    unfinished: &BTreeMap<String, Ended>,
 ) -> Vec<String> {
     let number = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
     let whole = |value: Option<usize>| value.map_or_else(String::new, |value| value.to_string());
     let run = result.as_ref().map(|result| &result.run);
     let (status, reason) = match (run, unfinished.get(&trial.id)) {
         (Some(run), _) if run.status == run::Condition::Done => ("done".to_owned(), String::new()),
-        (_, Some((status, reason))) => (status.clone(), reason.clone()),
+        (_, Some(ended)) => {
+            let reason = ended.reason().unwrap_or_default();
+            (ended.name().to_owned(), reason.to_owned())
+        }
         (Some(run), None) => {
             let reason = run.reason.clone().unwrap_or_default();
             (run.status.name().to_owned(), reason)

@@ -272,6 +272,7 @@ impl FeatureBank {
         // A change of a kernel or decoder that nobody counted must not mix two kinds of bits.
         if let Some(first) = cache.first_ready()
             && self.compared.insert(name.clone())
+            && !cache.is_agreed()
             && !extraction.agrees(unit, &cache, first)?
         {
             observer.warning(&format!(

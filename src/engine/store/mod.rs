@@ -30,6 +30,9 @@ pub type PictureHash = [u8; 32];
 /// Describes an entry to people; its modification time is when the entry was last used.
 const ABOUT: &str = "about.json";
 
+/// Extension of empty files, each named for a build of xp that computes what an entry holds.
+const AGREED: &str = "agreed";
+
 /// Why features could not be kept or found again. Never fatal: they can be computed.
 #[derive(Debug, Error)]
 pub enum StoreError {
@@ -168,6 +171,23 @@ impl Entry {
         self.add(Segment::open(&path, self.elements, false)?);
         self.touch();
         Ok(())
+    }
+
+    /// Whether a build of xp is known to compute what is stored.
+    pub fn is_agreed(&self, build: &str) -> bool {
+        self.agreed(build).exists()
+    }
+
+    /// Notes that. Where it cannot be noted, it will be asked again.
+    pub fn agree(&self, build: &str) {
+        let path = self.agreed(build);
+        if self.folder.exists() && !path.exists() {
+            let _ = fs::File::create(path);
+        }
+    }
+
+    fn agreed(&self, build: &str) -> PathBuf {
+        self.folder.join(format!("{build}.{AGREED}"))
     }
 
     /// Removes everything that is stored, here and on disk.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::segment::{EXTENSION, Header};
-use super::{ABOUT, About, FeatureStore};
+use super::{ABOUT, AGREED, About, FeatureStore};
 use crate::fsx::{self, FsError};
 
 /// Hex digits of an entry's name.
@@ -155,7 +155,8 @@ fn ours(folder: &Path) -> impl Iterator<Item = PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     entries.map(|entry| entry.path()).filter(|path| {
         let extension = path.extension().and_then(|extension| extension.to_str());
-        name(path) == ABOUT || extension == Some(EXTENSION) || is_temporary(path)
+        let known = [Some(EXTENSION), Some(AGREED)];
+        name(path) == ABOUT || known.contains(&extension) || is_temporary(path)
     })
 }
 

@@ -1,0 +1,3 @@
+//! Trained networks as files of other tools.
+
+pub mod onnx;
