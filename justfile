@@ -72,6 +72,22 @@ parity:
 export:
     EXPORT_PYTHON="$PEERS_TORCH" cargo test --release --locked --lib -- --include-ignored --nocapture export
 
+# xp serve against FastAPI with ONNX Runtime on a picture: requests a second, times (wants ab, and fastapi and uvicorn beside the PyTorch peers)
+[group('measure')]
+bench-serve picture: release
+    benches/serve.sh {{ picture }}
+
+# 10,000 hostile requests to xp serve: none may end it or make it grow
+[group('measure')]
+hostile requests="10000": release
+    #!/usr/bin/env bash
+    set -euo pipefail
+    work=$(mktemp -d)
+    trap 'rm -rf "$work"' EXIT
+    xp=${CARGO_TARGET_DIR:-target}/release/xp
+    "$xp" run configs/quickstart.toml --quiet --run-dir "$work/run" --set cache.disk=false >/dev/null
+    python3 tests/hostile_requests.py "$xp" "$work/run" {{ requests }}
+
 # 300 kills at random moments of tiny runs, cached and not, augmented and not; every one must resume to the same bytes
 [group('measure')]
 kills kills="60": release

@@ -1,5 +1,6 @@
 //! Command-line types: what the user wrote.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::builder::RangedU64ValueParser;
@@ -80,6 +81,8 @@ pub enum Command {
     Predict(PredictArgs),
     /// Write a run's model as a file for ONNX Runtime and others
     Export(ExportArgs),
+    /// Answer over HTTP: pictures in, classes and probabilities out
+    Serve(ServeArgs),
     /// Write a layer's output for pictures to a file
     Features(FeaturesArgs),
     /// List the backbones: parameters, costs, default weights and their licences
@@ -408,6 +411,30 @@ pub struct ExportArgs {
     /// Which weights of a run: those of its best evaluation, or the last ones
     #[arg(long, default_value = "best", value_parser = ["best", "last"])]
     pub checkpoint: String,
+}
+
+/// Arguments of `xp serve`.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// A run directory or a `model.safetensors`
+    pub model: PathBuf,
+    /// Address to listen on; 0.0.0.0 lets other machines in
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    pub host: IpAddr,
+    /// Port to listen on; 0 takes one that is free
+    #[arg(long, value_name = "PORT", default_value_t = 8080)]
+    pub port: u16,
+    /// Largest request
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "20MB")]
+    pub max_upload: u64,
+    /// Longest time of a request, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 30,
+          value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
+    pub timeout: u64,
+    /// Most requests at work or waiting; more are turned away
+    #[arg(long, value_name = "N", default_value_t = 64,
+          value_parser = RangedU64ValueParser::<usize>::new().range(1..=10_000))]
+    pub max_requests: usize,
 }
 
 /// Weights and size of a backbone named on the command line.

@@ -9,7 +9,7 @@
 //! |---|---|
 //! | [`commands`], [`cli`], `main` | wires everything; the only place that prints and decides exit codes |
 //! | [`sweep`] | axes to trials to processes to a leaderboard; sees runs only as directories |
-//! | [`train`], [`export`] | phases, loop, optimizers, schedules, metrics; never prints, opens no file. Networks in formats of other tools |
+//! | [`train`], [`export`], [`serve`] | phases, loop, optimizers, schedules, metrics; never prints, opens no file. Networks in formats of other tools. A network behind HTTP |
 //! | [`data`], [`engine`], [`run`], [`report`] | pictures to batches; graph and parameters to tensors; the run directory; rows to PNG and HTML |
 //! | [`graph`] (with [`zoo`]), [`ops`], [`weights`] | architectures as data; operations with gradients; files to named tensors |
 //! | [`fetch`] | files from elsewhere: downloads, the hub, archives unpacked |
@@ -38,6 +38,7 @@ pub mod records;
 pub mod report;
 pub mod rng;
 pub mod run;
+pub mod serve;
 pub mod sweep;
 pub mod train;
 pub mod weights;

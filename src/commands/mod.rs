@@ -36,6 +36,7 @@ pub mod resume;
 pub mod run;
 pub mod runs;
 pub mod schema;
+pub mod serve;
 pub mod starter;
 pub mod state;
 pub mod summary;
@@ -90,6 +91,7 @@ fn dispatch(command: &Command, printer: &Printer) -> Result<ExitCode, Failure> {
         Command::Evaluate(args) => evaluate::run(args, printer),
         Command::Predict(args) => predict::run(args, printer),
         Command::Export(args) => export::run(args, printer),
+        Command::Serve(args) => serve::run(args, printer),
         Command::Features(args) => features::run(args, printer),
         Command::Models => models::run(printer),
         Command::Cache(args) => cache::run(args, printer),

@@ -64,7 +64,7 @@ pub(crate) fn formula(graph: &Graph) -> Params {
 }
 
 /// MobileNetV2 for square pictures, with the given head.
-pub(super) fn mobilenet(width: f64, side: u32, head: &str) -> Graph {
+pub(crate) fn mobilenet(width: f64, side: u32, head: &str) -> Graph {
     let text = format!("backbone = \"mobilenet_v2\"\nwidth = {width:?}\nhead = {head}");
     let model = toml::from_str(&text).unwrap();
     Graph::build(&model, [side, side], Flavour::Torch).unwrap()

@@ -124,7 +124,8 @@ fn onnx_runtime_computes_the_same() {
         write_case(folder.path(), family.name, &graph, size);
     }
     // Other heads: layers in a row, one logit.
-    let head = "[{ conv = 8, kernel = 1 }, \"batch_norm\", \"relu\", \"flatten\", { dense = 1 }]";
+    let head = "[{ conv2d = 8, kernel = 1 }, \"batch_norm\", \"relu\", \"flatten\", { dense = 1 }]\n\
+                pooling = \"none\"";
     let mobilenet = graph("mobilenet_v2", 96, head);
     write_case(folder.path(), "one_logit", &mobilenet, 96);
     for (name, preprocess) in preprocessings() {
@@ -210,10 +211,11 @@ fn preprocessings() -> Vec<(&'static str, Preprocess)> {
     ]
 }
 
-/// A network that shows what preprocessing makes of pictures: its logits are their mean colours and
-/// some of their pixels, as one dense layer takes them.
+/// A network of one convolution, which shows what preprocessing makes of pictures: many layers of
+/// weights by formula would make much of a level more or less.
 fn write_pictures(folder: &Path, name: &str, preprocess: &Preprocess) {
-    let graph = graph("mobilenet_v2", 96, "[{ dense = 5 }]");
+    let head = "[{ dense = 5 }]\ncut = \"Conv1_relu\"";
+    let graph = graph("mobilenet_v2", 96, head);
     let params = formula(&graph);
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/pictures/plain.jpg");
     let picture = image::open(fixture).unwrap().to_rgb8();
