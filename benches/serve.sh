@@ -20,18 +20,24 @@ trap 'kill $(jobs -p) 2>/dev/null || true; rm -rf "$work"' EXIT
     --set phase[0].epochs=1 --set phase[1].epochs=1 --set cache.disk=false >/dev/null
 "$xp" export "$work/run" --quiet >/dev/null
 "$xp" serve "$work/run" --port 8471 --quiet >/dev/null &
+ours=$!
 "$PEERS_TORCH" "$root/benches/peers/serve_fastapi.py" "$work/run/model.onnx" 8472 &
+theirs=$!
+answers() { curl --silent --fail --output /dev/null --data-binary "@$picture" "http://127.0.0.1:$1/predict"; }
 for port in 8471 8472; do
     for _ in $(seq 100); do
-        curl --silent --output /dev/null --data-binary "@$picture" "http://127.0.0.1:$port/predict" && break
+        answers "$port" && break
         sleep 0.2
     done
+    answers "$port" || { echo "nothing answers at port $port" >&2; exit 1; }
 done
+# A server of before would answer, too.
+kill -0 "$ours" && kill -0 "$theirs"
 
 measure() { # requests a second, then milliseconds within which 50 and 99 of 100 were answered
     ab -q -k -c "$concurrency" -n "$requests" -T application/octet-stream -p "$picture" \
         "http://127.0.0.1:$1/predict" >"$work/out" 2>&1
-    grep -q "^Non-2xx" "$work/out" && { cat "$work/out"; exit 1; }
+    grep -q "^Non-2xx" "$work/out" && { cat "$work/out" >&2; exit 1; }
     awk '/^Requests per second/ { rate = $4 } $1 == "50%" { half = $2 } $1 == "99%" { most = $2 }
         END { print rate, half, most }' "$work/out"
 }

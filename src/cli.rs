@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::size;
 use crate::run::Condition;
+use crate::serve::Limits;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -401,7 +402,7 @@ pub struct PredictArgs {
 pub struct ExportArgs {
     /// A run directory or a `model.safetensors`
     pub model: PathBuf,
-    /// Where to write [default: model.onnx beside the model]
+    /// Where to write [default: model.onnx beside the model, model.pictures.onnx with --pictures]
     #[arg(long, short, value_name = "ONNX")]
     pub output: Option<PathBuf>,
     /// Take pictures of any size, bytes [batch, height, width, 3], and do the preprocessing in the
@@ -424,15 +425,15 @@ pub struct ServeArgs {
     /// Port to listen on; 0 takes one that is free
     #[arg(long, value_name = "PORT", default_value_t = 8080)]
     pub port: u16,
-    /// Largest request
-    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "20MB")]
+    /// Largest request, for example 20MB
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value_t = Limits::DEFAULT.bytes as u64)]
     pub max_upload: u64,
     /// Longest time of a request, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 30,
+    #[arg(long, value_name = "SECONDS", default_value_t = Limits::DEFAULT.time.as_secs(),
           value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
     pub timeout: u64,
     /// Most requests at work or waiting; more are turned away
-    #[arg(long, value_name = "N", default_value_t = 64,
+    #[arg(long, value_name = "N", default_value_t = Limits::DEFAULT.requests,
           value_parser = RangedU64ValueParser::<usize>::new().range(1..=10_000))]
     pub max_requests: usize,
 }

@@ -136,11 +136,14 @@ fn sort(boards: &mut [Leaderboard], key: &str, results: &[TrialResult]) -> Resul
         }
     };
     for board in boards {
+        // Numbers before all else, each in their own order.
         board.groups.sort_by(|a, b| match (of(a), of(b)) {
             (Value::Number(a), Value::Number(b)) => {
                 let number = |it: &serde_json::Number| it.as_f64().unwrap_or(f64::NAN);
                 number(&a).total_cmp(&number(&b))
             }
+            (Value::Number(_), _) => std::cmp::Ordering::Less,
+            (_, Value::Number(_)) => std::cmp::Ordering::Greater,
             (a, b) => show(&a).cmp(&show(&b)),
         });
     }
@@ -173,9 +176,9 @@ pub struct Effects {
 
 impl Effects {
     /// Of a leaderboard of some of these results.
-    pub fn of(board: &Leaderboard, results: &[TrialResult]) -> Self {
+    pub fn of<'a>(board: &Leaderboard, results: impl IntoIterator<Item = &'a TrialResult>) -> Self {
         let by_path: HashMap<&Path, &TrialResult> = results
-            .iter()
+            .into_iter()
             .map(|it| (it.run.run.as_path(), it))
             .collect();
         let accuracy = |run: &Path| {
@@ -198,9 +201,11 @@ impl Effects {
                     (value.as_f64(), setting(value))
                 })
                 .collect();
+            // Numbers before words, each in their own order.
             known.sort_by(|(a, at), (b, bt)| match (a, b) {
                 (Some(a), Some(b)) => a.total_cmp(b),
-                _ => at.cmp(bt),
+                (None, None) => at.cmp(bt),
+                _ => a.is_none().cmp(&b.is_none()),
             });
             known.dedup();
             let known: Vec<String> = known.into_iter().map(|(_, value)| value).collect();
@@ -238,10 +243,10 @@ impl Effects {
 }
 
 /// Draws accuracy against each setting of the largest leaderboard, and against time.
-pub fn draw_settings(
+pub fn draw_settings<'a>(
     title: &str,
     boards: &[Leaderboard],
-    results: &[TrialResult],
+    results: impl IntoIterator<Item = &'a TrialResult>,
     output: &Path,
 ) -> Result<(), Failure> {
     let Some(board) = boards.first() else {

@@ -1,7 +1,5 @@
 //! `xp export RUN`: a trained model as a file that other tools run.
 
-use std::path::PathBuf;
-
 use super::restored::Restored;
 use super::{Exit, Failure, Printer};
 use crate::cli::ExportArgs;
@@ -40,8 +38,13 @@ pub fn run(args: &ExportArgs, printer: &Printer) -> Result<(), Failure> {
         },
         input,
     )?;
-    let path = args.output.clone().unwrap_or_else(|| beside(&model));
-    fsx::write_atomic(&path, &bytes)?;
+    let path = match &args.output {
+        Some(path) => {
+            fsx::write_atomic(path, &bytes)?;
+            path.clone()
+        }
+        None => model.write_beside(&name(args), &bytes)?,
+    };
     if printer.json {
         let answer = serde_json::json!({
             "model": path,
@@ -73,7 +76,13 @@ pub fn run(args: &ExportArgs, printer: &Printer) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Next to the model file.
-fn beside(model: &Restored) -> PathBuf {
-    model.path.with_extension("onnx")
+/// `model.onnx`; other weights and another input have names of their own.
+fn name(args: &ExportArgs) -> String {
+    let last = if args.checkpoint == "last" {
+        ".last"
+    } else {
+        ""
+    };
+    let pictures = if args.pictures { ".pictures" } else { "" };
+    format!("model{last}{pictures}.onnx")
 }

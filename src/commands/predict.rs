@@ -28,7 +28,10 @@ pub fn run(args: &PredictArgs, printer: &Printer) -> Result<(), Failure> {
     let failed = pictures::in_batches(&paths, BATCH, seen, &silent, |paths, pictures| {
         let logits = classifier.network.run(&[pictures])?.swap_remove(0);
         for (path, probabilities) in paths.iter().zip(loss::probabilities(&logits)?) {
-            output.picture(path, &ranked(&classifier.classes, &probabilities, top));
+            output.picture(
+                path,
+                &loss::ranked(&classifier.classes, &probabilities, top),
+            );
         }
         Ok(())
     })?;
@@ -68,18 +71,6 @@ impl Classifier {
             }
         }
     }
-}
-
-/// The `top` most probable classes, most probable first; equals in label order.
-fn ranked<'a>(classes: &'a [String], probabilities: &[f32], top: usize) -> Vec<(&'a str, f32)> {
-    let mut ranked: Vec<(&str, f32)> = classes
-        .iter()
-        .map(String::as_str)
-        .zip(probabilities.iter().copied())
-        .collect();
-    ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
-    ranked.truncate(top);
-    ranked
 }
 
 /// Answers as they come: aligned text, CSV, or one JSON array at the end.

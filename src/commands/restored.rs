@@ -9,6 +9,7 @@ use crate::config::{Experiment, Flavour};
 use crate::data::preprocess::Preprocess;
 use crate::engine::params::Params;
 use crate::engine::prefix::Prefix;
+use crate::fsx;
 use crate::graph::Graph;
 use crate::run::{ModelFile, RunDir, Slot};
 
@@ -59,6 +60,9 @@ impl Restored {
             .map_err(|error| damaged(format!("its configuration: {error}")))?;
         let preprocess: Preprocess = serde_json::from_str(&file.preprocess_json)
             .map_err(|error| damaged(format!("its preprocessing: {error}")))?;
+        preprocess
+            .check()
+            .map_err(|error| damaged(format!("its preprocessing: {error}")))?;
         let flavour = match file.flavour.as_str() {
             "torch" => Flavour::Torch,
             "tf" => Flavour::Tf,
@@ -95,6 +99,17 @@ impl Restored {
             network,
             outputs,
         })
+    }
+
+    /// Writes a file made of the model beside its own, in its run directory if it has one.
+    pub fn write_beside(&self, name: &str, bytes: &[u8]) -> Result<PathBuf, Failure> {
+        let folder = self.path.parent().unwrap_or(Path::new(""));
+        if let Ok(run) = RunDir::open(folder) {
+            return Ok(run.write_export(name, bytes)?);
+        }
+        let path = folder.join(name);
+        fsx::write_atomic(&path, bytes)?;
+        Ok(path)
     }
 
     /// The same with the weights of the run's last checkpoint; `run` is what was named.

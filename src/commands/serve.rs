@@ -1,5 +1,6 @@
 //! `xp serve RUN`: a trained model behind HTTP.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -14,7 +15,13 @@ pub fn run(args: &ServeArgs, printer: &Printer) -> Result<(), Failure> {
     let address = SocketAddr::new(args.host, args.port);
     let server = Server::bind(address).map_err(|error| {
         let message = format!("cannot listen on {address}: {error}");
-        Failure::new(Exit::Other, message).help("give another `--port`; 0 takes one that is free")
+        Failure::new(Exit::Other, message).help(match error.kind() {
+            ErrorKind::AddrInUse => "give another `--port`; 0 takes one that is free",
+            ErrorKind::PermissionDenied => {
+                "ports below 1024 are the system's; give a larger `--port`"
+            }
+            _ => "`--host` is an address of this machine, or 0.0.0.0 for all of them",
+        })
     })?;
     interrupt::watch()?;
     let url = format!("http://{}", server.address());
@@ -40,7 +47,7 @@ pub fn run(args: &ServeArgs, printer: &Printer) -> Result<(), Failure> {
         bytes: usize::try_from(args.max_upload).unwrap_or(usize::MAX),
         time: Duration::from_secs(args.timeout),
         requests: args.max_requests,
-        ..Limits::default()
+        ..Limits::DEFAULT
     };
     Ok(server.run(model, limits, interrupt::asked)?)
 }

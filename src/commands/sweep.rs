@@ -24,6 +24,9 @@ use crate::sweep::{
 /// The table of results is written again so often at most, and at the end.
 const TABLE_PAUSE: Duration = Duration::from_secs(5);
 
+/// Writing it, and the page, takes one part of so many at most.
+const WRITING: u32 = 50;
+
 /// Of the machine's memory, what trials may share.
 const MEMORY_SHARE: f64 = 0.9;
 
@@ -53,7 +56,7 @@ pub fn run(args: &SweepArgs, printer: &Printer) -> Result<(), Failure> {
         trials: &plan.trials,
         progress: SweepProgress::new(*printer, chosen.len()),
         unfinished: BTreeMap::new(),
-        written: Instant::now(),
+        written: (Instant::now(), Duration::ZERO),
     };
     let outcomes = match plan.halving {
         Some(halving) => halving::run(&*launcher, halving, &chosen, args.fail_fast, &mut live),
@@ -65,7 +68,8 @@ pub fn run(args: &SweepArgs, printer: &Printer) -> Result<(), Failure> {
             live.keep(trial, ended);
         }
     }
-    results::write_table(&sweep, &plan.trials, &live.unfinished)?;
+    let found = results::read(&sweep, &plan.trials);
+    results::write_table(&sweep, &plan.trials, &found, &live.unfinished)?;
     let outcomes = outcomes?;
     printer.note(format!(
         "{}: {} in {}",
@@ -73,7 +77,7 @@ pub fn run(args: &SweepArgs, printer: &Printer) -> Result<(), Failure> {
         sweep.table().display(),
         table::span(started.elapsed().as_secs_f64())
     ));
-    say(&sweep, &plan.trials, &chosen, &outcomes, printer)?;
+    say(&live, &found, &chosen, &outcomes, printer)?;
     conclude(&sweep, &chosen, &outcomes)
 }
 
@@ -222,20 +226,17 @@ struct Live<'a> {
     trials: &'a [Trial],
     progress: SweepProgress,
     unfinished: BTreeMap<String, Ended>,
-    written: Instant,
+    /// When table and page were written last (at first, when the sweep began), and how long that took.
+    written: (Instant, Duration),
 }
 
 impl Live<'_> {
     /// Writes table and page.
     fn write(&self) -> Result<(), Failure> {
-        results::write_table(self.sweep, self.trials, &self.unfinished)?;
-        let results = results(self.sweep, self.trials);
-        sweep_page::write(
-            self.sweep,
-            self.trials,
-            &results,
-            &Leaderboard::of(&results),
-        )
+        let found = results::read(self.sweep, self.trials);
+        results::write_table(self.sweep, self.trials, &found, &self.unfinished)?;
+        let boards = Leaderboard::of(found.iter().flatten());
+        sweep_page::write(self.sweep, self.trials, &found, &self.unfinished, &boards)
     }
 
     /// Keeps for the table how a trial stands.
@@ -253,11 +254,13 @@ impl Watcher for Live<'_> {
         let run = self.sweep.look_at(trial);
         self.keep(trial, ended);
         self.progress.trial_ended(trial, ended, run.as_ref());
-        if self.written.elapsed() > TABLE_PAUSE {
+        let (written, took) = self.written;
+        if written.elapsed() > TABLE_PAUSE.max(WRITING * took) {
+            let started = Instant::now();
             if let Err(failure) = self.write() {
                 self.progress.warning(&failure.message);
             }
-            self.written = Instant::now();
+            self.written = (Instant::now(), started.elapsed());
         }
     }
 
@@ -279,12 +282,6 @@ impl Watcher for Live<'_> {
     }
 }
 
-/// Of the trials that have begun.
-fn results(sweep: &SweepDir, trials: &[Trial]) -> Vec<TrialResult> {
-    let begun = trials.par_iter().filter_map(|trial| sweep.look_at(trial));
-    begun.map(TrialResult::of).collect()
-}
-
 /// `10 done, 2 failed`.
 fn summary(outcomes: &[Ended]) -> String {
     let mut counts: IndexMap<&str, usize> = IndexMap::new();
@@ -297,22 +294,23 @@ fn summary(outcomes: &[Ended]) -> String {
 
 /// The leaderboard, or with `--json` all there is to say.
 fn say(
-    sweep: &SweepDir,
-    all: &[Trial],
+    live: &Live<'_>,
+    found: &[Option<TrialResult>],
     chosen: &[&Trial],
     outcomes: &[Ended],
     printer: &Printer,
 ) -> Result<(), Failure> {
-    let results = results(sweep, all);
-    let boards = Leaderboard::of(&results);
+    let sweep = live.sweep;
+    let boards = Leaderboard::of(found.iter().flatten());
     let title = sweep.path().file_name().unwrap_or_default();
     let drawn = compare::draw_settings(
         &title.to_string_lossy(),
         &boards,
-        &results,
+        found.iter().flatten(),
         &sweep.picture(),
     );
-    let drawn = drawn.and_then(|()| sweep_page::write(sweep, all, &results, &boards));
+    let drawn = drawn
+        .and_then(|()| sweep_page::write(sweep, live.trials, found, &live.unfinished, &boards));
     if let Err(failure) = drawn {
         printer.warning(failure.message);
     }

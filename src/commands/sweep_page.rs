@@ -1,5 +1,6 @@
 //! `sweep.html`: a sweep as a page.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::Failure;
@@ -7,22 +8,23 @@ use super::compare::{self, Effects};
 use super::table;
 use crate::report::{self, SweepPage, Table};
 use crate::run::RunDir;
-use crate::sweep::results::TrialResult;
+use crate::sweep::results::{TrialResult, standing};
 use crate::sweep::trial::show;
-use crate::sweep::{Leaderboard, SweepDir, Trial};
+use crate::sweep::{Ended, Leaderboard, SweepDir, Trial};
 
-/// Writes the page of a sweep as far as it has come; `results` are those of its trials that have
-/// begun.
+/// Writes the page of a sweep as far as it has come; `results` are those of its trials, in their
+/// order, `unfinished` as for its table.
 pub fn write(
     sweep: &SweepDir,
     trials: &[Trial],
-    results: &[TrialResult],
+    results: &[Option<TrialResult>],
+    unfinished: &BTreeMap<String, Ended>,
     boards: &[Leaderboard],
 ) -> Result<(), Failure> {
     let title = sweep.path().file_name().unwrap_or_default();
     let title = title.to_string_lossy();
     let board = boards.first();
-    let effects = board.map(|board| Effects::of(board, results));
+    let effects = board.map(|board| Effects::of(board, results.iter().flatten()));
     let (header, rows) = board.map(compare::cells).unwrap_or_default();
     let header: Vec<String> = header
         .iter()
@@ -30,7 +32,7 @@ pub fn write(
         .collect();
     let mut notes: Vec<String> = compare::unlike(boards).into_iter().collect();
     notes.extend(board.map(compare::notes).unwrap_or_default());
-    let (names, all) = listed(sweep, trials, results);
+    let (names, all) = listed(trials, results, unfinished);
     let (cells, links): (Vec<Vec<String>>, Vec<String>) = all.into_iter().unzip();
     let done = boards.iter().flat_map(|board| &board.groups);
     let done: usize = done.map(|group| group.runs.len()).sum();
@@ -57,9 +59,9 @@ pub fn write(
 
 /// Columns, and a row a trial with the address of its page; empty where there is none.
 fn listed(
-    sweep: &SweepDir,
     trials: &[Trial],
-    results: &[TrialResult],
+    results: &[Option<TrialResult>],
+    unfinished: &BTreeMap<String, Ended>,
 ) -> (Vec<String>, Vec<(Vec<String>, String)>) {
     let keys: indexmap::IndexSet<&String> = trials
         .iter()
@@ -68,23 +70,23 @@ fn listed(
     let mut names: Vec<String> = vec!["trial".into(), "status".into()];
     names.extend(keys.iter().map(|&key| key.clone()));
     names.extend(["val %", "test %", "epochs", "took"].map(str::to_owned));
-    let rows = trials.iter().map(|trial| {
-        let path = sweep.run(trial);
-        let found = results.iter().find(|it| it.run.run == path);
-        let run = found.map(|it| &it.run);
-        let mut cells = vec![
-            trial.id.clone(),
-            run.map_or("waiting", |run| run.status.name()).to_owned(),
-        ];
+    let rows = trials.iter().zip(results).map(|(trial, found)| {
+        let run = found.as_ref().map(|it| &it.run);
+        let (status, reason) = standing(trial, run, unfinished);
+        let status = match reason.is_empty() {
+            true => status,
+            false => format!("{status}: {reason}"),
+        };
+        let mut cells = vec![trial.id.clone(), status];
         let value = |key: &&String| trial.settings.get(*key).map_or_else(String::new, show);
         cells.extend(keys.iter().map(value));
         cells.push(table::percent(run.and_then(|run| run.val_accuracy)));
         cells.push(table::percent(run.and_then(|run| run.test_accuracy)));
         let epochs = run.and_then(|run| run.epochs);
         cells.push(epochs.map_or_else(|| "-".into(), |epochs| epochs.to_string()));
-        let work = found.and_then(|it| it.work);
+        let work = found.as_ref().and_then(|it| it.work);
         cells.push(work.map_or_else(|| "-".into(), table::span));
-        (cells, run.map(|_| link(&path)).unwrap_or_default())
+        (cells, run.map(|run| link(&run.run)).unwrap_or_default())
     });
     (names, rows.collect())
 }
@@ -92,7 +94,9 @@ fn listed(
 /// The address of a run's page from the sweep's folder.
 fn link(run: &Path) -> String {
     let page = RunDir::open(run).ok().map(|dir| dir.report_html());
-    let page = page.filter(|page| page.exists());
+    if !page.is_some_and(|page| page.exists()) {
+        return String::new();
+    }
     let folder = run.file_name().unwrap_or_default().to_string_lossy();
     // What is no plain letter in a folder's name is a byte with its number in an address.
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
@@ -103,5 +107,5 @@ fn link(run: &Path) -> String {
             false => format!("%{byte:02X}"),
         })
         .collect();
-    page.map_or_else(String::new, |_| format!("{folder}/report.html"))
+    format!("{folder}/report.html")
 }

@@ -230,9 +230,31 @@ pub fn load_picture(
         reason,
     };
     let bytes = scan::read_whole(path).map_err(|error| unusable(error.to_string()))?;
-    let picture = decode_guarded(&bytes).map_err(|flaw| unusable(flaw.to_string()))?;
+    prepare(&bytes, preprocess, framing).map_err(|flaw| unusable(flaw.to_string()))
+}
+
+/// The bytes of a picture's file as the network sees it in evaluation: `[height, width, 3]`. The
+/// preprocessing must have passed its [check](Preprocess::check).
+///
+/// # Errors
+/// If they are no picture.
+pub fn prepare(
+    bytes: &[u8],
+    preprocess: &Preprocess,
+    framing: Framing,
+) -> Result<Vec<f32>, decode::Flaw> {
+    let picture = decode_guarded(bytes)?;
     let mut values = vec![0.0; preprocess.values()];
     let seen = framing.frame(picture, preprocess);
     preprocess::Scale::new(preprocess).apply(&seen, &mut values);
     Ok(values)
+}
+
+/// Width and height that a picture's file claims to have; `None` if it does not say.
+pub fn claimed_size(bytes: &[u8]) -> Option<(u32, u32)> {
+    let read = || {
+        let reader = image::ImageReader::new(std::io::Cursor::new(bytes));
+        reader.with_guessed_format().ok()?.into_dimensions().ok()
+    };
+    guarded(read).flatten()
 }

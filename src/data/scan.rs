@@ -2,6 +2,7 @@
 //! unless an earlier scan has noted that there is nothing wrong.
 
 use std::io::Read;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -68,7 +69,7 @@ pub(super) fn scan(
     let outcomes: Vec<Outcome> = listing
         .pictures
         .par_iter()
-        .map_init(Worker::default, |worker, listed| {
+        .map_init(Worker::new, |worker, listed| {
             inspect(listed, notes.as_ref(), kept.as_deref(), worker)
         })
         .collect();
@@ -134,10 +135,18 @@ pub(super) fn scan(
 }
 
 /// What a thread uses again for every picture.
-#[derive(Default)]
 struct Worker {
     resizer: Resizer,
     buffer: Vec<u8>,
+}
+
+impl Worker {
+    fn new() -> Self {
+        Self {
+            resizer: Resizer::default(),
+            buffer: vec![0; USUAL],
+        }
+    }
 }
 
 fn inspect(
@@ -184,7 +193,6 @@ pub(super) fn read_whole(file: &Path) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let length = read(file, true, &mut bytes)?.unwrap_or_default();
     bytes.truncate(length);
-    bytes.shrink_to_fit();
     Ok(bytes)
 }
 
@@ -198,39 +206,57 @@ const LARGE: usize = 16 << 20;
 /// length; `None` if its first bytes are no picture's and it need not be one: other files may be of
 /// any size.
 fn read(file: &Path, must_be_one: bool, buffer: &mut Vec<u8>) -> std::io::Result<Option<usize>> {
+    const MOST: usize = decode::MAX_FILE_BYTES as usize;
     buffer.truncate(LARGE);
     buffer.shrink_to(LARGE);
     let mut file = std::fs::File::open(file)?;
-    // With room for one byte more than there should be, to see the end.
-    let said = file.metadata()?.len().min(decode::MAX_FILE_BYTES) as usize + 1;
-    let mut wanted = match must_be_one {
-        true => said,
-        false => said.min(START),
-    };
+    let said = file.metadata()?.len();
     let mut length = 0;
-    loop {
-        if buffer.len() < wanted {
-            buffer.resize(wanted.max(USUAL), 0);
+    if !must_be_one {
+        length = fill(&mut file, buffer, 0..START)?;
+        if decode::sniff(&buffer[..length]) == Kind::Other {
+            return Ok(None);
         }
-        match file.read(&mut buffer[length..wanted]) {
+        if length < START {
+            return Ok(Some(length));
+        }
+    }
+    let too_large = || std::io::Error::other("it is larger than 512 MiB");
+    if said > MOST as u64 {
+        return Err(too_large());
+    }
+    // With room for one byte more than there should be, to see the end.
+    let mut wanted = (said as usize + 1).max(length + 1);
+    loop {
+        length = fill(&mut file, buffer, length..wanted)?;
+        match length {
+            _ if length < wanted => return Ok(Some(length)),
+            _ if length > MOST => return Err(too_large()),
+            // It has grown since.
+            _ => wanted = (2 * wanted).min(MOST + 1),
+        }
+    }
+}
+
+/// Reads to a part of a buffer until that is full or the file ends; where it came to.
+fn fill(
+    file: &mut std::fs::File,
+    buffer: &mut Vec<u8>,
+    part: Range<usize>,
+) -> std::io::Result<usize> {
+    if buffer.len() < part.end {
+        buffer.resize(part.end, 0);
+    }
+    let mut at = part.start;
+    while at < part.end {
+        match file.read(&mut buffer[at..part.end]) {
             Ok(0) => break,
-            Ok(read) => length += read,
+            Ok(read) => at += read,
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
-        if length as u64 > decode::MAX_FILE_BYTES {
-            return Err(std::io::Error::other("it is larger than 512 MiB"));
-        }
-        if length == wanted {
-            if length == START && !must_be_one && decode::sniff(&buffer[..length]) == Kind::Other {
-                return Ok(None);
-            }
-            // It may have grown since.
-            wanted = said.max(2 * wanted);
-        }
     }
-    let is_one = must_be_one || decode::sniff(&buffer[..length]) != Kind::Other;
-    Ok(is_one.then_some(length))
+    Ok(at)
 }
 
 /// Whether a file claims by its name to be a picture: then it is one, if a broken one.

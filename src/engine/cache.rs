@@ -31,6 +31,8 @@ pub struct FeatureCache {
     filled: Vec<bool>,
     /// Where rows come from and go to on disk.
     entry: Option<Entry>,
+    /// Whether this build of xp is known to compute what was there.
+    agreed: bool,
     pending: Pending,
     /// Why rows could not be written.
     trouble: Option<StoreError>,
@@ -98,7 +100,12 @@ impl FeatureCache {
             })
         });
         let row_of: Vec<usize> = row_of.collect();
+        let is_known = |entry: &Entry| {
+            let build = program::installed();
+            entry.is_empty() || build.is_some_and(|build| entry.is_agreed(build))
+        };
         let mut cache = Self {
+            agreed: entry.as_ref().is_some_and(is_known),
             memory: (place == Place::Memory).then(|| vec![0.0; distinct.len() * elements]),
             filled: vec![false; distinct.len()],
             parts,
@@ -173,13 +180,18 @@ impl FeatureCache {
 
     /// Whether this build of xp is known to compute the rows that are on disk.
     pub fn is_agreed(&self) -> bool {
-        let known = self.entry.as_ref().zip(program::fingerprint());
-        known.is_some_and(|(entry, build)| entry.is_agreed(build))
+        self.agreed
+    }
+
+    /// Takes note that it does: some have been compared.
+    pub fn agree(&mut self) {
+        self.agreed = true;
     }
 
     /// Forgets all rows, and removes those on disk: they turned out to be wrong.
     pub fn discard(&mut self) {
         self.filled.fill(false);
+        self.agreed = true;
         if let Some(entry) = &mut self.entry
             && let Err(error) = entry.discard()
         {
@@ -249,8 +261,9 @@ impl FeatureCache {
     pub fn finish(&mut self) -> Option<StoreError> {
         self.write_pending();
         self.pending = Pending::default();
-        // What was there has been compared, what was not has been computed.
-        if let Some((entry, build)) = self.entry.as_ref().zip(program::fingerprint()) {
+        if let Some((entry, build)) = self.entry.as_ref().zip(program::installed())
+            && self.agreed
+        {
             entry.agree(build);
         }
         match self.memory {
@@ -263,7 +276,12 @@ impl FeatureCache {
     fn write_pending(&mut self) {
         let Pending { pictures, values } = &mut self.pending;
         let written = match &mut self.entry {
-            Some(entry) if !pictures.is_empty() => entry.append(pictures, values),
+            Some(entry) if !pictures.is_empty() => {
+                if !self.agreed {
+                    entry.disagree();
+                }
+                entry.append(pictures, values)
+            }
             _ => Ok(()),
         };
         // The memory stays for the next segment.

@@ -97,7 +97,14 @@ pub fn encode(network: &Network<'_>, input: Input) -> Result<Vec<u8>> {
     };
     let mut layers = Layers::new(graph, params, &picture);
     for id in nodes_between(graph, &[0], &[graph.output()]) {
-        layers.write(&mut file, id, &graph.nodes()[id].name)?;
+        let name = &graph.nodes()[id].name;
+        match name.as_str() {
+            // What goes in and out is called so.
+            INPUT | PICTURES | LOGITS | PROBABILITIES => {
+                layers.write(&mut file, id, &format!("{name}/output"))?;
+            }
+            _ => layers.write(&mut file, id, name)?,
+        }
     }
     let output = layers.name(graph.output())?.to_owned();
     let logits = file.node("Identity", &[&output], LOGITS, vec![]);
@@ -127,7 +134,6 @@ pub fn encode(network: &Network<'_>, input: Input) -> Result<Vec<u8>> {
         ir_version: Some(FORMAT),
         producer_name: Some("xp".into()),
         producer_version: Some(env!("CARGO_PKG_VERSION").into()),
-        doc_string: None,
         graph: Some(file.finish(network.name, vec![given], outputs)),
         opset_import: vec![OperatorSet {
             domain: Some(String::new()),

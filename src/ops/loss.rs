@@ -243,6 +243,18 @@ pub fn binary(logits: &Tensor, target: Target<'_>) -> Result<LossOutput> {
     LossOutput::finish(logits, sum, weight, correct, &gradient)
 }
 
+/// The `top` most probable classes, most probable first; equals in label order.
+pub fn ranked<'a>(classes: &'a [String], probabilities: &[f32], top: usize) -> Vec<(&'a str, f32)> {
+    let mut ranked: Vec<(&str, f32)> = classes
+        .iter()
+        .map(String::as_str)
+        .zip(probabilities.iter().copied())
+        .collect();
+    ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
+    ranked.truncate(top);
+    ranked
+}
+
 /// Probabilities of all classes, `[batch][classes]`: softmax, or both sides of one sigmoid output.
 /// The first largest of a row is the class that the losses count as the answer.
 ///

@@ -64,6 +64,17 @@ pub(super) fn scrolled(label: &str) -> String {
     format!("<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{label}\">\n")
 }
 
+/// A place for a chart that the script draws, with what it says of where one points.
+pub(super) fn chart(id: &str, name: &str) -> String {
+    format!(
+        "<figure>\n<figcaption id=\"{id}-name\">{}</figcaption>\n<svg id=\"{id}\" viewBox=\"0 0 520 280\" \
+         role=\"img\" tabindex=\"0\" aria-labelledby=\"{id}-name\" \
+         aria-describedby=\"{id}-readout\"></svg>\n<p class=\"readout\" id=\"{id}-readout\" \
+         aria-live=\"polite\">Point at the chart, or use the arrow keys.</p>\n</figure>\n",
+        escape(name)
+    )
+}
+
 /// A share in percent.
 pub(super) fn percent(share: f64) -> String {
     format!("{:.1} %", 100.0 * share)

@@ -71,92 +71,79 @@ pub fn sweep_page(page: &SweepPage<'_>) -> String {
     )
 }
 
-fn leaderboard(html: &mut String, page: &SweepPage<'_>) {
-    html.push_str("<section aria-labelledby=\"board\">\n<h2 id=\"board\">Leaderboard</h2>\n");
+fn leaderboard(body: &mut String, page: &SweepPage<'_>) {
+    body.push_str("<section aria-labelledby=\"board\">\n<h2 id=\"board\">Leaderboard</h2>\n");
     for note in page.notes {
-        let _ = writeln!(html, "<p class=\"soft\">{}</p>", escape(note));
+        let _ = writeln!(body, "<p class=\"soft\">{}</p>", escape(note));
     }
     match page.leaderboard.rows.is_empty() {
-        true => html.push_str("<p>No trial is complete yet.</p>\n"),
-        false => html.push_str(&page.leaderboard.html("table of settings", "layers")),
+        true => body.push_str("<p>No trial is complete yet.</p>\n"),
+        false => body.push_str(&page.leaderboard.html("table of settings", "layers")),
     }
-    html.push_str("</section>\n");
+    body.push_str("</section>\n");
 }
 
-/// A place for a chart that the script draws, with what it says of where one points.
-fn chart(html: &mut String, id: &str, name: &str) {
-    let _ = writeln!(
-        html,
-        "<figure>\n<figcaption id=\"{id}-name\">{}</figcaption>\n<svg id=\"{id}\" viewBox=\"0 0 520 280\" \
-         role=\"img\" tabindex=\"0\" aria-labelledby=\"{id}-name\" \
-         aria-describedby=\"{id}-readout\"></svg>\n<p class=\"readout\" id=\"{id}-readout\" \
-         aria-live=\"polite\">Point at the chart, or use the arrow keys.</p>\n</figure>",
-        escape(name)
-    );
-}
-
-fn parallel(html: &mut String, page: &SweepPage<'_>) {
+fn parallel(body: &mut String, page: &SweepPage<'_>) {
     if page.settings.is_empty() {
         return;
     }
-    html.push_str(
+    body.push_str(
         "<section aria-labelledby=\"parallel-heading\">\n<h2 id=\"parallel-heading\">All settings side by \
          side</h2>\n<p>A line is a row of the leaderboard; the darker, the better.</p>\n\
          <div class=\"wide\">\n",
     );
-    chart(html, "parallel", "Settings and accuracy");
-    html.push_str("</div>\n</section>\n");
+    body.push_str(&html::chart("parallel", "Settings and accuracy"));
+    body.push_str("</div>\n</section>\n");
 }
 
-fn axes(html: &mut String, page: &SweepPage<'_>) {
+fn axes(body: &mut String, page: &SweepPage<'_>) {
     if page.settings.is_empty() {
         return;
     }
-    html.push_str(
+    body.push_str(
         "<section aria-labelledby=\"axes\">\n<h2 id=\"axes\">Accuracy against each setting</h2>\n\
          <p>A dot is a run, the line joins the means.</p>\n<div class=\"charts\">\n",
     );
     for (index, setting) in page.settings.iter().enumerate() {
-        chart(html, &format!("axis-{index}"), &setting.key);
+        body.push_str(&html::chart(&format!("axis-{index}"), &setting.key));
     }
-    html.push_str("</div>\n</section>\n");
+    body.push_str("</div>\n</section>\n");
 }
 
-fn pareto(html: &mut String, page: &SweepPage<'_>) {
+fn pareto(body: &mut String, page: &SweepPage<'_>) {
     if page.costs.iter().flatten().next().is_none() {
         return;
     }
-    html.push_str(
+    body.push_str(
         "<section aria-labelledby=\"time\">\n<h2 id=\"time\">Accuracy against time</h2>\n<p>The line joins \
          those that no other beats in less time.</p>\n<div class=\"charts\">\n",
     );
-    chart(html, "pareto", "Seconds a run");
-    html.push_str("</div>\n</section>\n");
+    body.push_str(&html::chart("pareto", "Seconds a run"));
+    body.push_str("</div>\n</section>\n");
 }
 
-fn trials(html: &mut String, page: &SweepPage<'_>) {
-    html.push_str(
-        "<section aria-labelledby=\"trials\">\n<h2 id=\"trials\">Trials</h2>\n<div class=\"scroll\" \
-         tabindex=\"0\" role=\"region\" aria-label=\"table of trials\">\n<table class=\"layers\">\n<thead><tr>",
-    );
+fn trials(body: &mut String, page: &SweepPage<'_>) {
+    body.push_str("<section aria-labelledby=\"trials\">\n<h2 id=\"trials\">Trials</h2>\n");
+    body.push_str(&html::scrolled("table of trials"));
+    body.push_str("<table class=\"layers\">\n<thead><tr>");
     for name in page.trials.header {
-        let _ = write!(html, "<th scope=\"col\">{}</th>", escape(name));
+        let _ = write!(body, "<th scope=\"col\">{}</th>", escape(name));
     }
-    html.push_str("</tr></thead>\n<tbody>\n");
+    body.push_str("</tr></thead>\n<tbody>\n");
     for (row, link) in page.trials.rows.iter().zip(page.links) {
-        html.push_str("<tr>");
+        body.push_str("<tr>");
         for (index, cell) in row.iter().enumerate() {
             let cell = escape(cell);
             let _ = match (index, link.as_str()) {
                 (0, link) if !link.is_empty() => {
-                    write!(html, "<td><a href=\"{}\">{cell}</a></td>", escape(link))
+                    write!(body, "<td><a href=\"{}\">{cell}</a></td>", escape(link))
                 }
-                _ => write!(html, "<td>{cell}</td>"),
+                _ => write!(body, "<td>{cell}</td>"),
             };
         }
-        html.push_str("</tr>\n");
+        body.push_str("</tr>\n");
     }
-    html.push_str("</tbody>\n</table>\n</div>\n</section>\n");
+    body.push_str("</tbody>\n</table>\n</div>\n</section>\n");
 }
 
 #[cfg(test)]

@@ -419,6 +419,13 @@ impl RunDir {
         Checkpoint::read(&self.checkpoint_dir(slot))
     }
 
+    /// Writes a file for other programs under a name of its own, and tells where.
+    pub fn write_export(&self, name: &str, bytes: &[u8]) -> Result<PathBuf, RunError> {
+        let path = self.path.join(name);
+        fsx::write_atomic(&path, bytes)?;
+        Ok(path)
+    }
+
     /// Writes `model.safetensors`.
     pub fn write_model(&self, model: &ModelFile) -> Result<(), RunError> {
         model.write(&self.model_safetensors())

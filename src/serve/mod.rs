@@ -1,7 +1,8 @@
 //! A trained model behind HTTP: pictures in, classes and probabilities out.
 //!
-//! Pictures are decoded side by side, and whoever waits meanwhile is computed in one batch. Nothing
-//! that a client sends may cost more than the [`Limits`] allow.
+//! Pictures are decoded side by side, and whoever waits meanwhile is computed in one batch. What
+//! clients may cost is bounded by the [`Limits`]: a request holds its place until the last of its
+//! work is over, whether somebody still waits for it or not.
 
 mod batcher;
 mod metrics;
@@ -43,7 +44,9 @@ pub struct Model {
 pub struct Limits {
     /// Bytes of a request.
     pub bytes: usize,
-    /// Time of a request, from its first byte to its answer.
+    /// Pixels of a picture.
+    pub pixels: u64,
+    /// Time of a request, from the end of its head to its answer.
     pub time: Duration,
     /// Requests at work or waiting; more are turned away.
     pub requests: usize,
@@ -51,15 +54,15 @@ pub struct Limits {
     pub pictures: usize,
 }
 
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            bytes: 20 << 20,
-            time: Duration::from_secs(30),
-            requests: 64,
-            pictures: 64,
-        }
-    }
+impl Limits {
+    /// Unless asked otherwise.
+    pub const DEFAULT: Self = Self {
+        bytes: 20_000_000,
+        pixels: 40_000_000,
+        time: Duration::from_secs(30),
+        requests: 64,
+        pictures: 64,
+    };
 }
 
 /// Connections at a time, idle ones too: more wait to be let in.
@@ -71,8 +74,8 @@ const HEAD: Duration = Duration::from_secs(10);
 /// Time between two looks at whether to stop.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Time that answers under way have at the end.
-const LAST: Duration = Duration::from_secs(30);
+/// Time in which a client must have taken what was sent to it.
+const TAKE: Duration = Duration::from_secs(30);
 
 /// A server that has its address, and no clients yet.
 #[derive(Debug)]
@@ -115,7 +118,7 @@ impl Server {
     pub fn run(self, model: Model, limits: Limits, stop: impl Fn() -> bool) -> io::Result<()> {
         let model = Arc::new(model);
         let metrics = Arc::new(Metrics::default());
-        let batcher = Batcher::start(Arc::clone(&model), Arc::clone(&metrics), limits.requests)?;
+        let batcher = Batcher::start(Arc::clone(&model), Arc::clone(&metrics))?;
         let router = routes::router(routes::Shared {
             model,
             metrics,
@@ -126,14 +129,20 @@ impl Server {
         let Self {
             runtime, listener, ..
         } = self;
-        runtime.block_on(accept(listener, router, stop));
+        runtime.block_on(accept(listener, router, limits.time, stop));
         // What hangs in a decoder must not keep the process.
         runtime.shutdown_timeout(Duration::from_secs(1));
         Ok(())
     }
 }
 
-async fn accept(listener: TcpListener, router: axum::Router, stop: impl Fn() -> bool) {
+/// Lets clients in until `stop` says otherwise; then answers under way have so much time.
+async fn accept(
+    listener: TcpListener,
+    router: axum::Router,
+    last: Duration,
+    stop: impl Fn() -> bool,
+) {
     let graceful = GracefulShutdown::new();
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let mut looks = tokio::time::interval(LOOK);
@@ -154,6 +163,7 @@ async fn accept(listener: TcpListener, router: axum::Router, stop: impl Fn() -> 
             continue;
         };
         let _ = stream.set_nodelay(true);
+        limit_silence(&stream);
         let service = TowerToHyperService::new(router.clone());
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -167,7 +177,29 @@ async fn accept(listener: TcpListener, router: axum::Router, stop: impl Fn() -> 
         });
     }
     drop(listener);
-    let _ = tokio::time::timeout(LAST, graceful.shutdown()).await;
+    let _ = tokio::time::timeout(last, graceful.shutdown()).await;
+}
+
+/// Ends a connection whose client does not take what is sent to it.
+fn limit_silence(stream: &tokio::net::TcpStream) {
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::fd::AsRawFd;
+        let milliseconds = TAKE.as_millis() as libc::c_uint;
+        // SAFETY: the socket is open, and the option takes an unsigned integer of this size. Where
+        // it is refused, the connection only lasts longer.
+        unsafe {
+            libc::setsockopt(
+                stream.as_raw_fd(),
+                libc::IPPROTO_TCP,
+                libc::TCP_USER_TIMEOUT,
+                std::ptr::from_ref(&milliseconds).cast(),
+                size_of::<libc::c_uint>() as libc::socklen_t,
+            );
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (stream, TAKE);
 }
 
 #[cfg(test)]

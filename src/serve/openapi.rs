@@ -15,6 +15,7 @@ pub(super) fn description(model: &Model, limits: &Limits) -> Value {
             "413": { "description": "more bytes or pictures than are allowed", "content": content(reference("Error")) },
             "422": { "description": "no picture that can be read", "content": content(reference("Error")) },
             "503": { "description": "too many requests at a time", "content": content(reference("Error")) },
+            "500": { "description": "the server's own fault", "content": content(reference("Error")) },
             "504": { "description": "it took too long", "content": content(reference("Error")) },
         })
     };
@@ -60,6 +61,11 @@ pub(super) fn description(model: &Model, limits: &Limits) -> Value {
                 "responses": answers(json!({ "type": "array", "items": { "anyOf": [
                     reference("Prediction"), reference("Error")
                 ]}})),
+            }},
+            "/": { "get": {
+                "summary": "A page to drop pictures on",
+                "operationId": "page",
+                "responses": { "200": { "description": "HTML", "content": { "text/html": {} } } },
             }},
             "/health": { "get": {
                 "summary": "Whether the server is there",

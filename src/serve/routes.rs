@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::Router;
 use axum::body::Bytes;
 use axum::extract::multipart::MultipartError;
 use axum::extract::{DefaultBodyLimit, FromRequest, Multipart, Request, State};
@@ -11,14 +10,16 @@ use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
 
 use super::batcher::Batcher;
 use super::metrics::Metrics;
 use super::{Limits, Model, openapi};
-use crate::data::preprocess::Scale;
-use crate::data::{Framing, decode_guarded};
+use crate::data::{Framing, claimed_size, prepare};
+use crate::ops::loss;
 
 /// Classes that are named unless a request says how many.
 pub(super) const TOP: usize = 5;
@@ -97,15 +98,20 @@ async fn counted(State(shared): State<Shared>, request: Request, next: Next) -> 
     response
 }
 
+/// The place that a request takes until all of its work is over.
+#[derive(Debug, Clone)]
+struct Held(#[expect(dead_code, reason = "held until it is dropped")] Arc<OwnedSemaphorePermit>);
+
 /// Turns away what is too much, and ends what takes too long.
-async fn limited(State(shared): State<Shared>, request: Request, next: Next) -> Response {
-    let Ok(_place) = shared.places.try_acquire() else {
+async fn limited(State(shared): State<Shared>, mut request: Request, next: Next) -> Response {
+    let Ok(place) = Arc::clone(&shared.places).try_acquire_owned() else {
         let message = format!(
             "{} requests are at work or waiting already; try again in a second",
             shared.limits.requests
         );
         return Refused(StatusCode::SERVICE_UNAVAILABLE, message).into_response();
     };
+    request.extensions_mut().insert(Held(Arc::new(place)));
     let limit = shared.limits.time;
     match tokio::time::timeout(limit, next.run(request)).await {
         Ok(response) => response,
@@ -116,7 +122,11 @@ async fn limited(State(shared): State<Shared>, request: Request, next: Next) -> 
     }
 }
 
-async fn predict(State(shared): State<Shared>, request: Request) -> Result<Response, Refused> {
+async fn predict(
+    State(shared): State<Shared>,
+    Extension(held): Extension<Held>,
+    request: Request,
+) -> Result<Response, Refused> {
     let top = top(request.uri())?;
     let limit = shared.limits.bytes;
     let body = Bytes::from_request(request, &()).await.map_err(|error| {
@@ -126,23 +136,29 @@ async fn predict(State(shared): State<Shared>, request: Request) -> Result<Respo
             _ => Refused(status, error.body_text()),
         }
     })?;
-    let answer = classify(&shared, body, top).await?;
+    let answer = classify(&shared, held, body, top).await?;
     Ok(axum::Json(answer).into_response())
 }
 
-async fn batch(State(shared): State<Shared>, request: Request) -> Result<Response, Refused> {
+async fn batch(
+    State(shared): State<Shared>,
+    Extension(held): Extension<Held>,
+    request: Request,
+) -> Result<Response, Refused> {
     let top = top(request.uri())?;
     let mut form = Multipart::from_request(request, &())
         .await
         .map_err(|error| Refused(error.status(), error.body_text()))?;
     let limit = shared.limits.bytes;
+    // A form that breaks off is its sender's matter.
     let broken = |error: MultipartError| match error.status() {
         StatusCode::PAYLOAD_TOO_LARGE => too_large(limit),
-        status => Refused(status, error.body_text()),
+        _ => Refused(StatusCode::BAD_REQUEST, error.body_text()),
     };
-    let mut waiting = Vec::new();
+    let mut names = Vec::new();
+    let mut tasks = JoinSet::new();
     while let Some(field) = form.next_field().await.map_err(broken)? {
-        if waiting.len() == shared.limits.pictures {
+        if names.len() == shared.limits.pictures {
             let message = format!(
                 "more than {} pictures; send several requests",
                 shared.limits.pictures
@@ -152,23 +168,22 @@ async fn batch(State(shared): State<Shared>, request: Request) -> Result<Respons
         let name = field.file_name().or(field.name()).unwrap_or_default();
         let name = name.to_owned();
         let bytes = field.bytes().await.map_err(broken)?;
-        let shared = shared.clone();
-        let task = tokio::spawn(async move { classify(&shared, bytes, top).await });
-        waiting.push((name, task));
+        let (shared, held, index) = (shared.clone(), held.clone(), names.len());
+        tasks.spawn(async move { (index, classify(&shared, held, bytes, top).await) });
+        names.push(name);
     }
-    if waiting.is_empty() {
+    if names.is_empty() {
         let message = "there is no picture in the form; add files to it, under any name";
         return Err(Refused(StatusCode::BAD_REQUEST, message.into()));
     }
-    let mut answers = Vec::new();
-    for (name, task) in waiting {
-        let mut answer = match task.await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(refused)) => refused.json(),
-            Err(_) => json!({ "error": "it was given up" }),
-        };
+    let mut answers = vec![json!({ "error": "it was given up" }); names.len()];
+    while let Some(done) = tasks.join_next().await {
+        if let Ok((index, answer)) = done {
+            answers[index] = answer.unwrap_or_else(|refused| refused.json());
+        }
+    }
+    for (answer, name) in answers.iter_mut().zip(names) {
         answer["name"] = name.into();
-        answers.push(answer);
     }
     Ok(axum::Json(answers).into_response())
 }
@@ -201,27 +216,37 @@ fn top(uri: &Uri) -> Result<usize, Refused> {
 }
 
 /// What the network takes a picture for.
-async fn classify(shared: &Shared, bytes: Bytes, top: usize) -> Result<Value, Refused> {
-    let model = Arc::clone(&shared.model);
+async fn classify(shared: &Shared, held: Held, bytes: Bytes, top: usize) -> Result<Value, Refused> {
+    let place = shared
+        .batcher
+        .place()
+        .await
+        .map_err(|error| broken(&error))?;
+    let (model, most) = (Arc::clone(&shared.model), shared.limits.pixels);
     let decoded = tokio::task::spawn_blocking(move || {
-        let picture = decode_guarded(&bytes).map_err(|flaw| flaw.to_string())?;
-        drop(bytes);
-        let seen = Framing::Resized.frame(picture, &model.preprocess);
-        let mut pixels = vec![0.0; model.preprocess.values()];
-        Scale::new(&model.preprocess).apply(&seen, &mut pixels);
-        Ok(pixels)
+        // Whoever waited may have gone; the work goes on, and its place is taken that long.
+        let _held = held;
+        if let Some((width, height)) = claimed_size(&bytes)
+            && u64::from(width) * u64::from(height) > most
+        {
+            let message = format!(
+                "{width} x {height} pixels, more than {} megapixels; send a smaller picture",
+                most / 1_000_000
+            );
+            return Err(Refused(StatusCode::PAYLOAD_TOO_LARGE, message));
+        }
+        prepare(&bytes, &model.preprocess, Framing::Resized)
+            .map_err(|flaw| Refused(StatusCode::UNPROCESSABLE_ENTITY, flaw.to_string()))
     });
     let pixels = match decoded.await {
-        Ok(decoded) => decoded.map_err(|flaw| Refused(StatusCode::UNPROCESSABLE_ENTITY, flaw))?,
+        Ok(decoded) => decoded?,
         Err(_) => return Err(broken("the decoder has stopped")),
     };
-    let probabilities = shared.batcher.probabilities(pixels).await;
+    let probabilities = place.probabilities(pixels).await;
     let probabilities = probabilities.map_err(|error| broken(&error))?;
-    let mut ranked: Vec<(&String, f32)> = shared.model.classes.iter().zip(probabilities).collect();
-    ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let ranked = loss::ranked(&shared.model.classes, &probabilities, top);
     let classes = ranked
         .into_iter()
-        .take(top)
         .map(|(class, probability)| json!({ "class": class, "probability": probability }));
     Ok(json!({ "classes": classes.collect::<Vec<_>>() }))
 }

@@ -120,7 +120,7 @@ fn fixture(name: &str) -> std::path::PathBuf {
 
 #[test]
 fn answers_are_those_of_the_network() {
-    let server = Running::new(Limits::default());
+    let server = Running::new(Limits::DEFAULT);
     let model = model();
     let pixels = load_picture(&fixture("plain.jpg"), &model.preprocess, Framing::Resized).unwrap();
     let picture = Tensor::from_vec(pixels, (1, 32, 32, 3), &Device::Cpu).unwrap();
@@ -174,41 +174,64 @@ fn answers_are_those_of_the_network() {
 
 #[test]
 fn what_is_too_much_is_refused() {
-    let limits = Limits {
+    let server = Running::new(Limits {
         bytes: 10_000,
-        time: Duration::from_millis(300),
         requests: 2,
         pictures: 2,
-    };
-    let server = Running::new(limits);
+        pixels: 100,
+        ..Limits::DEFAULT
+    });
     assert_eq!(server.send("POST /predict", &[0; 20_000]).0, 413);
     assert_eq!(
         server.batch(&[("a", b"x"), ("b", b"x"), ("c", b"x")]).0,
         413
     );
-    // Two requests whose bodies never end take both places, until their time is over.
+    let picture = std::fs::read(fixture("plain.jpg")).unwrap();
+    let (status, body) = server.send("POST /predict", &picture);
+    assert_eq!((status, body.contains("megapixels")), (413, true), "{body}");
+    // Two requests whose bodies never end take both places.
     let slow = || {
         let mut stream = TcpStream::connect(server.address).unwrap();
         let head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nab";
         stream.write_all(head).unwrap();
         stream
     };
-    let mut held = [slow(), slow()];
-    std::thread::sleep(Duration::from_millis(100));
-    let (status, body) = server.send("POST /predict", b"x");
-    assert_eq!(status, 503, "{body}");
+    let held = [slow(), slow()];
+    until(|| server.send("POST /predict", b"x").0 == 503);
     // Looking is free.
     assert_eq!(server.get("/health").0, 200);
+    drop(held);
+    until(|| server.send("POST /predict", b"x").0 == 422);
+}
+
+/// Waits for something that will be so soon.
+fn until(so: impl Fn() -> bool) {
+    for _ in 0..200 {
+        if so() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    panic!("it never was so");
+}
+
+#[test]
+fn what_takes_too_long_is_ended() {
+    let server = Running::new(Limits {
+        time: Duration::from_millis(300),
+        ..Limits::DEFAULT
+    });
+    let mut stream = TcpStream::connect(server.address).unwrap();
+    let head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nab";
+    stream.write_all(head).unwrap();
     let mut answer = [0; 12];
-    held[0].read_exact(&mut answer).unwrap();
+    stream.read_exact(&mut answer).unwrap();
     assert_eq!(&answer, b"HTTP/1.1 504");
-    std::thread::sleep(Duration::from_millis(300));
-    assert_eq!(server.send("POST /predict", b"x").0, 422);
 }
 
 #[test]
 fn hostile_requests_get_an_answer_and_harm_nothing() {
-    let server = Running::new(Limits::default());
+    let server = Running::new(Limits::DEFAULT);
     let picture = std::fs::read(fixture("plain.jpg")).unwrap();
     let mut seed = 1u64;
     let mut random = move |below: usize| {
@@ -251,7 +274,7 @@ fn hostile_requests_get_an_answer_and_harm_nothing() {
 
 #[test]
 fn what_is_under_way_is_answered_at_the_end() {
-    let server = Running::new(Limits::default());
+    let server = Running::new(Limits::DEFAULT);
     let picture = std::fs::read(fixture("plain.jpg")).unwrap();
     let mut stream = TcpStream::connect(server.address).unwrap();
     let head = format!(
@@ -260,10 +283,10 @@ fn what_is_under_way_is_answered_at_the_end() {
     );
     stream.write_all(head.as_bytes()).unwrap();
     stream.write_all(&picture[..100]).unwrap();
-    std::thread::sleep(Duration::from_millis(200));
+    // It has been let in before the end is asked for: so have those that came before it.
+    assert_eq!(server.get("/health").0, 200);
     server.stop.store(true, Ordering::Relaxed);
-    std::thread::sleep(Duration::from_millis(200));
-    assert!(TcpStream::connect(server.address).is_err());
+    until(|| TcpStream::connect(server.address).is_err());
     stream.write_all(&picture[100..]).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();

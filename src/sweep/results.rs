@@ -132,8 +132,9 @@ pub struct Leaderboard {
 impl Leaderboard {
     /// A leaderboard for all complete runs on the same pictures, the largest first: accuracies on
     /// other pictures are not comparable.
-    pub fn of(results: &[TrialResult]) -> Vec<Self> {
-        let done: Vec<&TrialResult> = results.iter().filter(|it| it.is_done()).collect();
+    pub fn of<'a>(results: impl IntoIterator<Item = &'a TrialResult>) -> Vec<Self> {
+        let done = results.into_iter().filter(|it| it.is_done());
+        let done: Vec<&TrialResult> = done.collect();
         let mut by_pictures: IndexMap<String, Vec<&TrialResult>> = IndexMap::new();
         for (pictures, result) in pictures(&done).into_iter().zip(&done) {
             by_pictures.entry(pictures).or_default().push(result);
@@ -334,6 +335,7 @@ fn collect(path: &str, value: &Value, found: &mut Leaves) {
 pub fn write_table(
     sweep: &SweepDir,
     trials: &[Trial],
+    results: &[Option<TrialResult>],
     unfinished: &BTreeMap<String, Ended>,
 ) -> Result<(), RunError> {
     let keys: indexmap::IndexSet<&String> = trials
@@ -352,12 +354,9 @@ pub fn write_table(
         "reason",
     ];
     let path = sweep.table();
-    let rows: Vec<Vec<String>> = trials
-        .par_iter()
-        .map(|trial| {
-            let result = sweep.look_at(trial).map(TrialResult::of);
-            row(sweep.path(), trial, &keys, result, unfinished)
-        })
+    let rows = trials.iter().zip(results);
+    let rows: Vec<Vec<String>> = rows
+        .map(|(trial, result)| row(sweep.path(), trial, &keys, result.as_ref(), unfinished))
         .collect();
     fsx::write_atomic_with(&path, |file| {
         let mut table = csv::Writer::from_writer(file);
@@ -371,18 +370,21 @@ pub fn write_table(
     .map_err(|error: FsError| error.into())
 }
 
-fn row(
-    folder: &Path,
+/// How the trials of a sweep stand that have begun, in the order of the trials.
+pub fn read(sweep: &SweepDir, trials: &[Trial]) -> Vec<Option<TrialResult>> {
+    let read = |trial: &Trial| sweep.look_at(trial).map(TrialResult::of);
+    trials.par_iter().map(read).collect()
+}
+
+/// How a trial stands in a word, and why, where there is more to say. `unfinished` as for
+/// [`write_table`].
+pub fn standing(
     trial: &Trial,
-    keys: &indexmap::IndexSet<&String>,
-    result: Option<TrialResult>,
+    run: Option<&Listed>,
     unfinished: &BTreeMap<String, Ended>,
-) -> Vec<String> {
-    let number = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
-    let whole = |value: Option<usize>| value.map_or_else(String::new, |value| value.to_string());
-    let run = result.as_ref().map(|result| &result.run);
-    let (status, reason) = match (run, unfinished.get(&trial.id)) {
-        (Some(run), _) if run.status == run::Condition::Done => ("done".to_owned(), String::new()),
+) -> (String, String) {
+    match (run, unfinished.get(&trial.id)) {
+        (Some(run), _) if run.status == run::Condition::Done => ("done".into(), String::new()),
         (_, Some(ended)) => {
             let reason = ended.reason().unwrap_or_default();
             (ended.name().to_owned(), reason.to_owned())
@@ -391,8 +393,21 @@ fn row(
             let reason = run.reason.clone().unwrap_or_default();
             (run.status.name().to_owned(), reason)
         }
-        (None, None) => ("waiting".to_owned(), String::new()),
-    };
+        (None, None) => ("waiting".into(), String::new()),
+    }
+}
+
+fn row(
+    folder: &Path,
+    trial: &Trial,
+    keys: &indexmap::IndexSet<&String>,
+    result: Option<&TrialResult>,
+    unfinished: &BTreeMap<String, Ended>,
+) -> Vec<String> {
+    let number = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
+    let whole = |value: Option<usize>| value.map_or_else(String::new, |value| value.to_string());
+    let run = result.map(|result| &result.run);
+    let (status, reason) = standing(trial, run, unfinished);
     let mut cells = vec![trial.id.clone(), trial.name.clone(), status];
     cells.extend(
         keys.iter()
@@ -401,11 +416,10 @@ fn row(
     cells.extend([
         whole(run.and_then(|run| run.best_epoch)),
         number(run.and_then(|run| run.val_accuracy)),
-        number(result.as_ref().and_then(|result| result.val_loss)),
+        number(result.and_then(|result| result.val_loss)),
         number(run.and_then(|run| run.test_accuracy)),
         whole(run.and_then(|run| run.epochs)),
         result
-            .as_ref()
             .and_then(|result| result.work)
             .map_or_else(String::new, |seconds| format!("{seconds:.1}")),
         run.map_or_else(String::new, |run| {

@@ -273,13 +273,17 @@ impl FeatureBank {
         if let Some(first) = cache.first_ready()
             && self.compared.insert(name.clone())
             && !cache.is_agreed()
-            && !extraction.agrees(unit, &cache, first)?
         {
-            observer.warning(&format!(
-                "cached features `{name}` are not what this build of xp computes; they are \
-                 computed again"
-            ));
-            cache.discard();
+            match extraction.agrees(unit, &cache, first)? {
+                true => cache.agree(),
+                false => {
+                    observer.warning(&format!(
+                        "cached features `{name}` are not what this build of xp computes; they \
+                         are computed again"
+                    ));
+                    cache.discard();
+                }
+            }
         }
         Ok(cache)
     }

@@ -173,6 +173,11 @@ impl Entry {
         Ok(())
     }
 
+    /// Whether nothing is stored.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
     /// Whether a build of xp is known to compute what is stored.
     pub fn is_agreed(&self, build: &str) -> bool {
         self.agreed(build).exists()
@@ -183,6 +188,14 @@ impl Entry {
         let path = self.agreed(build);
         if self.folder.exists() && !path.exists() {
             let _ = fs::File::create(path);
+        }
+    }
+
+    /// Forgets what is known of all builds: rows are coming that none of them was compared with.
+    pub fn disagree(&self) {
+        for path in tidy::agreed(&self.folder) {
+            // One that stays is compared no worse than before.
+            let _ = fs::remove_file(path);
         }
     }
 

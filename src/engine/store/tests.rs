@@ -206,3 +206,20 @@ fn without_disk_space_memory_serves_and_the_rest_is_lost() {
         assert_eq!(cache.ready(), usize::from(place == Place::Memory));
     }
 }
+
+#[test]
+fn builds_vouch_for_what_they_computed_or_compared_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path());
+    let build = crate::program::installed().unwrap();
+    let vouches = |build: &str| open(&store, "key").0.is_agreed(build);
+    run(&store, &[1, 2], Place::Memory);
+    assert!(vouches(build), "an entry that is all of its making");
+    let (entry, _) = open(&store, "key");
+    entry.disagree();
+    entry.agree("other");
+    assert!(!vouches(build) && vouches("other"));
+    // Rows of other pictures: there is nothing to compare, and now nobody knows all of them.
+    run(&store, &[3], Place::Memory);
+    assert!(!vouches(build) && !vouches("other"));
+}

@@ -150,6 +150,11 @@ pub(super) fn segments(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
+/// The files of an entry that are named for builds.
+pub(super) fn agreed(folder: &Path) -> impl Iterator<Item = PathBuf> {
+    ours(folder).filter(|path| path.extension().is_some_and(|it| it == AGREED))
+}
+
 /// The files of an entry that xp wrote.
 fn ours(folder: &Path) -> impl Iterator<Item = PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();

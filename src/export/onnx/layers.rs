@@ -58,7 +58,19 @@ impl<'a> Layers<'a> {
         Ok(&self.value(id)?.name)
     }
 
+    /// The node whose values a node's are: layers that change nothing have none of their own.
+    fn origin(&self, mut id: NodeId) -> NodeId {
+        while let (Op::Dropout { .. } | Op::Identity(_), Some(&input)) = (
+            self.graph.nodes()[id].op,
+            self.graph.nodes()[id].inputs.first(),
+        ) {
+            id = input;
+        }
+        id
+    }
+
     fn value(&self, id: NodeId) -> Result<&Value> {
+        let id = self.origin(id);
         match &self.values[id] {
             Some(value) => Ok(value),
             None => bail!("layer `{}` is not there yet", self.graph.nodes()[id].name),
@@ -67,6 +79,7 @@ impl<'a> Layers<'a> {
 
     /// The name of a node's output in a layout; vectors have none.
     fn laid_out(&mut self, file: &mut File, id: NodeId, wanted: Layout) -> Result<String> {
+        let id = self.origin(id);
         let value = self.value(id)?.clone();
         if value.layout == wanted || matches!(self.graph.nodes()[id].shape, Shape::Vector(_)) {
             return Ok(value.name);
@@ -102,10 +115,7 @@ impl<'a> Layers<'a> {
         // Where an operator works on either layout, it keeps the one that is there.
         let (name, layout) = match node.op {
             Op::Input => bail!("there is one picture, and `{}` is another", node.name),
-            Op::Dropout { .. } | Op::Identity(_) => {
-                self.values[id] = self.values[x].clone();
-                return Ok(());
-            }
+            Op::Dropout { .. } | Op::Identity(_) => return Ok(()),
             Op::Pad(padding) => {
                 let x = self.laid_out(file, x, Layout::First)?;
                 let Padding {

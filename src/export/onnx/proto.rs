@@ -21,9 +21,6 @@ pub struct Model {
     /// Its version.
     #[prost(string, optional, tag = "3")]
     pub producer_version: Option<String>,
-    /// For people.
-    #[prost(string, optional, tag = "6")]
-    pub doc_string: Option<String>,
     /// The network.
     #[prost(message, optional, tag = "7")]
     pub graph: Option<Graph>,

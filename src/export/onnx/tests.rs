@@ -7,7 +7,8 @@ use candle_core::{Device, Tensor};
 use super::proto::Model;
 use super::*;
 use crate::config::{Flavour, ModelConfig};
-use crate::data::preprocess::{Resizer, Scale};
+use crate::data::Framing;
+use crate::data::preprocess::Scale;
 use crate::engine::params::Params;
 use crate::engine::parity::say;
 use crate::engine::prefix::Prefix;
@@ -106,6 +107,16 @@ fn one_logit_gives_the_probabilities_of_two_classes() {
     });
     let sizes: Vec<_> = sizes.collect();
     assert_eq!(sizes, [proto::Extent::Fixed(1), proto::Extent::Fixed(2)]);
+}
+
+#[test]
+fn a_layer_that_is_called_as_what_comes_out_keeps_out_of_the_way() {
+    let graph = Graph::build_classifier("mobilenet_v3_small", 1.0, [32; 2], Flavour::Torch, 7);
+    let graph = graph.unwrap();
+    assert!(graph.find(LOGITS).is_some());
+    let params = Params::initialise(&graph, 0, &Device::Cpu).unwrap();
+    let bytes = encoded(&graph, &params, &preprocess(32), Input::Scaled);
+    check("logits", &Model::decode(bytes.as_slice()).unwrap());
 }
 
 /// `just export`: every backbone in ONNX Runtime, with weights by formula. Needs a Python with
@@ -227,14 +238,10 @@ fn write_pictures(folder: &Path, name: &str, preprocess: &Preprocess) {
         &Device::Cpu,
     )
     .unwrap();
-    let resized =
-        Resizer::default().resize(picture, preprocess.resized(), preprocess.interpolation);
     let [rows, columns] = preprocess.image_size;
-    let [top, left] =
-        [0, 1].map(|axis| (preprocess.resized()[axis] - preprocess.image_size[axis]) / 2);
-    let cropped = image::imageops::crop_imm(&resized, left, top, columns, rows).to_image();
+    let seen = Framing::Resized.frame(picture, preprocess);
     let mut scaled = vec![0.0; preprocess.values()];
-    Scale::new(preprocess).apply(&cropped, &mut scaled);
+    Scale::new(preprocess).apply(&seen, &mut scaled);
     let pictures = Tensor::from_vec(
         scaled,
         &[1, rows as usize, columns as usize, 3],

@@ -3,15 +3,15 @@
 use std::fmt::Write;
 
 use super::Page;
-use crate::report::html::Table;
+use crate::report::html::{self, Table};
 
-pub(super) fn charts(html: &mut String, page: &Page<'_>) {
-    html.push_str("<section aria-labelledby=\"curves\">\n<h2 id=\"curves\">Learning curves</h2>\n");
+pub(super) fn charts(body: &mut String, page: &Page<'_>) {
+    body.push_str("<section aria-labelledby=\"curves\">\n<h2 id=\"curves\">Learning curves</h2>\n");
     if page.rows.is_empty() {
-        html.push_str("<p>No epoch is over yet.</p>\n</section>\n");
+        body.push_str("<p>No epoch is over yet.</p>\n</section>\n");
         return;
     }
-    html.push_str(
+    body.push_str(
         "<p><span class=\"key\"></span> training &nbsp; <span class=\"key dashed\"></span> validation</p>\n\
          <div class=\"controls\">\n\
          <label><input type=\"checkbox\" id=\"log\"> logarithmic loss and learning rate</label>\n\
@@ -23,16 +23,9 @@ pub(super) fn charts(html: &mut String, page: &Page<'_>) {
         ("loss", "Loss"),
         ("lr", "Learning rate"),
     ] {
-        let _ = writeln!(
-            html,
-            "<figure>\n<figcaption id=\"{id}-name\">{name}</figcaption>\n\
-             <svg id=\"{id}\" viewBox=\"0 0 520 280\" role=\"img\" tabindex=\"0\" \
-             aria-labelledby=\"{id}-name\" aria-describedby=\"{id}-readout\"></svg>\n\
-             <p class=\"readout\" id=\"{id}-readout\" aria-live=\"polite\">Point at the curve, or use the \
-             arrow keys.</p>\n</figure>"
-        );
+        body.push_str(&html::chart(id, name));
     }
-    html.push_str("</div>\n</section>\n");
+    body.push_str("</div>\n</section>\n");
 }
 
 /// All rows of `metrics.csv`.

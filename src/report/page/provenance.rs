@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use super::Page;
 use crate::records::Split;
-use crate::report::html::{Table, escape};
+use crate::report::html::{Table, escape, scrolled};
 
 /// Issues of the data listed in full.
 const ISSUES: usize = 100;
@@ -21,10 +21,10 @@ pub(super) fn data(html: &mut String, page: &Page<'_>) {
             counts.entry((row.label, row.class.as_str())).or_default()[place] += 1;
         }
     }
+    html.push_str("<section aria-labelledby=\"pictures\">\n<h2 id=\"pictures\">Pictures</h2>\n");
+    html.push_str(&scrolled("table of pictures"));
     html.push_str(
-        "<section aria-labelledby=\"pictures\">\n<h2 id=\"pictures\">Pictures</h2>\n<div class=\"scroll\" \
-         tabindex=\"0\" role=\"region\" aria-label=\"table of pictures\">\n<table>\n<thead><tr><th \
-         scope=\"col\">class</th><th scope=\"col\">train</th><th scope=\"col\">val</th><th \
+        "<table>\n<thead><tr><th scope=\"col\">class</th><th scope=\"col\">train</th><th scope=\"col\">val</th><th \
          scope=\"col\">test</th></tr></thead>\n<tbody>\n",
     );
     for ((_, class), [train, val, test]) in counts {

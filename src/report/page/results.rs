@@ -5,16 +5,16 @@ use std::fmt::Write;
 use super::calibration::Calibration;
 use super::{Page, WRONG_SHOWN, surest_wrong};
 use crate::records::TestReport;
-use crate::report::html::{escape, percent};
+use crate::report::html::{escape, percent, scrolled};
 
 /// Up to this many classes the confusion matrix is a table.
 const MATRIX_CLASSES: usize = 40;
 
 pub(super) fn classes(html: &mut String, test: &TestReport) {
+    html.push_str("<section aria-labelledby=\"classes\">\n<h2 id=\"classes\">Classes</h2>\n");
+    html.push_str(&scrolled("table of classes"));
     html.push_str(
-        "<section aria-labelledby=\"classes\">\n<h2 id=\"classes\">Classes</h2>\n<div class=\"scroll\" \
-         tabindex=\"0\" role=\"region\" aria-label=\"table of classes\">\n<table>\n\
-         <thead><tr><th scope=\"col\">class</th><th scope=\"col\">pictures</th><th \
+        "<table>\n<thead><tr><th scope=\"col\">class</th><th scope=\"col\">pictures</th><th \
          scope=\"col\">precision</th><th scope=\"col\">recall</th><th scope=\"col\">F1</th></tr></thead>\n\
          <tbody>\n",
     );
@@ -46,9 +46,10 @@ pub(super) fn matrix(html: &mut String, test: &TestReport) {
     }
     html.push_str(
         "<p>A row is a class, a column what the network took its pictures for. A cell shows its \
-         pictures.</p>\n<div class=\"scroll\" tabindex=\"0\" role=\"region\" \
-         aria-label=\"table of confusions\">\n<table class=\"confusion\">\n<thead><tr><td></td>",
+         pictures.</p>\n",
     );
+    html.push_str(&scrolled("table of confusions"));
+    html.push_str("<table class=\"confusion\">\n<thead><tr><td></td>");
     for class in &test.per_class {
         let _ = write!(html, "<th scope=\"col\">{}</th>", escape(&class.class));
     }

@@ -43,6 +43,7 @@
       readout.textContent = say(index);
     };
     svg.onpointermove = (event) => {
+      if (!places.length) return;
       const box = svg.getBoundingClientRect();
       const [x, y] = [(event.clientX - box.left) / box.width * W, (event.clientY - box.top) / box.height * H];
       const away = places.map(([a, b]) => (a - x) ** 2 + (b - y) ** 2);
