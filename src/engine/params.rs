@@ -230,8 +230,9 @@ pub fn fingerprint(tensor: &Tensor) -> Result<Fingerprint> {
         hasher.update(&(dim as u64).to_le_bytes());
     }
     let host = memory::to_host(tensor)?;
-    let mut bytes = Vec::with_capacity(4096);
-    for chunk in memory::Slice::of(&host)?.chunks(1024) {
+    // Long enough for the hash to take many lanes, short enough not to copy a large tensor.
+    let mut bytes = Vec::new();
+    for chunk in memory::Slice::of(&host)?.chunks(1 << 16) {
         bytes.clear();
         bytes.extend(chunk.iter().flat_map(|value| value.to_le_bytes()));
         hasher.update(&bytes);
