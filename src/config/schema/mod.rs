@@ -71,8 +71,7 @@ pub struct Experiment {
     /// How often the state of training is kept.
     #[serde(default)]
     pub checkpoint: CheckpointConfig,
-    /// The experiments that `xp sweep` makes of this file. Not a part of any of them:
-    /// [`load_sweep`](super::load_sweep) reads it apart.
+    /// The experiments that `xp sweep` makes of this file. Not a part of any of them.
     #[serde(default, skip_serializing)]
     pub sweep: Option<SweepConfig>,
     /// What runs the trials of a sweep; like it, no part of an experiment.
