@@ -77,6 +77,11 @@ export:
 bench-serve picture: release
     benches/serve.sh {{ picture }}
 
+# Twelve trials on the same frozen features beside one of them alone (needs ../shared)
+[group('measure')]
+bench-sweep rounds="5": release
+    benches/sweep.sh {{ rounds }}
+
 # 10,000 hostile requests to xp serve: none may end it or make it grow
 [group('measure')]
 hostile requests="10000": release

@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use super::blueprint::Blueprint;
-use super::failure::Problems;
+use super::failure::Reports;
 use super::{Failure, Printer, trials};
 use crate::cli::CheckArgs;
 
 /// Prints one line for each good file; fails with all problems of all others.
 pub fn run(args: &CheckArgs, printer: &Printer) -> Result<(), Failure> {
-    let mut problems = Problems::default();
+    let mut problems = Reports::default();
     let checked = args
         .configs
         .iter()

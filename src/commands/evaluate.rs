@@ -15,10 +15,7 @@ use crate::train::phase::LossPlan;
 
 /// Runs the command.
 pub fn run(args: &EvaluateArgs, printer: &Printer) -> Result<(), Failure> {
-    let model = match args.checkpoint.as_str() {
-        "last" => Restored::open(&args.model)?.with_last_checkpoint(&args.model)?,
-        _ => Restored::open(&args.model)?,
-    };
+    let model = Restored::open_checkpoint(&args.model, &args.checkpoint)?;
     let split = Split::ALL
         .into_iter()
         .find(|split| split.name() == args.split)

@@ -9,10 +9,7 @@ use crate::fsx;
 
 /// Runs the command.
 pub fn run(args: &ExportArgs, printer: &Printer) -> Result<(), Failure> {
-    let model = match args.checkpoint.as_str() {
-        "last" => Restored::open(&args.model)?.with_last_checkpoint(&args.model)?,
-        _ => Restored::open(&args.model)?,
-    };
+    let model = Restored::open_checkpoint(&args.model, &args.checkpoint)?;
     let input = match args.pictures {
         true => Input::Pictures,
         false => Input::Scaled,

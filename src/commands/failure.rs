@@ -135,9 +135,9 @@ impl From<config::Report> for Failure {
 
 /// The problems of many configurations, to be shown together.
 #[derive(Debug, Default)]
-pub struct Problems(Vec<config::Report>);
+pub struct Reports(Vec<config::Report>);
 
-impl Problems {
+impl Reports {
     /// What is good; keeps the problems of the rest.
     ///
     /// # Errors

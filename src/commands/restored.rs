@@ -101,6 +101,15 @@ impl Restored {
         })
     }
 
+    /// As [`Self::open`], with the weights that `--checkpoint` names: `best` or `last`.
+    pub fn open_checkpoint(path: &Path, checkpoint: &str) -> Result<Self, Failure> {
+        let model = Self::open(path)?;
+        match checkpoint {
+            "last" => model.with_last_checkpoint(path),
+            _ => Ok(model),
+        }
+    }
+
     /// Writes a file made of the model beside its own, in its run directory if it has one.
     pub fn write_beside(&self, name: &str, bytes: &[u8]) -> Result<PathBuf, Failure> {
         let folder = self.path.parent().unwrap_or(Path::new(""));
@@ -113,7 +122,7 @@ impl Restored {
     }
 
     /// The same with the weights of the run's last checkpoint; `run` is what was named.
-    pub fn with_last_checkpoint(mut self, run: &Path) -> Result<Self, Failure> {
+    fn with_last_checkpoint(mut self, run: &Path) -> Result<Self, Failure> {
         if !run.is_dir() {
             let message = format!("`{}` is one model, without checkpoints", run.display());
             return Err(Failure::new(Exit::Config, message).help("name its run directory"));

@@ -9,7 +9,7 @@ use super::table;
 use crate::report::{self, SweepPage, Table};
 use crate::run::RunDir;
 use crate::sweep::results::{TrialResult, standing};
-use crate::sweep::trial::show;
+use crate::sweep::trial::{keys, show};
 use crate::sweep::{Ended, Leaderboard, SweepDir, Trial};
 
 /// Writes the page of a sweep as far as it has come; `results` are those of its trials, in their
@@ -63,10 +63,7 @@ fn listed(
     results: &[Option<TrialResult>],
     unfinished: &BTreeMap<String, Ended>,
 ) -> (Vec<String>, Vec<(Vec<String>, String)>) {
-    let keys: indexmap::IndexSet<&String> = trials
-        .iter()
-        .flat_map(|trial| trial.settings.keys())
-        .collect();
+    let keys = keys(trials);
     let mut names: Vec<String> = vec!["trial".into(), "status".into()];
     names.extend(keys.iter().map(|&key| key.clone()));
     names.extend(["val %", "test %", "epochs", "took"].map(str::to_owned));

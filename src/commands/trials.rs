@@ -6,7 +6,7 @@ use indexmap::IndexMap;
 use rayon::prelude::*;
 
 use super::blueprint::Blueprint;
-use super::failure::Problems;
+use super::failure::Reports;
 use super::{Exit, Failure, Printer, compare};
 use crate::cli::SweepArgs;
 use crate::config::{
@@ -38,7 +38,7 @@ impl SweepPlan {
     /// With all problems of all of them.
     pub fn new(args: &SweepArgs, printer: &Printer) -> Result<Self, Failure> {
         let mut found: IndexMap<String, Trial> = IndexMap::new();
-        let mut problems = Problems::default();
+        let mut problems = Reports::default();
         let mut runs_dir = None;
         let mut halving = None;
         let mut launcher = LauncherConfig::default();
@@ -214,7 +214,7 @@ impl<'a> Source<'a> {
             .into_par_iter()
             .map(|settings| (self.load_one(&settings), settings))
             .collect();
-        let mut problems = Problems::default();
+        let mut problems = Reports::default();
         // Combinations that make no sense are what conditions are for.
         let wanted = loaded
             .into_iter()

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::statistics::{Mean, Paired};
-use super::trial::show;
+use super::trial::{keys, show};
 use super::{Condition, Ended, SweepDir, Trial};
 use crate::config;
 use crate::fsx::{self, FsError};
@@ -338,10 +338,7 @@ pub fn write_table(
     results: &[Option<TrialResult>],
     unfinished: &BTreeMap<String, Ended>,
 ) -> Result<(), RunError> {
-    let keys: indexmap::IndexSet<&String> = trials
-        .iter()
-        .flat_map(|trial| trial.settings.keys())
-        .collect();
+    let keys = keys(trials);
     let head = ["trial", "experiment", "status"];
     let tail = [
         "best_epoch",

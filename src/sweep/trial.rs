@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use indexmap::IndexMap;
+use indexmap::{IndexMap, IndexSet};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -56,6 +56,12 @@ impl Trial {
         let settings = settings.map(|(key, value)| format!("{key}={}", show(value)));
         settings.collect::<Vec<_>>().join(" ")
     }
+}
+
+/// The keys that the axes of some trials set, in the order in which they come.
+pub fn keys(trials: &[Trial]) -> IndexSet<&String> {
+    let keys = trials.iter().flat_map(|trial| trial.settings.keys());
+    keys.collect()
 }
 
 /// A value in a line: text without its quotes, all else as in TOML.

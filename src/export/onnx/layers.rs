@@ -496,7 +496,6 @@ fn as_pixel(file: &mut File, x: &str, output: &str) -> String {
 }
 
 fn activate(file: &mut File, x: &str, activation: Activation, output: &str) -> String {
-    let hard = || vec![float("alpha", 1.0 / 6.0), float("beta", 0.5)];
     match activation {
         Activation::Linear => file.node("Identity", &[x], output, vec![]),
         Activation::Relu => file.node("Relu", &[x], output, vec![]),
@@ -505,7 +504,10 @@ fn activate(file: &mut File, x: &str, activation: Activation, output: &str) -> S
             file.node("Clip", &[x, &low, &high], output, vec![])
         }
         Activation::Sigmoid => file.node("Sigmoid", &[x], output, vec![]),
-        Activation::HardSigmoid => file.node("HardSigmoid", &[x], output, hard()),
+        Activation::HardSigmoid => {
+            let told = vec![float("alpha", 1.0 / 6.0), float("beta", 0.5)];
+            file.node("HardSigmoid", &[x], output, told)
+        }
         Activation::HardSwish => file.node("HardSwish", &[x], output, vec![]),
         Activation::Silu => {
             let gate = file.node("Sigmoid", &[x], format!("{output}/gate"), vec![]);
