@@ -123,6 +123,11 @@ fuzz seconds="20" *targets: release
 accuracy: release
     tests/accuracy.sh
 
+# From a folder of pictures to an answer over HTTP in five commands, each timed (needs ../shared)
+[group('measure')]
+newcomer: release
+    tests/newcomer.sh
+
 # Every experiment of configs/ to its end on real pictures, all or some by name; full size where the weights are at hand (needs ../shared)
 [group('measure')]
 tutorials *names: release

@@ -8,6 +8,7 @@ use crate::config::CheckpointEvery;
 use crate::records::MetricsRow;
 use crate::report;
 use crate::run::{Checkpoint, ManifestWriter, MetricsWriter, RunDir};
+use crate::train::memory::HELD_BACK;
 use crate::train::observer::{
     Evaluated, FeatureProgress, FeaturesReady, Observer, ObserverError, PhaseStarted, StepTaken,
 };
@@ -107,7 +108,11 @@ impl<'a> Recorder<'a> {
         if wanted && self.kept.elapsed() >= PAUSE {
             self.keep(event.snapshot, event.is_best)?;
         } else if event.is_best {
-            self.pending = Some(state::checkpoint(event.snapshot, &self.rows, true));
+            let best = state::checkpoint(event.snapshot, &self.rows, true);
+            if best.beyond_weights() > HELD_BACK {
+                return self.keep(event.snapshot, true);
+            }
+            self.pending = Some(best);
         }
         Ok(())
     }

@@ -44,6 +44,14 @@ const DAMAGED_LAST: &str = "delete `checkpoints/last` and go on from the best on
 const DAMAGED_BEST: &str = "train again with `xp run`";
 
 impl Checkpoint {
+    /// Bytes of what it holds beside the weights.
+    pub fn beyond_weights(&self) -> usize {
+        let tensors = self.averaged.values().chain(self.optimizer.values());
+        tensors
+            .map(|it| it.elem_count() * it.dtype().size_in_bytes())
+            .sum()
+    }
+
     /// The weights that count: averaged where there are averages.
     pub fn evaluated(&self) -> Tensors {
         let mut weights = self.weights.clone();

@@ -24,6 +24,9 @@ const PROGRAM: usize = 24 << 20;
 /// What the allocator takes beyond what it is asked for: measured.
 const ALLOCATOR_PERCENT: usize = 10;
 
+/// Most bytes of moments and averages of a best state that is held back from disk for a while.
+pub const HELD_BACK: usize = 64 << 20;
+
 const VALUE: usize = size_of::<f32>();
 
 /// What the memory of a run depends on.
@@ -81,7 +84,7 @@ pub struct PhaseMemory {
     pub cached: bool,
     /// Parameters, their averages, and those of the best epoch.
     pub parameters: usize,
-    /// Moments, gradients, and copies while a checkpoint is written.
+    /// Moments, those of a best state held back, gradients, and copies while a checkpoint is written.
     pub optimizer: usize,
     /// Activations, packed kernels and pictures on their way, of a step or of the pass that computes
     /// features.
@@ -262,7 +265,10 @@ impl Given<'_> {
         // Gradients and new values while a step is taken, copies while a checkpoint is written.
         // Sums over several batches are one more set.
         let in_step = if plan.accumulate > 1 { 3 } else { 2 };
-        let optimizer = moments + (in_step * trained).max(all + 2 * moments);
+        let sets = 1 + usize::from(plan.ema.is_some());
+        let moved: usize = past.moved.iter().map(bytes).sum();
+        let held_back = (moments + (sets - 1) * moved).min(HELD_BACK);
+        let optimizer = moments + held_back + (in_step * trained).max(all + 2 * moments);
         if !computed.is_empty() {
             let mut extraction =
                 Prefix::compile(graph, params, &[0], computed)?.memory(batch, threads);
@@ -275,8 +281,7 @@ impl Given<'_> {
         step += past.loading + past.extraction;
         let features: usize = held.iter().map(|it| it.in_memory).sum();
         let pictures = self.kept(reads_pictures, !cached(Split::Val), allowance);
-        let sets = 1 + usize::from(plan.ema.is_some());
-        let parameters = all + sets * past.moved.iter().map(bytes).sum::<usize>();
+        let parameters = all + sets * moved;
         let decoding = 2 * 3 * self.largest * threads;
         let total = PROGRAM + decoding + parameters + optimizer + step + features + pictures;
         let statistics = !suffix.updated_statistics().is_empty();
