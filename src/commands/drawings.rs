@@ -131,6 +131,7 @@ impl Drawings<'_> {
                 Ok(dataset) => thumbnails::of_rows(&dataset, wrong, SIDE),
                 Err(failure) => {
                     let reason = failure.message;
+                    let reason = reason.strip_prefix("error: ").unwrap_or(&reason);
                     printer.warning(format!("`mistakes` has no pictures: {reason}"));
                     BTreeMap::new()
                 }

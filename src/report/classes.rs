@@ -11,7 +11,7 @@ const WIDTH: usize = 860;
 const MOST: usize = 100;
 const TOP: f64 = 134.0;
 /// Where the bars end at 100 %.
-const RIGHT: f64 = 770.0;
+const RIGHT: f64 = 744.0;
 
 /// Draws three bars for each class, the lowest F1 first, the recall with its 95 % interval.
 pub fn classes(report: &TestReport, title: &str) -> Canvas {

@@ -12,7 +12,7 @@ const BOTTOM: f64 = 396.0;
 /// Where the rates of phases differ by that factor, a linear axis would show one of them as 0.
 const FAR_APART: f64 = 8.0;
 /// How far below the lowest phase's highest rate a logarithmic axis reaches at most.
-const DEPTH: f64 = 1e3;
+const DEPTH: f64 = 1e2;
 
 /// Rates by step, a line a phase.
 pub type Schedule = Vec<Vec<(u64, f64)>>;
@@ -21,7 +21,6 @@ pub type Schedule = Vec<Vec<(u64, f64)>>;
 /// where it is known. Logarithmic where phases lie far apart.
 pub fn lr(rows: &[MetricsRow], title: &str, schedule: Option<&Schedule>) -> Canvas {
     let mut canvas = Canvas::new(WIDTH, HEIGHT);
-    canvas.head(title, &subtitle(rows));
     let unit = Unit::of(rows);
     let known: Vec<Vec<(f64, f64)>> = phases(rows)
         .into_iter()
@@ -32,6 +31,7 @@ pub fn lr(rows: &[MetricsRow], title: &str, schedule: Option<&Schedule>) -> Canv
         let line = |phase: &Vec<(u64, f64)>| phase.iter().map(place).collect();
         schedule.iter().map(line).collect::<Vec<Vec<(f64, f64)>>>()
     });
+    canvas.head(title, &subtitle(rows, lines.as_ref().unwrap_or(&known)));
     let all = || known.iter().chain(lines.iter().flatten());
     let scale = Scale::of(all());
     let places = rows.iter().map(|row| unit.at(row));
@@ -85,10 +85,11 @@ pub fn lr(rows: &[MetricsRow], title: &str, schedule: Option<&Schedule>) -> Canv
     canvas
 }
 
-fn subtitle(rows: &[MetricsRow]) -> String {
+/// The highest rate of each phase.
+fn subtitle(rows: &[MetricsRow], lines: &[Vec<(f64, f64)>]) -> String {
     let phases = phases(rows);
-    let highest = phases.iter().filter_map(|rows| {
-        let rates = rows.iter().map(|row| row.lr);
+    let highest = phases.iter().zip(lines).filter_map(|(rows, line)| {
+        let rates = line.iter().map(|point| point.1);
         let highest = rates.filter(|rate| rate.is_finite()).reduce(f64::max)?;
         let name = rows.first()?.phase.replace(['_', '-'], " ");
         Some(format!("{name} up to {}", number(highest)))

@@ -27,7 +27,7 @@ pub fn mistakes(
 ) -> Canvas {
     let wrong = surest_wrong(predictions);
     let count = wrong.len().min(WRONG_SHOWN);
-    let columns = count.clamp(4, COLUMNS);
+    let columns = columns(count);
     let rows = count.div_ceil(columns).max(1);
     let width = 2.0 * LEFT + columns as f64 * PITCH.0 - (PITCH.0 - SIDE);
     let height = TOP + rows as f64 * PITCH.1;
@@ -58,6 +58,13 @@ pub fn mistakes(
         describe(&mut canvas, row, corner);
     }
     canvas
+}
+
+/// As many as leave the fewest places empty in the last row, rather more than less.
+fn columns(count: usize) -> usize {
+    let empty = |columns: &usize| count.div_ceil(*columns) * columns - count;
+    let columns = (4..=COLUMNS).rev().min_by_key(empty);
+    columns.unwrap_or(COLUMNS)
 }
 
 /// The picture in the middle of its place, as large as fits.
@@ -146,6 +153,7 @@ mod tests {
         let flat = RgbImage::new(1, 1);
         let pictures = BTreeMap::from([(row(2).path, tall), (row(4).path, flat)]);
         let drawing = mistakes(&rows, &pictures, "flowers");
+        assert_eq!([24, 19, 13, 7, 3, 0].map(columns), [6, 5, 5, 4, 4, 6]);
         let png = drawing.png().unwrap();
         assert_eq!(size(&png), (1000, 1038));
         assert_eq!(png, drawing.png().unwrap());

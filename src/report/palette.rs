@@ -1,6 +1,6 @@
 //! Colours and dashes that are told apart with every kind of colour vision.
 
-use super::axis::Stroke;
+use super::axis::{Marker, Stroke};
 use super::canvas::Color;
 
 /// Okabe and Ito's palette without its yellow, which is too pale for lines on white.
@@ -23,13 +23,13 @@ pub(super) const ORANGE: Color = plotters::style::RGBColor(230, 159, 0);
 /// Lines beyond the colours: dashed, then dotted, then round again.
 pub(super) const DASHES: [Option<(f64, f64)>; 3] = [None, Some((9.0, 5.0)), Some((2.5, 3.5))];
 
-/// A line that differs from its neighbours in colour and in dashes, too.
+/// A line that differs in its colour, and from eleven others in its dashes or marks, too.
 pub(super) fn distinct(index: usize) -> Stroke {
     const DASHES: [Option<(f64, f64)>; 4] =
         [None, Some((9.0, 4.5)), Some((2.5, 3.0)), Some((18.0, 4.5))];
     Stroke {
         color: COLORS[index % COLORS.len()],
         dashes: DASHES[index % DASHES.len()],
-        marker: None,
+        marker: [None, Some(Marker::Disc), Some(Marker::Diamond)][index / DASHES.len() % 3],
     }
 }

@@ -16,7 +16,7 @@ const DRAWN: usize = 100;
 const FAINT: Color = plotters::style::RGBColor(200, 200, 200);
 
 const WIDTH: usize = 860;
-const HEIGHT: usize = 560;
+const HEIGHT: usize = 568;
 const SIDE: f64 = 430.0;
 const LEFT: f64 = 84.0;
 const TOP: f64 = 80.0;
@@ -102,6 +102,8 @@ pub fn precision_recall(table: &ProbabilityTable, split: &str, title: &str) -> C
 }
 
 const CHANCE: (f64, f64) = (5.0, 4.0);
+/// Pixels of a curve from mark to mark.
+const MARKED: f64 = 70.0;
 
 fn panel() -> Panel {
     // Room for lines along the edges.
@@ -217,6 +219,15 @@ impl Chart<'_> {
         match stroke.dashes {
             Some(dashes) => canvas.dashed(&path, stroke.color, width, dashes),
             None => canvas.line(&path, stroke.color, width),
+        }
+        let Some(marker) = stroke.marker else { return };
+        let mut since = MARKED / 2.0;
+        for pair in path.windows(2) {
+            since += (pair[1].0 - pair[0].0).hypot(pair[1].1 - pair[0].1);
+            if since >= MARKED {
+                marker.draw(canvas, pair[1], stroke.color);
+                since = 0.0;
+            }
         }
     }
 }
@@ -350,7 +361,7 @@ mod tests {
             for draw in [roc, precision_recall] {
                 let drawing = draw(&table, "test", "flowers");
                 let png = drawing.png().unwrap();
-                assert_eq!(size(&png), (860, 560));
+                assert_eq!(size(&png), (860, 568));
                 assert_eq!(png, drawing.png().unwrap());
                 check_svg(&drawing.svg().unwrap());
             }

@@ -204,14 +204,28 @@ fn every_kind_is_drawn_in_both_formats_to_the_same_bytes() {
     ];
     make_run(folder.path(), "run", &files);
     fs::create_dir(folder.path().join("paper")).unwrap();
-    assert_snapshot!(plot(folder.path(), &["run", "--kind", "all"]), @"");
+    assert_snapshot!(plot(folder.path(), &["run", "--kind", "all"]), @"
+    exit 0
+    run/curves.png
+    run/lr.png
+    run/confusion.png
+    run/roc.png
+    run/pr.png
+    run/classes.png
+    run/mistakes.png
+    warning: `mistakes` has no pictures: cannot read `run/resolved.toml`: No such file or directory (os error 2)
+    ");
     let svg = plot(
         folder.path(),
         &[
             "run", "--kind", "all", "--format", "svg", "-o", "paper", "--json",
         ],
     );
-    assert_snapshot!(svg, @"");
+    assert_snapshot!(svg, @r#"
+    exit 0
+    {"pictures":["paper/curves.svg","paper/lr.svg","paper/confusion.svg","paper/roc.svg","paper/pr.svg","paper/classes.svg","paper/mistakes.svg"]}
+    warning: `mistakes` has no pictures: cannot read `run/resolved.toml`: No such file or directory (os error 2)
+    "#);
     for kind in [
         "curves",
         "lr",
@@ -282,7 +296,82 @@ fn what_a_run_lacks_and_where_pictures_cannot_go_is_said() {
         &["nan", "--kind", "rock"],
     ];
     let said = cases.map(|case| format!("{}\n{}", case.join(" "), plot(folder.path(), case)));
-    assert_snapshot!(said.join("\n"), @"");
+    assert_snapshot!(said.join("\n"), @r#"
+        untested --kind all
+        exit 0
+        untested/curves.png
+        untested/lr.png
+        `untested/test.json` is not there: drawn is what needs no test
+
+        untested --kind curves,roc
+        exit 1
+        error: `untested/test.json` is not there
+          help: the run has no test split (`data.split`), or has not come to its test yet
+
+        three --kind roc
+        exit 1
+        error: `three/probabilities.csv` is not there
+          help: `predictions.csv` alone tells the probabilities of two classes; a run of more keeps them since that file exists, unless it has millions of them
+
+        lost --kind pr
+        exit 1
+        error: `lost/predictions.csv` is not there
+          help: the run has no test split (`data.split`), or has not come to its test yet
+
+        lost --kind mistakes
+        exit 1
+        error: `lost/predictions.csv` is not there
+          help: the run has no test split (`data.split`), or has not come to its test yet
+
+        nan --kind roc
+        exit 1
+        error: `nan/predictions.csv` is damaged: line 5: NaN is no probability
+          help: correct or delete that line
+
+        nan --kind mistakes
+        exit 0
+        nan/mistakes.png
+        warning: `mistakes` has no pictures: cannot read `nan/resolved.toml`: No such file or directory (os error 2)
+
+        table --kind pr
+        exit 1
+        error: `table/probabilities.csv` is damaged: line 2, `dog`: `NaN` is no probability
+          help: correct or delete that line; the first line names the columns
+
+        table --kind all
+        exit 0
+        table/curves.png
+        table/lr.png
+        table/confusion.png
+        table/classes.png
+        warning: `roc.png` is not drawn: `table/probabilities.csv` is damaged: line 2, `dog`: `NaN` is no probability
+        warning: `pr.png` is not drawn: `table/probabilities.csv` is damaged: line 2, `dog`: `NaN` is no probability
+        warning: `mistakes.png` is not drawn: `table/predictions.csv` is not there
+
+        nan --kind roc,pr -o one.png
+        exit 2
+        error: `one.png` is no folder, and cannot hold 2 pictures
+          help: give a folder that exists, or one `--kind`
+
+        nan --kind lr -o one.png --format svg
+        exit 2
+        error: `one.png` does not end as `--format svg` does
+          help: change one of them, or leave out `--format`
+
+        nan lost --kind roc
+        exit 2
+        error: `roc` is drawn of one run at a time
+          help: of several runs only their `curves` are overlaid
+
+        nan --kind rock
+        exit 2
+        error: invalid value 'rock' for '--kind <KIND>'
+          [possible values: curves, lr, confusion, roc, pr, classes, mistakes, all]
+
+          tip: a similar value exists: 'roc'
+
+        For more information, try '--help'.
+    "#);
 }
 
 #[test]
@@ -292,7 +381,10 @@ fn several_runs_are_overlaid_as_svg_too() {
     for name in ["a", "b"] {
         make_run(folder.path(), name, &[("metrics.csv", &metrics)]);
     }
-    assert_snapshot!(plot(folder.path(), &["a", "b", "--format", "svg"]), @"");
+    assert_snapshot!(plot(folder.path(), &["a", "b", "--format", "svg"]), @"
+    exit 0
+    compare.svg
+    ");
     let svg = fs::read_to_string(folder.path().join("compare.svg")).unwrap();
     assert!(
         svg.contains("<title>Comparison of runs: 2 runs, accuracy and loss in validation</title>")

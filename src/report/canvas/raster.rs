@@ -4,7 +4,9 @@
 //! lines. That happens a band of rows at a time, so that the enlarged rows stay in the processor's
 //! cache; a band that nothing is drawn in is white.
 
-use ab_glyph::{Font as _, Glyph, PxScale, point};
+use std::collections::BTreeMap;
+
+use ab_glyph::{Font as _, GlyphId, PxScale};
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{ExtendedColorType, ImageEncoder, RgbImage};
 use plotters::backend::{BitMapBackend, DrawingBackend};
@@ -20,8 +22,9 @@ const BAND: usize = 32;
 pub(super) fn png(canvas: &Canvas) -> Result<Vec<u8>, DrawError> {
     let pixels = pixels(canvas)?;
     let mut png = Vec::new();
-    // Rows of a drawing are much like those above; what is left is mostly zeros.
-    let encoder = PngEncoder::new_with_quality(&mut png, CompressionType::Fast, FilterType::Up);
+    // Runs of a colour are found quicker and packed smaller than any difference of them.
+    let encoder =
+        PngEncoder::new_with_quality(&mut png, CompressionType::Level(1), FilterType::NoFilter);
     let (width, height) = (canvas.width as u32, canvas.height as u32);
     encoder
         .write_image(&pixels, width, height, ExtendedColorType::Rgb8)
@@ -35,6 +38,7 @@ pub(super) fn pixels(canvas: &Canvas) -> Result<Vec<u8>, DrawError> {
     let mut pixels = vec![255; 3 * canvas.width * canvas.height];
     let mut enlarged = vec![255; stride * OVERSAMPLING * BAND];
     let mut sums = vec![0u16; stride];
+    let mut letters = Letters::default();
     let extents: Vec<(f64, f64)> = canvas.shapes.iter().map(Shape::rows).collect();
     for (index, small) in pixels
         .chunks_mut((3 * canvas.width * BAND).max(1))
@@ -58,7 +62,7 @@ pub(super) fn pixels(canvas: &Canvas) -> Result<Vec<u8>, DrawError> {
         };
         let shapes = canvas.shapes.iter().zip(&extents);
         for (shape, _) in shapes.filter(|(_, extent)| touched(extent)) {
-            band.shape(shape)?;
+            band.shape(shape, &mut letters)?;
         }
         shrink(enlarged, &mut sums, small);
     }
@@ -122,6 +126,42 @@ impl Shape {
     }
 }
 
+/// Pixels of an enlarged letter from its place on the baseline: along, down, and how much of 256 it
+/// covers.
+type Pixels = Vec<(i16, i16, u16)>;
+
+/// Letters once drawn, by font, size and letter.
+#[derive(Default)]
+struct Letters(BTreeMap<(bool, u64, GlyphId), Pixels>);
+
+impl Letters {
+    fn pixels(&mut self, id: GlyphId, font: &Font) -> &[(i16, i16, u16)] {
+        let key = (font.bold, font.size.to_bits(), id);
+        self.0.entry(key).or_insert_with(|| drawn(id, font))
+    }
+}
+
+/// A letter from its outline.
+fn drawn(id: GlyphId, font: &Font) -> Pixels {
+    let mut pixels = Vec::new();
+    let Some(face) = Font::face(font.bold) else {
+        return pixels;
+    };
+    let size = (font.scale() * OVERSAMPLING as f64) as f32 * face.height_unscaled();
+    let letter = id.with_scale(PxScale::from(size));
+    if let Some(outline) = face.outline_glyph(letter) {
+        let min = outline.px_bounds().min;
+        outline.draw(|column, row, cover| {
+            let cover = (cover * 256.0).min(256.0) as u16;
+            if cover > 0 {
+                let (along, down) = (min.x as i16 + column as i16, min.y as i16 + row as i16);
+                pixels.push((along, down, cover));
+            }
+        });
+    }
+    pixels
+}
+
 /// Some rows, enlarged.
 struct Band<'a> {
     pixels: &'a mut [u8],
@@ -132,7 +172,7 @@ struct Band<'a> {
 }
 
 impl Band<'_> {
-    fn shape(&mut self, shape: &Shape) -> Result<(), DrawError> {
+    fn shape(&mut self, shape: &Shape, letters: &mut Letters) -> Result<(), DrawError> {
         match shape {
             Shape::Line {
                 points,
@@ -166,7 +206,7 @@ impl Band<'_> {
                 upward,
                 font,
             } => {
-                self.text(text, *start, *upward, font);
+                self.text(text, *start, *upward, font, letters);
                 Ok(())
             }
             Shape::Picture {
@@ -289,47 +329,31 @@ impl Band<'_> {
         self.draw(|backend| backend.draw_circle(centre, radius, &style, true))
     }
 
-    /// Letters from their outlines, on any third of a pixel.
-    fn text(&mut self, text: &str, start: Point, upward: bool, font: &Font) {
-        let Some(face) = Font::face(font.bold) else {
-            return;
-        };
+    /// Letters on whole pixels of the enlarged picture: the same ones look the same.
+    fn text(&mut self, text: &str, start: Point, upward: bool, font: &Font, letters: &mut Letters) {
         let factor = OVERSAMPLING as f64;
-        let scale = PxScale::from((font.scale() * factor) as f32 * face.height_unscaled());
         let (x, y) = (start.0 * factor, start.1 * factor - f64::from(self.top));
         for (id, behind) in font.letters(text).0 {
             let behind = behind * factor;
-            // On whole pixels of the enlarged picture: the same letters of a word look the same.
-            let origin = point(0.0, 0.0);
-            let glyph = Glyph {
-                id,
-                scale,
-                position: origin,
-            };
-            let Some(outline) = face.outline_glyph(glyph) else {
-                continue;
-            };
-            let min = outline.px_bounds().min;
-            let (left, above) = (min.x as i32, min.y as i32);
+            let whole = |value: f64| value.clamp(-6e4, 6e4).round() as i32;
             let (x, y) = match upward {
-                false => ((x + behind).round() as i32, y.round() as i32),
-                true => (x.round() as i32, (y - behind).round() as i32),
+                false => (whole(x + behind), whole(y)),
+                true => (whole(x), whole(y - behind)),
             };
-            outline.draw(|column, row, cover| {
-                let (along, down) = (left + column as i32, above + row as i32);
+            for &(along, down, cover) in letters.pixels(id, font) {
+                let (along, down) = (i32::from(along), i32::from(down));
                 match upward {
                     false => self.blend(x + along, y + down, font.color, cover),
                     true => self.blend(x + down, y - along, font.color, cover),
                 }
-            });
+            }
         }
     }
 
-    fn blend(&mut self, x: i32, y: i32, color: Color, cover: f32) {
+    fn blend(&mut self, x: i32, y: i32, color: Color, cover: u16) {
         if let Some(pixel) = self.pixel(x, y) {
-            let cover = (cover * 256.0) as i32;
             for (old, new) in pixel.iter_mut().zip([color.0, color.1, color.2]) {
-                let step = (i32::from(new) - i32::from(*old)) * cover.min(256) / 256;
+                let step = (i32::from(new) - i32::from(*old)) * i32::from(cover) / 256;
                 *old = (i32::from(*old) + step) as u8;
             }
         }
