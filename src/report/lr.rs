@@ -34,7 +34,9 @@ pub fn lr(rows: &[MetricsRow], title: &str, schedule: Option<&Schedule>) -> Canv
     canvas.head(title, &subtitle(rows, lines.as_ref().unwrap_or(&known)));
     let all = || known.iter().chain(lines.iter().flatten());
     let scale = Scale::of(all());
-    let places = rows.iter().map(|row| unit.at(row));
+    // A schedule begins before the first row.
+    let scheduled = lines.iter().flatten().flatten().map(|point| point.0);
+    let places = rows.iter().map(|row| unit.at(row)).chain(scheduled);
     let panel = Panel {
         left: LEFT,
         top: TOP,

@@ -187,7 +187,9 @@ impl Chart<'_> {
         if all > NAMED {
             legend.others(canvas, all - WORST);
         }
-        legend.gap();
+        if !two {
+            legend.gap();
+        }
         for (index, average) in averages.iter().enumerate().filter(|_| !two) {
             let Some(area) = average.area else { continue };
             let stroke = average.curve.map(|curve| {

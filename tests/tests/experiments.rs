@@ -154,7 +154,15 @@ fn a_run_leaves_a_complete_directory_that_the_other_commands_understand() {
     );
 
     // Drawn again from the tables, and the pictures that the configuration names, to the same bytes.
-    let kinds = ["curves", "lr", "confusion", "roc", "pr", "classes", "mistakes"];
+    let kinds = [
+        "curves",
+        "lr",
+        "confusion",
+        "roc",
+        "pr",
+        "classes",
+        "mistakes",
+    ];
     let drawn = kinds.map(|kind| run.join(format!("{kind}.png")));
     let before = drawn.each_ref().map(|path| fs::read(path).unwrap());
     for path in &drawn {
