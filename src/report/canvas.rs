@@ -273,17 +273,17 @@ pub(super) mod tests {
                 assert!(index % 2 == 1 || names, "{piece}");
             }
             assert_eq!(attributes.matches('"').count() % 2, 0, "{piece}");
-            assert!(
-                !attributes.contains("NaN") && !attributes.contains("inf"),
-                "{piece}"
-            );
+            // Words and pictures aside, all values are numbers that there are.
+            let numbers = !attributes.contains("aria-label") && !attributes.contains("data:");
+            let odd = attributes.contains("NaN") || attributes.contains("inf");
+            assert!(!(numbers && odd), "{piece}");
             if !tag.ends_with('/') {
                 open.push(name);
             }
         }
         assert!(open.is_empty(), "{open:?}");
         let control = |c: char| c.is_control() && c != '\n';
-        assert!(!svg.contains(control) && !svg.contains("font") && !svg.contains("<text"));
+        assert!(!svg.contains(control) && !svg.contains("font-family") && !svg.contains("<text"));
         for reference in svg.split("xlink:href=\"#").skip(1) {
             let id = reference.split('"').next().unwrap();
             assert!(svg.contains(&format!("<path id=\"{id}\"")), "{id}");
