@@ -22,6 +22,7 @@ Examples:
   xp sweep flowers.toml --axis 'train.batch_size=[16, 32]' --seeds 5
   xp compare runs/flowers                           rank what the sweep came to
   xp runs                                           how every run stands
+  xp plot runs/RUN --kind all --format svg          its pictures for a paper
   xp predict runs/RUN photos/ --top 3               classify pictures with the result
   xp features mobilenet_v2 photos/ --out photos.npy embeddings by a published backbone
 

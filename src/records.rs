@@ -105,6 +105,66 @@ pub struct PredictionRow {
     pub confidence: f64,
 }
 
+/// `probabilities.csv`: what the model gave every class, for every picture of `predictions.csv`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProbabilityTable {
+    /// Class names, as in `test.json`.
+    pub classes: Vec<String>,
+    /// A row a picture.
+    pub rows: Vec<ProbabilityRow>,
+}
+
+/// One row of `probabilities.csv`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProbabilityRow {
+    /// Path relative to the data root.
+    pub path: String,
+    /// Index of its class in the data.
+    pub label: usize,
+    /// Of each class.
+    pub probabilities: Vec<f32>,
+}
+
+impl ProbabilityTable {
+    /// Most numbers that are kept: some 50 MB of text.
+    pub const MOST: usize = 5_000_000;
+
+    /// Of two classes, for which the probability of the predicted one tells that of the other.
+    ///
+    /// # Errors
+    /// In words, where the predictions are not of these two, or a probability is none.
+    pub fn of_two(classes: &[String; 2], predictions: &[PredictionRow]) -> Result<Self, String> {
+        let rows = predictions.iter().enumerate().map(|(index, row)| {
+            let class = |name: &String| {
+                let found = classes.iter().position(|class| class == name);
+                // The first line names the columns.
+                found.ok_or_else(|| format!("line {}: no class is called `{name}`", index + 2))
+            };
+            let (label, predicted) = (class(&row.class)?, class(&row.predicted)?);
+            if !is_probability(row.confidence) {
+                let (line, value) = (index + 2, row.confidence);
+                return Err(format!("line {line}: {value} is no probability"));
+            }
+            let mut probabilities = vec![(1.0 - row.confidence) as f32; 2];
+            probabilities[predicted] = row.confidence as f32;
+            Ok(ProbabilityRow {
+                path: row.path.clone(),
+                label,
+                probabilities,
+            })
+        });
+        Ok(Self {
+            classes: classes.to_vec(),
+            rows: rows.collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+/// Whether a number can be one; not if it is NaN.
+pub fn is_probability(value: f64) -> bool {
+    (0.0..=1.0 + 1e-6).contains(&value)
+}
+
 /// `test.json`: the best checkpoint on the test split; `test_last.json`: the last one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TestReport {

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
+use crate::report::{Format, Kind};
 use crate::run::Condition;
 
 /// Arguments of `xp compare`.
@@ -59,13 +60,81 @@ pub struct DiffArgs {
 
 /// Arguments of `xp plot`.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  xp plot runs/RUN                              curves.png, and confusion.png of a tested run
+  xp plot runs/RUN --kind all --format svg      every kind, beside the run's other files
+  xp plot runs/RUN --kind roc -o paper/roc.svg  one picture elsewhere
+  xp plot runs/A runs/B -o compare.svg          learning curves of several runs")]
 pub struct PlotArgs {
-    /// Run directories; several are overlaid
+    /// Run directories; the curves of several are overlaid
     #[arg(required = true)]
     pub runs: Vec<PathBuf>,
-    /// Where to write the picture [default: curves.png in the run, or compare.png]
-    #[arg(long, short, value_name = "PNG")]
+    /// What to draw; several are separated by commas [default: curves, and confusion of a tested run]
+    #[arg(long = "kind", value_name = "KIND", value_delimiter = ',')]
+    pub kinds: Vec<PlotKind>,
+    /// PNG or SVG [default: what the ending of --output says, or png]
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<PlotFormat>,
+    /// Where to write: a file, or a folder that exists [default: KIND.png in the run, or compare.png]
+    #[arg(long, short, value_name = "PATH")]
     pub output: Option<PathBuf>,
+}
+
+/// What `xp plot` draws.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PlotKind {
+    /// Accuracy and loss.
+    Curves,
+    /// Learning rate, with the schedule between the rows.
+    Lr,
+    /// Confusion matrix.
+    Confusion,
+    /// Receiver operating characteristics, a class against the rest.
+    Roc,
+    /// Precision by recall, a class against the rest.
+    Pr,
+    /// Precision, recall and F1 of each class.
+    Classes,
+    /// The surest mistakes, as pictures.
+    Mistakes,
+    /// All that the run has something for.
+    All,
+}
+
+impl PlotKind {
+    /// The kinds that it stands for.
+    pub fn kinds(self) -> Vec<Kind> {
+        let kind = match self {
+            Self::Curves => Kind::Curves,
+            Self::Lr => Kind::Lr,
+            Self::Confusion => Kind::Confusion,
+            Self::Roc => Kind::Roc,
+            Self::Pr => Kind::Pr,
+            Self::Classes => Kind::Classes,
+            Self::Mistakes => Kind::Mistakes,
+            Self::All => return Kind::ALL.to_vec(),
+        };
+        vec![kind]
+    }
+}
+
+/// How pictures are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PlotFormat {
+    /// Pixels.
+    Png,
+    /// Lines and outlines, for papers.
+    Svg,
+}
+
+impl PlotFormat {
+    /// The format.
+    pub fn format(self) -> Format {
+        match self {
+            Self::Png => Format::Png,
+            Self::Svg => Format::Svg,
+        }
+    }
 }
 
 /// Arguments of `xp report`.

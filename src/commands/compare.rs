@@ -156,7 +156,7 @@ fn draw(results: &[TrialResult], output: &Path, printer: &Printer) -> Result<(),
         Ok((dir.folder_name(), dir.metrics()?.rows))
     });
     let drawn: Vec<_> = drawn.collect::<Result<_, RunError>>()?;
-    fsx::write_atomic(output, &report::overlay(&drawn)?)?;
+    fsx::write_atomic(output, &report::overlay(&drawn).png()?)?;
     printer.note(format!("curves in {}", output.display()));
     Ok(())
 }
@@ -259,7 +259,7 @@ pub fn draw_settings<'a>(
         ..
     } = Effects::of(board, results);
     let costs: Vec<report::Cost> = costs.into_iter().flatten().collect();
-    let png = report::settings(title, measured, &settings, &costs)?;
+    let png = report::settings(title, measured, &settings, &costs).png()?;
     Ok(fsx::write_atomic(output, &png)?)
 }
 

@@ -8,6 +8,7 @@ pub mod compare;
 pub mod completions;
 pub mod data;
 pub mod diff;
+pub mod drawings;
 pub mod dry_run;
 pub mod evaluate;
 pub mod experiment;
@@ -44,6 +45,7 @@ pub mod sweep;
 pub mod sweep_page;
 pub mod table;
 pub mod testing;
+pub mod thumbnails;
 pub mod trials;
 pub mod verify_resume;
 

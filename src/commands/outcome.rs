@@ -1,8 +1,10 @@
 //! How a run ends: what it says, and what its manifest keeps of that.
 
+use super::drawings::Drawings;
 use super::{Exit, Failure, Printer, page, results};
 use crate::data::Dataset;
 use crate::records::{MetricsRow, TestReport};
+use crate::report::{Format, Kind};
 use crate::run::{ManifestWriter, RunDir, Slot, Status};
 
 /// What a finished run says.
@@ -20,8 +22,8 @@ pub struct Outcome {
     pub seconds: f64,
 }
 
-/// Writes down how the run ended, before the process does, and says it. Its page shows pictures of
-/// `shown`, if given.
+/// Writes down how the run ended, before the process does, and says it. Where `shown` is given, its
+/// page shows pictures of that, and all kinds of drawings are made.
 pub fn conclude(
     outcome: Result<Outcome, Failure>,
     run: &RunDir,
@@ -39,6 +41,9 @@ pub fn conclude(
         Ok(outcome) => {
             manifest.end(Status::Done, None)?;
             write_page();
+            if let Some(dataset) = shown {
+                draw(run, dataset, printer);
+            }
             outcome.print(run, printer);
             return Ok(());
         }
@@ -65,6 +70,25 @@ pub fn conclude(
         printer.note(format!("`{path}` keeps what was done"));
     }
     Err(failure)
+}
+
+/// Draws what is not drawn by now.
+fn draw(run: &RunDir, dataset: &Dataset, printer: &Printer) {
+    let rows = run.metrics().map_or_else(|_| Vec::new(), |log| log.rows);
+    let drawings = Drawings {
+        run,
+        rows: &rows,
+        title: &run.name(),
+        dataset: Some(dataset),
+    };
+    let judged = [Kind::Roc, Kind::Pr, Kind::Classes, Kind::Mistakes];
+    let judged = judged.into_iter().filter(|_| drawings.is_tested());
+    for kind in [Kind::Lr].into_iter().chain(judged) {
+        if let Err(failure) = drawings.write(kind, Format::Png, printer) {
+            let name = kind.name();
+            printer.warning(format!("`{name}` is not drawn: {}", failure.message));
+        }
+    }
 }
 
 impl Outcome {

@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 
 use base64::Engine;
 use image::codecs::jpeg::JpegEncoder;
-use image::imageops;
 use rayon::prelude::*;
 
-use super::{Exit, Failure, Printer, summary};
+use super::{Exit, Failure, Printer, summary, thumbnails};
 use crate::cli::ReportArgs;
-use crate::config::{self, Experiment};
+use crate::config::Experiment;
 use crate::data::Dataset;
 use crate::fsx;
 use crate::records::PredictionRow;
@@ -30,7 +29,7 @@ pub fn run(args: &ReportArgs, printer: &Printer) -> Result<(), Failure> {
         ..error.into()
     })?;
     let predictions = run.predictions().unwrap_or_default();
-    let pictures = match dataset(&run) {
+    let pictures = match thumbnails::dataset(&run) {
         Ok(dataset) => {
             let others = predictions.iter().filter(|row| row.correct);
             let wrong = report::surest_wrong(&predictions).into_iter();
@@ -54,13 +53,6 @@ pub fn run(args: &ReportArgs, printer: &Printer) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The pictures of a run, as its configuration has them.
-fn dataset(run: &RunDir) -> Result<Dataset, Failure> {
-    let loaded = config::load_with(&run.resolved_toml(), &[], [])?;
-    let experiment = &loaded.experiment;
-    Ok(Dataset::open(&experiment.data, experiment.seed)?)
-}
-
 /// Writes the page of a run that has come so far; with small pictures of the surest mistakes, if
 /// `dataset` is given.
 pub fn write(run: &RunDir, dataset: Option<&Dataset>) -> Result<(), Failure> {
@@ -78,34 +70,16 @@ fn thumbnails<'a>(
     dataset: &Dataset,
     rows: impl Iterator<Item = &'a PredictionRow>,
 ) -> BTreeMap<String, String> {
-    let by_path: BTreeMap<&str, usize> = dataset
-        .items
-        .iter()
-        .enumerate()
-        .map(|(index, item)| (item.path.as_str(), index))
-        .collect();
-    let wanted: BTreeMap<&str, usize> = rows
-        .filter_map(|row| Some((row.path.as_str(), *by_path.get(row.path.as_str())?)))
-        .collect();
-    let made = wanted.into_par_iter().filter_map(|(path, item)| {
-        let picture = dataset.picture(item).ok()?;
-        let small = match picture.width().max(picture.height()) <= SIDE {
-            true => picture,
-            false => {
-                let scale = f64::from(SIDE) / f64::from(picture.width().max(picture.height()));
-                let scaled = |side: u32| ((f64::from(side) * scale).round() as u32).max(1);
-                let (width, height) = (scaled(picture.width()), scaled(picture.height()));
-                imageops::thumbnail(&picture, width, height)
-            }
-        };
+    let small = thumbnails::of_rows(dataset, rows, SIDE);
+    let encoded = small.into_par_iter().filter_map(|(path, picture)| {
         let mut jpeg = Vec::new();
-        small
+        picture
             .write_with_encoder(JpegEncoder::new_with_quality(&mut jpeg, QUALITY))
             .ok()?;
         let text = base64::engine::general_purpose::STANDARD.encode(&jpeg);
-        Some((path.to_owned(), format!("data:image/jpeg;base64,{text}")))
+        Some((path, format!("data:image/jpeg;base64,{text}")))
     });
-    made.collect()
+    encoded.collect()
 }
 
 /// The page of what a run directory holds. What is not there, or cannot be read, is left out.

@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use super::progress::Progress;
-use super::{interrupt, page, state};
+use super::{drawings, interrupt, page, state};
 use crate::config::CheckpointEvery;
 use crate::records::MetricsRow;
-use crate::report;
+use crate::report::{self, Format, Kind};
 use crate::run::{Checkpoint, ManifestWriter, MetricsWriter, RunDir};
 use crate::train::memory::HELD_BACK;
 use crate::train::observer::{
@@ -148,8 +148,10 @@ impl<'a> Recorder<'a> {
         if self.rows.is_empty() {
             return Ok(());
         }
-        let curves = report::curves(&self.rows, self.target.title, self.best)?;
-        Ok(self.target.run.write_curves(&curves)?)
+        let curves = report::curves(&self.rows, self.target.title, self.best).png()?;
+        let name = drawings::file_name(Kind::Curves, Format::Png);
+        self.target.run.write_picture(&name, &curves)?;
+        Ok(())
     }
 
     /// Draws curves and page if that was long enough ago.

@@ -1,7 +1,7 @@
 //! Evaluations as reports, rows and sentences.
 
 use crate::data::Dataset;
-use crate::records::{PredictionRow, Split, TestReport};
+use crate::records::{PredictionRow, ProbabilityRow, ProbabilityTable, Split, TestReport};
 use crate::train::evaluate::Evaluation;
 
 /// Report and predictions of a checkpoint (`best` or `last`) on a split.
@@ -41,6 +41,35 @@ pub fn report(
     let loss = evaluation.scores.map_or(f64::NAN, |scores| scores.loss);
     let report = TestReport::from_predictions(split, checkpoint, &classes, pairs, loss);
     (report, rows)
+}
+
+/// The probabilities of a report's classes; `None` where they are too many to be kept.
+pub fn probabilities(
+    dataset: &Dataset,
+    report: &TestReport,
+    evaluation: &Evaluation,
+) -> Option<ProbabilityTable> {
+    let classes: Vec<String> = report.per_class.iter().map(|it| it.class.clone()).collect();
+    if classes.len().saturating_mul(report.images) > ProbabilityTable::MOST {
+        return None;
+    }
+    let label = |name: &String| dataset.classes.iter().position(|class| class == name);
+    let labels: Vec<usize> = classes.iter().filter_map(label).collect();
+    let items = dataset.split(report.split).into_iter();
+    let rows = items
+        .zip(&evaluation.probabilities)
+        .filter_map(|(item, given)| {
+            let item = &dataset.items[item];
+            Some(ProbabilityRow {
+                path: item.path.clone(),
+                label: labels.iter().position(|label| *label == item.label)?,
+                probabilities: labels.iter().map(|label| given[*label]).collect(),
+            })
+        });
+    Some(ProbabilityTable {
+        rows: rows.collect(),
+        classes,
+    })
 }
 
 /// Index of the most probable class; the first of equals.

@@ -1,12 +1,12 @@
 //! Trained weights on the test split.
 
 use super::blueprint::Blueprint;
-use super::{Exit, Failure, results};
+use super::{Exit, Failure, drawings, results};
 use crate::data::Dataset;
 use crate::engine::params::Params;
 use crate::engine::prefix::Prefix;
 use crate::records::{PredictionRow, Split, TestReport};
-use crate::report;
+use crate::report::{self, Format, Kind};
 use crate::run::RunDir;
 use crate::train::evaluate::{self, Evaluation};
 use crate::train::features::{FeatureBank, Network};
@@ -65,7 +65,7 @@ impl Tester<'_> {
     }
 }
 
-/// Judges the best weights: `test.json`, `predictions.csv`, `confusion.png`.
+/// Judges the best weights: `test.json`, `predictions.csv`, `probabilities.csv`, `confusion.png`.
 pub fn write_best(
     blueprint: &Blueprint,
     dataset: &Dataset,
@@ -75,10 +75,12 @@ pub fn write_best(
     let (report, predictions) = judged(dataset, evaluation, "best")?;
     run.write_test(&report)?;
     run.write_predictions(&predictions)?;
-    run.write_confusion(&report::confusion(
-        &report,
-        &blueprint.loaded.experiment.name,
-    )?)?;
+    if let Some(table) = results::probabilities(dataset, &report, evaluation) {
+        run.write_probabilities(&table)?;
+    }
+    let drawing = report::confusion(&report, &blueprint.loaded.experiment.name);
+    let name = drawings::file_name(Kind::Confusion, Format::Png);
+    run.write_picture(&name, &drawing.png()?)?;
     Ok(report)
 }
 

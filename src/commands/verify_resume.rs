@@ -19,10 +19,11 @@ use crate::rng;
 use crate::run::RunDir;
 
 /// What must be equal; `metrics.csv` without its times.
-const COMPARED: [&str; 7] = [
+const COMPARED: [&str; 8] = [
     "metrics.csv",
     "model.safetensors",
     "predictions.csv",
+    "probabilities.csv",
     "test.json",
     "test_last.json",
     "checkpoints/last/weights.safetensors",

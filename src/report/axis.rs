@@ -121,14 +121,7 @@ impl Panel {
             };
             canvas.text(&text, (left - 8.0, at), Align::Right, font);
         }
-        let corners = [
-            (left, top),
-            (right, top),
-            (right, bottom),
-            (left, bottom),
-            (left, top),
-        ];
-        canvas.line(&corners, GREY, 1.0);
+        canvas.frame((left, top), (right, bottom), GREY);
         let middle = (top + bottom) / 2.0;
         canvas.text_upward(
             name,
@@ -159,11 +152,15 @@ impl Panel {
                 Some(dashes) => canvas.dashed(&points, stroke.color, 2.2, dashes),
                 None => canvas.line(&points, stroke.color, 2.2),
             }
-            // Among many points only lone ones need a dot to be seen at all.
-            if stroke.markers || points.len() == 1 {
-                for &point in &points {
-                    canvas.disc(point, 3.6, stroke.color);
+            if let Some(marker) = stroke.marker {
+                // Of many points some, so that the mark stays one.
+                let every = values.len().div_ceil(MARKS).max(1);
+                for &point in points.iter().step_by(every) {
+                    marker.draw(canvas, point, stroke.color);
                 }
+            } else if let [lone] = points.as_slice() {
+                // It would not be seen at all.
+                canvas.disc(*lone, 3.6, stroke.color);
             }
         }
     }
@@ -175,7 +172,32 @@ pub(super) struct Stroke {
     pub(super) color: Color,
     /// Lengths of dash and gap; a full line if none.
     pub(super) dashes: Option<(f64, f64)>,
-    pub(super) markers: bool,
+    /// What its points are marked with.
+    pub(super) marker: Option<Marker>,
+}
+
+/// Most points of a series that are marked.
+pub(super) const MARKS: usize = 45;
+
+/// What marks a point, so that series differ in more than their colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Marker {
+    Disc,
+    /// A square on its corner.
+    Diamond,
+}
+
+impl Marker {
+    pub(super) fn draw(self, canvas: &mut Canvas, (x, y): Point, color: Color) {
+        match self {
+            Self::Disc => canvas.disc((x, y), 3.6, color),
+            Self::Diamond => {
+                let side = 5.2;
+                let corners = [(x - side, y), (x, y - side), (x + side, y), (x, y + side)];
+                canvas.polygon(&corners, color);
+            }
+        }
+    }
 }
 
 impl Stroke {
@@ -186,8 +208,8 @@ impl Stroke {
             Some(dashes) => canvas.dashed(&ends, self.color, 2.2, dashes),
             None => canvas.line(&ends, self.color, 2.2),
         }
-        if self.markers {
-            canvas.disc((x + 15.0, y), 3.6, self.color);
+        if let Some(marker) = self.marker {
+            marker.draw(canvas, (x + 15.0, y), self.color);
         }
     }
 }

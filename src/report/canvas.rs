@@ -1,22 +1,44 @@
-//! A drawing area over the bitmap backend of `plotters`: smooth edges, text placed by its baseline.
+//! A drawing: lines, areas and text in pixels, kept as what they are and written as PNG or SVG.
 //!
-//! Everything is drawn three times as large and averaged down, because the backend does not smooth
-//! lines and places letters on whole pixels. The font is embedded: the same picture everywhere.
+//! The font is embedded, and its letters are drawn from their outlines in both: the same picture
+//! everywhere.
 
-use std::sync::Once;
+mod font;
+mod raster;
+mod svg;
 
-use image::codecs::png::PngEncoder;
-use image::{ExtendedColorType, ImageEncoder};
-use plotters::backend::{BitMapBackend, DrawingBackend};
-use plotters::style::{
-    Color as _, FontDesc, FontStyle, FontTransform, IntoFont, RGBColor, TextStyle, register_font,
-};
+use image::RgbImage;
+use plotters::style::RGBColor;
 use thiserror::Error;
+
+pub(super) use font::{Align, Font};
 
 /// A picture that could not be drawn or encoded.
 #[derive(Debug, Error)]
 #[error("cannot draw the picture: {0}")]
 pub struct DrawError(String);
+
+/// How a drawing is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Pixels.
+    Png,
+    /// Lines and outlines, sharp at any size.
+    Svg,
+}
+
+impl Format {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Png, Self::Svg];
+
+    /// `png` or `svg`: also the ending of such files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Png => "png",
+            Self::Svg => "svg",
+        }
+    }
+}
 
 /// Red, green and blue.
 pub(super) type Color = RGBColor;
@@ -31,146 +53,79 @@ pub(super) const GREY: Color = RGBColor(105, 105, 105);
 /// Grid lines.
 pub(super) const PALE: Color = RGBColor(228, 228, 228);
 
-const FONT: &str = "DejaVu Sans";
-/// Ascent plus descent of the font, in units of its nominal size.
-const LINE_HEIGHT: f64 = 1.164;
-/// Height of capitals and digits.
-const CAP_HEIGHT: f64 = 0.729;
-const OVERSAMPLING: usize = 3;
-
-/// Where text stands against its point, along the line of the text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Align {
-    Left,
-    Centre,
-    Right,
+/// What a drawing consists of, in the order in which it covers what is below.
+#[derive(Debug, Clone)]
+enum Shape {
+    /// A line through points, with round joints and ends where it is bold.
+    Line {
+        points: Vec<Point>,
+        color: Color,
+        width: f64,
+        /// Lengths of dash and gap.
+        dashes: Option<(f64, f64)>,
+    },
+    Polygon {
+        corners: Vec<Point>,
+        color: Color,
+    },
+    Disc {
+        centre: Point,
+        radius: f64,
+        color: Color,
+    },
+    Rect {
+        top_left: Point,
+        bottom_right: Point,
+        color: Color,
+    },
+    /// Text from its first letter's place on the baseline.
+    Text {
+        text: String,
+        start: Point,
+        upward: bool,
+        font: Font,
+    },
+    Picture {
+        picture: RgbImage,
+        top_left: Point,
+        bottom_right: Point,
+    },
 }
 
-/// Size, weight and colour of text.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Font {
-    /// Nominal size in pixels.
-    pub(super) size: f64,
-    pub(super) bold: bool,
-    pub(super) color: Color,
-}
-
-impl Font {
-    pub(super) fn new(size: f64, color: Color) -> Self {
-        Self {
-            size,
-            bold: false,
-            color,
-        }
-    }
-
-    pub(super) fn bold(self) -> Self {
-        Self { bold: true, ..self }
-    }
-
-    fn enlarged(&self) -> FontDesc<'static> {
-        static REGISTER: Once = Once::new();
-        REGISTER.call_once(|| {
-            // Only a broken font file is refused, and these are part of the program.
-            let _ = register_font(FONT, FontStyle::Normal, dejavu::sans::regular());
-            let _ = register_font(FONT, FontStyle::Bold, dejavu::sans::bold());
-        });
-        let style = if self.bold {
-            FontStyle::Bold
-        } else {
-            FontStyle::Normal
-        };
-        let size = self.size * LINE_HEIGHT * OVERSAMPLING as f64;
-        (FONT, size, style).into_font()
-    }
-
-    /// Width of a text in pixels.
-    pub(super) fn width(&self, text: &str) -> f64 {
-        let layout = self.enlarged().layout_box(text);
-        layout.map_or(0.0, |((left, _), (right, _))| {
-            f64::from(right - left) / OVERSAMPLING as f64
-        })
-    }
-
-    /// How far before its point a text begins.
-    fn back(&self, text: &str, align: Align) -> f64 {
-        match align {
-            Align::Left => 0.0,
-            Align::Centre => self.width(text) / 2.0,
-            Align::Right => self.width(text),
-        }
-    }
-
-    /// From the middle of capitals to where the backend starts: it puts the baseline half a line
-    /// height below the point that it is given.
-    fn above(&self) -> f64 {
-        self.size * (LINE_HEIGHT - CAP_HEIGHT) / 2.0
-    }
-
-    /// The text, or as much of its start and end as fits into `width` pixels around an ellipsis.
-    pub(super) fn fit(&self, text: &str, width: f64) -> String {
-        if self.width(text) <= width {
-            return text.to_owned();
-        }
-        let letters: Vec<char> = text.chars().collect();
-        let shortened = |kept: usize| -> String {
-            // The end often tells names apart (`..._v2`), so a third of what is kept is taken there.
-            let tail = kept / 3;
-            let head = letters[..kept - tail].iter();
-            let tail = letters[letters.len() - tail..].iter();
-            head.chain(['…'].iter()).chain(tail).collect()
-        };
-        let kept = (1..letters.len()).rev();
-        let mut candidates = kept.map(shortened);
-        let fitting = candidates.find(|candidate| self.width(candidate) <= width);
-        fitting.unwrap_or_else(|| "…".into())
-    }
-}
-
-/// An RGB picture being drawn.
-pub(super) struct Canvas {
+/// A drawing of a size in pixels.
+#[derive(Debug, Clone)]
+pub struct Canvas {
     width: usize,
     height: usize,
-    /// Enlarged, RGB, row by row.
-    pixels: Vec<u8>,
-    /// The first thing that went wrong; told when the picture is finished.
-    error: Option<DrawError>,
+    /// What it is called where it cannot be seen.
+    title: String,
+    shapes: Vec<Shape>,
 }
 
 impl Canvas {
-    /// A white picture of a size in pixels.
+    /// A white area.
     pub(super) fn new(width: usize, height: usize) -> Self {
-        let area = width * height * OVERSAMPLING * OVERSAMPLING;
         Self {
             width,
             height,
-            pixels: vec![255; 3 * area],
-            error: None,
+            title: String::new(),
+            shapes: Vec::new(),
         }
     }
 
-    fn draw<E: std::error::Error>(
-        &mut self,
-        with: impl FnOnce(&mut BitMapBackend<'_>) -> Result<(), E>,
-    ) {
-        let size = (self.width * OVERSAMPLING, self.height * OVERSAMPLING);
-        let mut backend =
-            BitMapBackend::with_buffer(&mut self.pixels, (size.0 as u32, size.1 as u32));
-        if let Err(error) = with(&mut backend) {
-            self.error.get_or_insert(DrawError(error.to_string()));
-        }
+    /// Title in bold and a line below it, both shortened to fit.
+    pub(super) fn head(&mut self, title: &str, subtitle: &str) {
+        let (bold, plain) = (Font::new(19.0, INK).bold(), Font::new(15.0, GREY));
+        let (left, width) = (20.0, self.width as f64 - 40.0);
+        self.text(&bold.fit(title, width), (left, 26.0), Align::Left, bold);
+        let fitting = plain.fit(subtitle, width);
+        self.text(&fitting, (left, 52.0), Align::Left, plain);
+        self.title = format!("{title}: {subtitle}");
     }
 
     /// A line through points, with round joints and ends.
     pub(super) fn line(&mut self, points: &[Point], color: Color, width: f64) {
-        for pair in points.windows(2) {
-            self.segment(pair[0], pair[1], color, width);
-        }
-        if width > 1.5 {
-            for &point in points {
-                self.disc(point, width / 2.0, color);
-            }
-        }
+        self.stroke(points, color, width, None);
     }
 
     /// A line of dashes, `dash` pixels drawn and `gap` left out, running on around corners.
@@ -179,126 +134,230 @@ impl Canvas {
         points: &[Point],
         color: Color,
         width: f64,
-        (dash, gap): (f64, f64),
+        dashes: (f64, f64),
     ) {
-        let mut done = 0.0;
-        for pair in points.windows(2) {
-            let ((x0, y0), (x1, y1)) = (pair[0], pair[1]);
-            let length = (x1 - x0).hypot(y1 - y0);
-            let at = |t: f64| (x0 + (x1 - x0) * t / length, y0 + (y1 - y0) * t / length);
-            let mut t = 0.0;
-            while t < length {
-                let phase = (done + t) % (dash + gap);
-                let drawn = phase < dash;
-                let rest = if drawn {
-                    dash - phase
-                } else {
-                    dash + gap - phase
-                };
-                // A rest lost in rounding must not stop the walk.
-                let next = (t + rest.max(0.01)).min(length);
-                if drawn {
-                    self.segment(at(t), at(next), color, width);
-                }
-                t = next;
-            }
-            done += length;
-        }
+        self.stroke(points, color, width, Some(dashes));
     }
 
-    fn segment(&mut self, (x0, y0): Point, (x1, y1): Point, color: Color, width: f64) {
-        let length = (x1 - x0).hypot(y1 - y0);
-        if length == 0.0 {
-            return;
-        }
-        let (dx, dy) = (
-            (y1 - y0) / length * width / 2.0,
-            (x0 - x1) / length * width / 2.0,
-        );
-        let corners = [
-            (x0 + dx, y0 + dy),
-            (x1 + dx, y1 + dy),
-            (x1 - dx, y1 - dy),
-            (x0 - dx, y0 - dy),
-        ];
-        self.polygon(&corners, color);
+    fn stroke(&mut self, points: &[Point], color: Color, width: f64, dashes: Option<(f64, f64)>) {
+        self.shapes.push(Shape::Line {
+            points: points.to_vec(),
+            color,
+            width,
+            dashes,
+        });
     }
 
     /// A filled polygon.
     pub(super) fn polygon(&mut self, corners: &[Point], color: Color) {
-        let corners: Vec<_> = corners.iter().map(|&point| enlarged(point)).collect();
-        self.draw(|backend| backend.fill_polygon(corners, &color));
+        self.shapes.push(Shape::Polygon {
+            corners: corners.to_vec(),
+            color,
+        });
     }
 
     /// A filled circle.
     pub(super) fn disc(&mut self, centre: Point, radius: f64, color: Color) {
         let inside = |at: f64, size: usize| (-radius..size as f64 + radius).contains(&at);
-        if !inside(centre.0, self.width) || !inside(centre.1, self.height) {
-            return;
+        if inside(centre.0, self.width) && inside(centre.1, self.height) {
+            self.shapes.push(Shape::Disc {
+                centre,
+                radius,
+                color,
+            });
         }
-        let radius = (radius * OVERSAMPLING as f64).round() as u32;
-        let style = color.filled();
-        self.draw(|backend| backend.draw_circle(enlarged(centre), radius, &style, true));
     }
 
     /// A filled rectangle between two corners.
     pub(super) fn rect(&mut self, top_left: Point, bottom_right: Point, color: Color) {
-        let corners = (enlarged(top_left), enlarged(bottom_right));
-        self.draw(|backend| backend.draw_rect(corners.0, corners.1, &color, true));
+        self.shapes.push(Shape::Rect {
+            top_left,
+            bottom_right,
+            color,
+        });
+    }
+
+    /// The outline of a rectangle.
+    pub(super) fn frame(&mut self, (left, top): Point, (right, bottom): Point, color: Color) {
+        let corners = [
+            (left, top),
+            (right, top),
+            (right, bottom),
+            (left, bottom),
+            (left, top),
+        ];
+        self.line(&corners, color, 1.0);
+    }
+
+    /// A photograph, stretched between two corners.
+    pub(super) fn picture(&mut self, picture: &RgbImage, top_left: Point, bottom_right: Point) {
+        self.shapes.push(Shape::Picture {
+            picture: picture.clone(),
+            top_left,
+            bottom_right,
+        });
     }
 
     /// Text whose capitals are centred on the height of `point`.
     pub(super) fn text(&mut self, text: &str, point: Point, align: Align, font: Font) {
-        let (x, y) = (point.0 - font.back(text, align), point.1 - font.above());
-        self.place(text, (x, y), FontTransform::None, font);
+        let start = (point.0 - font.back(text, align), point.1 + font.below());
+        self.place(text, start, false, font);
     }
 
     /// Text that runs upward, its capitals centred on the column of `point`.
     pub(super) fn text_upward(&mut self, text: &str, point: Point, align: Align, font: Font) {
-        let (x, y) = (point.0 - font.above(), point.1 + font.back(text, align));
-        self.place(text, (x, y), FontTransform::Rotate270, font);
+        let start = (point.0 + font.below(), point.1 + font.back(text, align));
+        self.place(text, start, true, font);
     }
 
-    fn place(&mut self, text: &str, start: Point, transform: FontTransform, font: Font) {
-        let style = TextStyle::from(font.enlarged().transform(transform)).color(&font.color);
-        self.draw(|backend| backend.draw_text(text, &style, enlarged(start)));
+    fn place(&mut self, text: &str, start: Point, upward: bool, font: Font) {
+        self.shapes.push(Shape::Text {
+            text: text.to_owned(),
+            start,
+            upward,
+            font,
+        });
     }
 
-    /// The finished picture as a PNG file.
-    pub(super) fn png(self) -> Result<Vec<u8>, DrawError> {
-        if let Some(error) = self.error {
-            return Err(error);
+    /// The drawing as a file.
+    ///
+    /// # Errors
+    /// If it cannot be encoded.
+    pub fn encode(&self, format: Format) -> Result<Vec<u8>, DrawError> {
+        match format {
+            Format::Png => self.png(),
+            Format::Svg => Ok(self.svg()?.into_bytes()),
         }
-        let (width, height) = (self.width, self.height);
-        let mut small = Vec::with_capacity(3 * width * height);
-        let stride = 3 * width * OVERSAMPLING;
-        let count = (OVERSAMPLING * OVERSAMPLING) as u32;
-        let mut sums = vec![0u16; stride];
-        for band in self.pixels.chunks_exact(stride * OVERSAMPLING) {
-            sums.fill(0);
-            for row in band.chunks_exact(stride) {
-                for (sum, &value) in sums.iter_mut().zip(row) {
-                    *sum += u16::from(value);
-                }
-            }
-            for block in sums.chunks_exact(3 * OVERSAMPLING) {
-                for channel in 0..3 {
-                    let values = block.iter().skip(channel).step_by(3);
-                    let sum: u32 = values.map(|&value| u32::from(value)).sum();
-                    small.push(((sum + count / 2) / count) as u8);
-                }
-            }
-        }
-        let mut png = Vec::new();
-        let encoder = PngEncoder::new(&mut png);
-        encoder
-            .write_image(&small, width as u32, height as u32, ExtendedColorType::Rgb8)
-            .map_err(|error| DrawError(error.to_string()))?;
-        Ok(png)
+    }
+
+    /// As a PNG file.
+    ///
+    /// # Errors
+    /// If it cannot be encoded.
+    pub fn png(&self) -> Result<Vec<u8>, DrawError> {
+        raster::png(self)
+    }
+
+    /// As the text of an SVG file.
+    ///
+    /// # Errors
+    /// If a photograph within cannot be encoded.
+    pub fn svg(&self) -> Result<String, DrawError> {
+        svg::svg(self)
     }
 }
 
-fn enlarged((x, y): Point) -> (i32, i32) {
-    let scaled = |value: f64| (value * OVERSAMPLING as f64).round() as i32;
-    (scaled(x), scaled(y))
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// That a text is well-formed XML, as far as these files use it, and names no font.
+    pub(in super::super) fn check_svg(svg: &str) {
+        let mut open = Vec::new();
+        let body = svg.split_once("?>").unwrap().1;
+        for piece in body.split('<').skip(1) {
+            let (tag, text) = piece.split_once('>').unwrap();
+            assert!(!text.contains('>'), "{piece}");
+            if let Some(name) = tag.strip_prefix('/') {
+                assert_eq!(open.pop(), Some(name), "{piece}");
+                continue;
+            }
+            let name = tag.split([' ', '/']).next().unwrap();
+            let attributes = tag[name.len()..].trim_end_matches('/');
+            // Outside of quotes only names; within them nothing that ends them.
+            for (index, part) in attributes.split('"').enumerate() {
+                let names = part
+                    .trim()
+                    .chars()
+                    .all(|c| c.is_ascii_alphabetic() || "-=:".contains(c));
+                assert!(index % 2 == 1 || names, "{piece}");
+            }
+            assert_eq!(attributes.matches('"').count() % 2, 0, "{piece}");
+            // Words and pictures aside, all values are numbers that there are.
+            let numbers = !attributes.contains("aria-label") && !attributes.contains("data:");
+            let odd = attributes.contains("NaN") || attributes.contains("inf");
+            assert!(!(numbers && odd), "{piece}");
+            if !tag.ends_with('/') {
+                open.push(name);
+            }
+        }
+        assert!(open.is_empty(), "{open:?}");
+        let control = |c: char| c.is_control() && c != '\n';
+        assert!(!svg.contains(control) && !svg.contains("font-family") && !svg.contains("<text"));
+        for reference in svg.split("xlink:href=\"#").skip(1) {
+            let id = reference.split('"').next().unwrap();
+            assert!(svg.contains(&format!("<path id=\"{id}\"")), "{id}");
+        }
+    }
+
+    fn drawing() -> Canvas {
+        let mut canvas = Canvas::new(120, 90);
+        canvas.line(&[(10.0, 10.0), (60.5, 40.25), (110.0, 12.0)], GREY, 2.2);
+        canvas.dashed(&[(10.0, 50.0), (110.0, 50.0)], INK, 1.4, (6.0, 4.0));
+        canvas.disc((60.5, 40.25), 3.6, RGBColor(213, 94, 0));
+        canvas.rect((5.0, 60.0), (40.0, 80.0), PALE);
+        canvas.frame((5.0, 60.0), (40.0, 80.0), INK);
+        canvas.polygon(&[(50.0, 60.0), (60.0, 80.0), (45.0, 85.0)], GREY);
+        let font = Font::new(14.0, INK);
+        canvas.text("Wo 93%", (118.0, 70.0), Align::Right, font);
+        canvas.text_upward("up <&>\u{7}", (6.0, 58.0), Align::Left, font.bold());
+        canvas
+    }
+
+    /// The bytes of a small drawing are the same on every machine: a hash of them.
+    #[test]
+    fn every_machine_draws_the_same_bytes() {
+        let hash = |bytes: &[u8]| blake3::hash(bytes).to_hex()[..16].to_owned();
+        let canvas = drawing();
+        let pixels = super::raster::pixels(&canvas).unwrap();
+        let hashes = [
+            hash(&pixels),
+            hash(&canvas.png().unwrap()),
+            hash(canvas.svg().unwrap().as_bytes()),
+        ];
+        insta::assert_snapshot!(hashes.join("\n"), @"");
+    }
+
+    #[test]
+    fn what_is_drawn_is_what_the_files_hold() {
+        let canvas = drawing();
+        let svg = canvas.svg().unwrap();
+        check_svg(&svg);
+        assert!(svg.contains("aria-label=\"up &lt;&amp;&gt; \""));
+        let png = canvas.png().unwrap();
+        let decoded = image::load_from_memory(&png).unwrap().into_rgb8();
+        assert_eq!((decoded.width(), decoded.height()), (120, 90));
+        assert_eq!(decoded.as_raw(), &super::raster::pixels(&canvas).unwrap());
+        assert_eq!(decoded.get_pixel(20, 70).0, [228; 3]);
+    }
+
+    #[test]
+    fn bands_leave_no_seams() {
+        // A drawing and the same one moved down by less than a band.
+        let drawn = |by: f64| {
+            let mut canvas = Canvas::new(200, 200);
+            canvas.line(&[(3.0, 5.0 + by), (180.0, 120.0 + by)], INK, 2.2);
+            canvas.disc((100.0, 31.0 + by), 9.0, GREY);
+            let font = Font::new(19.0, INK);
+            canvas.text("Across bands", (20.0, 64.0 + by), Align::Left, font);
+            canvas.text_upward("Across", (9.0, 140.0 + by), Align::Left, font);
+            super::raster::pixels(&canvas).unwrap()
+        };
+        let row = 3 * 200;
+        let (whole, moved) = (drawn(0.0), drawn(17.0));
+        assert_eq!(whole[..row * 170], moved[row * 17..row * 187]);
+    }
+
+    #[test]
+    fn numbers_that_are_none_do_no_harm() {
+        let mut canvas = Canvas::new(20, 20);
+        let far = [(f64::NAN, 3.0), (1e300, -1e300), (f64::INFINITY, 2.0)];
+        canvas.polygon(&far, INK);
+        canvas.disc(far[0], 2.0, INK);
+        canvas.rect(far[1], far[2], INK);
+        canvas.text("", (f64::NAN, 1.0), Align::Centre, Font::new(14.0, INK));
+        canvas.png().unwrap();
+        check_svg(&canvas.svg().unwrap());
+        assert!(Canvas::new(0, 0).svg().is_ok());
+    }
 }

@@ -1,7 +1,7 @@
 //! The confusion matrix of a test report.
 
 use super::axis::{LABEL, SMALL};
-use super::canvas::{Align, Canvas, Color, DrawError, Font, GREY, INK, PALE, WHITE};
+use super::canvas::{Align, Canvas, Color, Font, GREY, INK, PALE, WHITE};
 use crate::records::TestReport;
 
 /// Up to this many classes each cell holds its count and share.
@@ -11,9 +11,9 @@ const NAME_WIDTH: f64 = 130.0;
 /// Colour of a full row.
 const DEEP: (f64, f64, f64) = (8.0, 64.0, 129.0);
 
-/// Draws `confusion[true][predicted]` as a PNG: counts and percentages of each row, coloured by
+/// Draws `confusion[true][predicted]`: counts and percentages of each row, coloured by
 /// percentage. Above 20 classes colours alone. `title` is the run's name.
-pub fn confusion(report: &TestReport, title: &str) -> Result<Vec<u8>, DrawError> {
+pub fn confusion(report: &TestReport, title: &str) -> Canvas {
     let classes = report.confusion.len();
     let cell = match classes {
         0..=4 => 120.0,
@@ -41,7 +41,7 @@ pub fn confusion(report: &TestReport, title: &str) -> Result<Vec<u8>, DrawError>
     let width = (right + 96.0).max(660.0);
     let mut canvas = Canvas::new(width as usize, (bottom + below + 34.0) as usize);
 
-    draw_title(&mut canvas, report, title, width);
+    canvas.head(title, &subtitle(report));
     for (row, counts) in report.confusion.iter().enumerate() {
         let total: u64 = counts.iter().sum();
         for (column, &count) in counts.iter().enumerate() {
@@ -75,26 +75,18 @@ pub fn confusion(report: &TestReport, title: &str) -> Result<Vec<u8>, DrawError>
     let under = (left + middle, bottom + below + 12.0);
     canvas.text("Predicted class", under, Align::Centre, label);
     draw_scale(&mut canvas, right + 22.0, top, bottom);
-    canvas.png()
+    canvas
 }
 
-fn draw_title(canvas: &mut Canvas, report: &TestReport, title: &str, width: f64) {
-    let (bold, plain) = (Font::new(19.0, INK).bold(), Font::new(LABEL, GREY));
+/// The accuracy and what it was measured on.
+pub(super) fn subtitle(report: &TestReport) -> String {
     let [low, high] = report.accuracy_interval.map(|bound| 100.0 * bound);
-    let subtitle = format!(
+    format!(
         "Accuracy {:.2}% of {} pictures in the {} split (95% interval {low:.1} to {high:.1}%)",
         100.0 * report.accuracy,
         report.images,
         report.split.name(),
-    );
-    canvas.text(
-        &bold.fit(title, width - 40.0),
-        (20.0, 26.0),
-        Align::Left,
-        bold,
-    );
-    let subtitle = plain.fit(&subtitle, width - 40.0);
-    canvas.text(&subtitle, (20.0, 52.0), Align::Left, plain);
+    )
 }
 
 fn write_cell(canvas: &mut Canvas, corner: (f64, f64), cell: f64, count: u64, share: f64) {
@@ -132,14 +124,7 @@ fn draw_frame(canvas: &mut Canvas, (left, top): (f64, f64), cell: f64, classes: 
         }
     }
     let (right, bottom) = (left + side, top + side);
-    let corners = [
-        (left, top),
-        (right, top),
-        (right, bottom),
-        (left, bottom),
-        (left, top),
-    ];
-    canvas.line(&corners, GREY, 1.0);
+    canvas.frame((left, top), (right, bottom), GREY);
 }
 
 /// White for none of a row to deep blue for all of it. The root makes single errors visible.
@@ -164,14 +149,7 @@ fn draw_scale(canvas: &mut Canvas, left: f64, top: f64, bottom: f64) {
             shade((low + high) / 2.0),
         );
     }
-    let corners = [
-        (left, top),
-        (right, top),
-        (right, bottom),
-        (left, bottom),
-        (left, top),
-    ];
-    canvas.line(&corners, GREY, 1.0);
+    canvas.frame((left, top), (right, bottom), GREY);
     let font = Font::new(SMALL, INK);
     for percent in [0, 25, 50, 75, 100] {
         let y = at(f64::from(percent) / 100.0);
@@ -201,9 +179,9 @@ pub(super) mod tests {
             let report = report(classes, |index| {
                 format!("a class with a long name, {index}")
             });
-            let png = confusion(&report, "flowers").unwrap();
+            let png = confusion(&report, "flowers").png().unwrap();
             assert!(size(&png).0 >= 640);
-            assert_eq!(png, confusion(&report, "flowers").unwrap());
+            assert_eq!(png, confusion(&report, "flowers").png().unwrap());
         }
     }
 }

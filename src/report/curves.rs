@@ -1,31 +1,39 @@
 //! Learning curves of one run: accuracy above, loss below, phases and the best row marked.
 
 use super::axis::{
-    LABEL, Panel, Range, SMALL, Stroke, Unit, accuracy_range, loss_range, row_range,
+    LABEL, MARKS, Marker, Panel, Range, SMALL, Stroke, Unit, accuracy_range, loss_range, row_range,
 };
-use super::canvas::{Align, Canvas, Color, DrawError, Font, GREY, INK, WHITE};
+use super::canvas::{Align, Canvas, Font, GREY, INK, WHITE};
+use super::palette::{BLUE, VERMILION};
 use crate::records::MetricsRow;
 
-/// Blue and vermilion of Okabe and Ito's palette, told apart with every kind of colour vision.
-const TRAIN: Color = plotters::style::RGBColor(0, 114, 178);
-const VALIDATION: Color = plotters::style::RGBColor(213, 94, 0);
+const TRAIN: Stroke = Stroke {
+    color: BLUE,
+    dashes: None,
+    marker: Some(Marker::Disc),
+};
+const VALIDATION: Stroke = Stroke {
+    color: VERMILION,
+    dashes: None,
+    marker: Some(Marker::Diamond),
+};
 
 pub(super) const WIDTH: usize = 800;
 const HEIGHT: usize = 780;
 pub(super) const LEFT: f64 = 84.0;
 pub(super) const RIGHT: f64 = 782.0;
-/// Up to this many rows each value has a dot.
-pub(super) const MARKED_ROWS: usize = 45;
+/// Up to this many rows each value of an overlaid run has a dot.
+pub(super) const MARKED_ROWS: usize = MARKS;
 
-/// Draws the rows of a run as a PNG, 800 pixels wide, over epochs where every row is a whole one and
+/// Draws the rows of a run, 800 pixels wide, over epochs where every row is a whole one and
 /// over steps otherwise; `title` is the run's name. `best` is the index of the row that the run calls
 /// its best; without it, the first with the best validation accuracy is marked. Values that are
 /// absent or not finite leave gaps.
-pub fn curves(rows: &[MetricsRow], title: &str, best: Option<usize>) -> Result<Vec<u8>, DrawError> {
+pub fn curves(rows: &[MetricsRow], title: &str, best: Option<usize>) -> Canvas {
     let mut canvas = Canvas::new(WIDTH, HEIGHT);
     let best = marked_row(rows, best);
     let unit = Unit::of(rows);
-    draw_title(&mut canvas, title, &subtitle(rows, best, unit));
+    canvas.head(title, &subtitle(rows, best, unit));
 
     let x = row_range(rows.iter().map(|row| unit.at(row)));
     let starts = phase_starts(rows, unit);
@@ -62,7 +70,7 @@ pub fn curves(rows: &[MetricsRow], title: &str, best: Option<usize>) -> Result<V
     let font = Font::new(LABEL, INK).bold();
     canvas.text(unit.name(), (middle, 763.0), Align::Centre, font);
     draw_legend(&mut canvas, rows, best.map(|_| unit));
-    canvas.png()
+    canvas
 }
 
 /// Which of the two panels.
@@ -98,19 +106,6 @@ impl Metric {
             Self::Loss => loss_range(values),
         }
     }
-}
-
-/// Title in bold and a line below it, both shortened to fit.
-pub(super) fn draw_title(canvas: &mut Canvas, title: &str, subtitle: &str) {
-    let (bold, plain) = (Font::new(19.0, INK).bold(), Font::new(LABEL, GREY));
-    let (left, width) = (20.0, WIDTH as f64 - 40.0);
-    canvas.text(&bold.fit(title, width), (left, 26.0), Align::Left, bold);
-    canvas.text(
-        &plain.fit(subtitle, width),
-        (left, 52.0),
-        Align::Left,
-        plain,
-    );
 }
 
 /// The first row with the best validation accuracy.
@@ -156,7 +151,7 @@ fn subtitle(rows: &[MetricsRow], best: Option<&MetricsRow>, unit: Unit) -> Strin
 }
 
 /// Where a phase other than the first starts, with what to call it.
-fn phase_starts(rows: &[MetricsRow], unit: Unit) -> Vec<(f64, String)> {
+pub(super) fn phase_starts(rows: &[MetricsRow], unit: Unit) -> Vec<(f64, String)> {
     let mut starts: Vec<(f64, String)> = Vec::new();
     for pair in rows.windows(2) {
         let [before, after] = pair else { continue };
@@ -176,7 +171,7 @@ fn phase_starts(rows: &[MetricsRow], unit: Unit) -> Vec<(f64, String)> {
 }
 
 /// Writes the names of phases above the panel, each centred on its line where there is room.
-fn label_phases(canvas: &mut Canvas, panel: &Panel, starts: &[(f64, String)]) {
+pub(super) fn label_phases(canvas: &mut Canvas, panel: &Panel, starts: &[(f64, String)]) {
     let font = Font::new(SMALL, GREY);
     let mut free_from = panel.left;
     for (index, (start, name)) in starts.iter().enumerate() {
@@ -214,13 +209,13 @@ fn draw_values(
         panel.empty(canvas);
         return;
     }
-    panel.series(canvas, &train, stroke(TRAIN, rows));
-    panel.series(canvas, &val, stroke(VALIDATION, rows));
-    // The evaluation before training keeps its dot when the others have none.
+    panel.series(canvas, &train, TRAIN);
+    panel.series(canvas, &val, VALIDATION);
+    // The evaluation before training keeps its mark when not all have one.
     if let Some(row) = rows.first().filter(|row| row.epoch == 0) {
         let value = metric.val(row);
         if value.is_finite() {
-            canvas.disc(panel.at(0.0, value), 3.6, VALIDATION);
+            Marker::Diamond.draw(canvas, panel.at(0.0, value), VALIDATION.color);
         }
     }
     if let Some(best) = best {
@@ -231,19 +226,11 @@ fn draw_values(
     }
 }
 
-fn stroke(color: Color, rows: &[MetricsRow]) -> Stroke {
-    Stroke {
-        color,
-        dashes: None,
-        markers: rows.len() <= MARKED_ROWS,
-    }
-}
-
 /// The mark of the best row: a dot within a ring.
 fn ring(canvas: &mut Canvas, at: (f64, f64)) {
-    canvas.disc(at, 8.0, INK);
-    canvas.disc(at, 6.2, WHITE);
-    canvas.disc(at, 3.8, VALIDATION);
+    canvas.disc(at, 8.6, INK);
+    canvas.disc(at, 6.8, WHITE);
+    Marker::Diamond.draw(canvas, at, VALIDATION.color);
 }
 
 fn draw_legend(canvas: &mut Canvas, rows: &[MetricsRow], best: Option<Unit>) {
@@ -259,8 +246,8 @@ fn draw_legend(canvas: &mut Canvas, rows: &[MetricsRow], best: Option<Unit>) {
         ("Training", TRAIN, has(Metric::train)),
         ("Validation", VALIDATION, has(Metric::val)),
     ];
-    for (name, color, _) in lines.into_iter().filter(|(_, _, shown)| *shown) {
-        stroke(color, rows).sample(canvas, (x, y));
+    for (name, stroke, _) in lines.into_iter().filter(|(_, _, shown)| *shown) {
+        stroke.sample(canvas, (x, y));
         canvas.text(name, (x + 38.0, y), Align::Left, font);
         x += 38.0 + font.width(name) + 28.0;
     }
@@ -312,7 +299,7 @@ pub(super) mod tests {
     }
 
     fn draw(rows: &[MetricsRow], title: &str) -> Vec<u8> {
-        curves(rows, title, None).unwrap()
+        curves(rows, title, None).png().unwrap()
     }
 
     #[test]

@@ -1,21 +1,34 @@
-//! Rows to PNG and HTML, in memory: works from what CSV and JSON hold alone, so old runs can be drawn again.
+//! Rows to pictures (PNG and SVG) and HTML, in memory: works from what CSV and JSON hold alone, so old runs can be drawn again.
 
 mod axis;
 mod canvas;
+mod classes;
 pub mod confusion;
 pub mod curves;
 mod html;
+mod kind;
+mod lr;
+mod mistakes;
 mod overlay;
 mod page;
+mod palette;
+mod roc;
+mod scores;
 mod settings;
 mod sweep_page;
 
-pub use canvas::DrawError;
+pub use canvas::{Canvas, DrawError, Format};
+pub use classes::classes;
 pub use confusion::confusion;
 pub use curves::curves;
 pub use html::Table;
+pub use kind::Kind;
+pub use lr::{Schedule, lr};
+pub use mistakes::mistakes;
 pub use overlay::overlay;
 pub use page::{Page, WRONG_SHOWN, page, surest_wrong};
+pub use roc::{precision_recall, roc};
+pub use scores::{Curve, Scores};
 pub use settings::{Cost, Setting, settings};
 pub use sweep_page::{SweepPage, sweep_page};
 
@@ -31,8 +44,12 @@ mod tests {
     fn gallery() {
         let folder = PathBuf::from(std::env::var_os("GALLERY").expect("GALLERY: a folder"));
         std::fs::create_dir_all(&folder).unwrap();
-        let put = |name: &str, png: Result<Vec<u8>, DrawError>| {
-            std::fs::write(folder.join(name), png.unwrap()).unwrap();
+        let put = |name: &str, drawing: Canvas| {
+            for format in Format::ALL {
+                let name = name.replace("png", format.name());
+                let bytes = drawing.encode(format).unwrap();
+                std::fs::write(folder.join(name), bytes).unwrap();
+            }
         };
         put(
             "two_phases.png",
@@ -64,6 +81,11 @@ mod tests {
             let runs: Vec<_> = (0..count).map(|i| (name(i), rows(5 + i, 10))).collect();
             put(&format!("overlay_{count}.png"), overlay(&runs));
         }
+        let mut rates = rows(8, 8);
+        for row in &mut rates[9..] {
+            row.lr = 1e-5;
+        }
+        put("lr.png", lr(&rates, "flowers", None));
         let (swept, costs) = super::settings::tests::example();
         put(
             "settings.png",
@@ -83,6 +105,15 @@ mod tests {
             put(
                 &format!("confusion_{classes}.png"),
                 confusion(&report, "flowers"),
+            );
+            let name = format!("classes_{classes}.png");
+            put(&name, super::classes(&report, "flowers"));
+            let table = super::scores::tests::table(classes, 20 * classes);
+            let title = "flowers_mobilenet_v2";
+            put(&format!("roc_{classes}.png"), roc(&table, "test", title));
+            put(
+                &format!("pr_{classes}.png"),
+                precision_recall(&table, "test", title),
             );
         }
     }

@@ -1,39 +1,24 @@
 //! Validation curves of several runs in one picture.
 
-use super::axis::{LABEL, Panel, SMALL, Stroke, Unit, row_range};
-use super::canvas::{Align, Canvas, Color, DrawError, Font, INK};
-use super::curves::{LEFT, MARKED_ROWS, Metric, RIGHT, WIDTH, best_row, draw_title};
+use super::axis::{LABEL, Marker, Panel, SMALL, Stroke, Unit, row_range};
+use super::canvas::{Align, Canvas, Font, INK};
+use super::curves::{LEFT, MARKED_ROWS, Metric, RIGHT, WIDTH, best_row};
+use super::palette::{COLORS, DASHES};
 use crate::records::MetricsRow;
-
-/// Okabe and Ito's palette without its yellow, which is too pale for lines on white.
-const COLORS: [Color; 7] = {
-    use plotters::style::RGBColor as C;
-    [
-        C(0, 114, 178),
-        C(213, 94, 0),
-        C(0, 158, 115),
-        C(204, 121, 167),
-        C(86, 180, 233),
-        C(230, 159, 0),
-        C(60, 60, 60),
-    ]
-};
-/// Lines beyond the colours: dashed, then dotted, then round again.
-const DASHES: [Option<(f64, f64)>; 3] = [None, Some((9.0, 5.0)), Some((2.5, 3.5))];
 
 const PANEL: f64 = 290.0;
 const TOP: f64 = 80.0;
 const LINE: f64 = 24.0;
 
-/// Draws several runs as a PNG, 800 pixels wide: validation accuracy above, validation loss below,
+/// Draws several runs, 800 pixels wide: validation accuracy above, validation loss below,
 /// a colour a run, and a legend with each run's best value. Runs without validation show training.
-pub fn overlay(runs: &[(String, Vec<MetricsRow>)]) -> Result<Vec<u8>, DrawError> {
+pub fn overlay(runs: &[(String, Vec<MetricsRow>)]) -> Canvas {
     let columns = if runs.len() > 3 { 2 } else { 1 };
     let lines = runs.len().div_ceil(columns);
     let legend = TOP + 2.0 * PANEL + 38.0 + 62.0;
     let height = legend + lines as f64 * LINE + 8.0;
     let mut canvas = Canvas::new(WIDTH, height as usize);
-    draw_title(&mut canvas, "Comparison of runs", &subtitle(runs));
+    canvas.head("Comparison of runs", &subtitle(runs));
 
     let all = || runs.iter().flat_map(|(_, rows)| rows);
     // Epochs only where they are the unit of all.
@@ -83,7 +68,7 @@ pub fn overlay(runs: &[(String, Vec<MetricsRow>)]) -> Result<Vec<u8>, DrawError>
         font,
     );
     draw_legend(&mut canvas, runs, columns, legend);
-    canvas.png()
+    canvas
 }
 
 fn validated(rows: &[MetricsRow]) -> bool {
@@ -105,7 +90,7 @@ fn stroke(index: usize, rows: &[MetricsRow]) -> Stroke {
     Stroke {
         color: COLORS[index % COLORS.len()],
         dashes: DASHES[index / COLORS.len() % DASHES.len()],
-        markers: rows.len() <= MARKED_ROWS,
+        marker: (rows.len() <= MARKED_ROWS).then_some(Marker::Disc),
     }
 }
 
@@ -138,9 +123,9 @@ mod tests {
         for count in [2, 4, 25] {
             let name = |index: usize| format!("flowers_mobilenet_v2_seed_{index}");
             let runs: Vec<_> = (0..count).map(|i| (name(i), rows(10, 2 * i))).collect();
-            let png = overlay(&runs).unwrap();
+            let png = overlay(&runs).png().unwrap();
             assert_eq!(size(&png).0, 800);
-            assert_eq!(png, overlay(&runs).unwrap());
+            assert_eq!(png, overlay(&runs).png().unwrap());
         }
     }
 
@@ -155,6 +140,6 @@ mod tests {
             ("b".into(), rows(3, 3)),
             ("c".into(), vec![]),
         ];
-        assert_eq!(size(&overlay(&runs).unwrap()).0, 800);
+        assert_eq!(size(&overlay(&runs).png().unwrap()).0, 800);
     }
 }

@@ -47,10 +47,14 @@ pub struct Page<'a> {
 /// The wrong pictures, those of which the network was surest first.
 pub fn surest_wrong(predictions: &[PredictionRow]) -> Vec<&PredictionRow> {
     let mut wrong: Vec<&PredictionRow> = predictions.iter().filter(|row| !row.correct).collect();
+    // One that is not a number comes last.
+    let sure = |row: &PredictionRow| match row.confidence.is_nan() {
+        true => f64::NEG_INFINITY,
+        false => row.confidence,
+    };
     wrong.sort_by(|a, b| {
-        b.confidence
-            .total_cmp(&a.confidence)
-            .then(a.path.cmp(&b.path))
+        let order = sure(b).total_cmp(&sure(a));
+        order.then(a.path.cmp(&b.path))
     });
     wrong
 }
@@ -204,11 +208,12 @@ mod tests {
             prediction("a", "x", "y", 0.6),
             prediction("b", "x", "x", 0.99),
             prediction("c", "y", "x", 0.9),
+            prediction("d", "y", "x", f64::NAN),
         ];
         let paths: Vec<&str> = surest_wrong(&rows)
             .iter()
             .map(|row| row.path.as_str())
             .collect();
-        assert_eq!(paths, ["c", "a"]);
+        assert_eq!(paths, ["c", "a", "d"]);
     }
 }

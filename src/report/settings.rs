@@ -1,13 +1,14 @@
 //! What settings do: accuracy against each, and against the time that a run takes.
 
 use super::axis::{LABEL, Panel, Range, SMALL, Stroke, accuracy_range};
-use super::canvas::{Align, Canvas, Color, DrawError, Font, INK};
-use super::curves::{LEFT, RIGHT, WIDTH, draw_title};
+use super::canvas::{Align, Canvas, Color, Font, INK};
+use super::curves::{LEFT, RIGHT, WIDTH};
+use super::palette::{BLUE, VERMILION};
 
 /// Runs.
-const DOT: Color = plotters::style::RGBColor(0, 114, 178);
+const DOT: Color = BLUE;
 /// Their means, and the best for their time.
-const LINE: Color = plotters::style::RGBColor(213, 94, 0);
+const LINE: Color = VERMILION;
 
 const TOP: f64 = 88.0;
 const PANEL: f64 = 190.0;
@@ -34,24 +35,16 @@ pub struct Cost {
     pub accuracy: f64,
 }
 
-/// Draws a panel for each setting and one for the time as a PNG, 800 pixels wide. `measured` names the
+/// Draws a panel for each setting and one for the time, 800 pixels wide. `measured` names the
 /// accuracy. A line joins the means of a setting's values; in the last panel it joins those
 /// configurations that no other beats in less time (the Pareto front).
-///
-/// # Errors
-/// If the picture cannot be encoded.
-pub fn settings(
-    title: &str,
-    measured: &str,
-    settings: &[Setting],
-    costs: &[Cost],
-) -> Result<Vec<u8>, DrawError> {
+pub fn settings(title: &str, measured: &str, settings: &[Setting], costs: &[Cost]) -> Canvas {
     let panels = settings.len() + 1;
     let height = TOP + panels as f64 * PITCH - 10.0;
     let mut canvas = Canvas::new(WIDTH, height as usize);
     let runs = settings.first().map_or(costs.len(), |it| it.runs.len());
     let subtitle = format!("{measured}: {runs} runs, and their means for each value");
-    draw_title(&mut canvas, title, &subtitle);
+    canvas.head(title, &subtitle);
     let all = settings.iter().flat_map(|it| &it.runs);
     let accuracies = all
         .map(|run| run.1)
@@ -93,7 +86,7 @@ pub fn settings(
     for cost in costs {
         canvas.disc(panel.at(cost.seconds, cost.accuracy), 3.2, DOT);
     }
-    canvas.png()
+    canvas
 }
 
 fn panel(index: usize, y: Range, x: Range) -> Panel {
@@ -112,7 +105,7 @@ fn line() -> Stroke {
     Stroke {
         color: LINE,
         dashes: None,
-        markers: false,
+        marker: None,
     }
 }
 
@@ -219,15 +212,16 @@ pub(super) mod tests {
     #[test]
     fn any_settings_fit() {
         let (mut all, costs) = example();
-        let png = settings("flowers", "test accuracy", &all, &costs).unwrap();
+        let draw = |all: &[Setting]| {
+            let drawing = settings("flowers", "test accuracy", all, &costs);
+            drawing.png().unwrap()
+        };
+        let png = draw(&all);
         assert_eq!(size(&png), (800, 88 + 3 * 264 - 10));
-        assert_eq!(
-            png,
-            settings("flowers", "test accuracy", &all, &costs).unwrap()
-        );
+        assert_eq!(png, draw(&all));
         all[1].values = (0..200).map(|index| format!("value {index}")).collect();
-        settings("flowers", "test accuracy", &all, &costs).unwrap();
-        settings("flowers", "val accuracy", &[], &[]).unwrap();
+        draw(&all);
+        settings("flowers", "val accuracy", &[], &[]).png().unwrap();
     }
 
     #[test]

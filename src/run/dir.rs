@@ -229,11 +229,6 @@ impl RunDir {
         self.path.join("metrics.csv")
     }
 
-    /// `curves.png`: accuracy and loss.
-    pub fn curves_png(&self) -> PathBuf {
-        self.path.join("curves.png")
-    }
-
     /// `test.json`: the best checkpoint on the test split.
     pub fn test_json(&self) -> PathBuf {
         self.path.join("test.json")
@@ -249,14 +244,14 @@ impl RunDir {
         self.path.join("predictions.csv")
     }
 
+    /// `probabilities.csv`: of all classes, for every test picture.
+    pub fn probabilities_csv(&self) -> PathBuf {
+        self.path.join("probabilities.csv")
+    }
+
     /// `report.html`: the run as a page.
     pub fn report_html(&self) -> PathBuf {
         self.path.join("report.html")
-    }
-
-    /// `confusion.png`.
-    pub fn confusion_png(&self) -> PathBuf {
-        self.path.join("confusion.png")
     }
 
     /// `model.safetensors`: all that prediction needs.
@@ -330,9 +325,16 @@ impl RunDir {
         MetricsLog::read(&self.metrics_csv())
     }
 
-    /// Writes `curves.png`.
-    pub fn write_curves(&self, png: &[u8]) -> Result<(), RunError> {
-        Ok(fsx::write_atomic(&self.curves_png(), png)?)
+    /// A picture of the run, by the name of its file.
+    pub fn picture(&self, file: &str) -> PathBuf {
+        self.path.join(file)
+    }
+
+    /// Writes a picture of the run, and tells where.
+    pub fn write_picture(&self, file: &str, bytes: &[u8]) -> Result<PathBuf, RunError> {
+        let path = self.picture(file);
+        fsx::write_atomic(&path, bytes)?;
+        Ok(path)
     }
 
     /// Writes `report.html`.
@@ -344,11 +346,6 @@ impl RunDir {
     pub fn data_issues(&self) -> Result<Vec<DataIssueRow>, RunError> {
         let help = "`xp data` with the run's configuration lists the issues again";
         read_csv(self.data_issues_csv(), help)
-    }
-
-    /// Writes `confusion.png`.
-    pub fn write_confusion(&self, png: &[u8]) -> Result<(), RunError> {
-        Ok(fsx::write_atomic(&self.confusion_png(), png)?)
     }
 
     /// Writes `test.json`.

@@ -9,6 +9,7 @@ mod lock;
 pub mod log;
 pub mod manifest;
 pub mod model;
+mod probabilities;
 pub mod process;
 mod tensors;
 

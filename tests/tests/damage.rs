@@ -14,7 +14,7 @@ use super::experiments::{run as quickstart, timeless_metrics};
 /// A name, and what is done to a copy of a good run.
 type Damage = (String, Box<dyn Fn(&Path) + Sync>);
 
-const FILES: [&str; 10] = [
+const FILES: [&str; 11] = [
     "config.toml",
     "resolved.toml",
     "manifest.json",
@@ -23,6 +23,7 @@ const FILES: [&str; 10] = [
     "metrics.csv",
     "test.json",
     "predictions.csv",
+    "probabilities.csv",
     "model.safetensors",
     "checkpoints/best/state.json",
 ];
@@ -304,6 +305,7 @@ fn damaged_runs_are_told_or_carried_on_with_and_never_changed() {
         let out = out.with_extension("png");
         let commands = [
             vec!["plot", path, "-o", out.to_str().unwrap()],
+            vec!["plot", path, "-o", out.to_str().unwrap(), "--kind", "roc"],
             vec!["evaluate", path],
             vec!["predict", path, picture],
             vec!["diff", good, path],

@@ -77,7 +77,13 @@ fn a_run_leaves_a_complete_directory_that_the_other_commands_understand() {
         "curves.png",
         "test.json",
         "predictions.csv",
+        "probabilities.csv",
         "confusion.png",
+        "lr.png",
+        "roc.png",
+        "pr.png",
+        "classes.png",
+        "mistakes.png",
         "model.safetensors",
         "log.jsonl",
         "checkpoints/last",
@@ -143,13 +149,30 @@ fn a_run_leaves_a_complete_directory_that_the_other_commands_understand() {
     let csv = succeeds(xp(&["predict", model.to_str().unwrap(), run_name, "--csv"]));
     assert_eq!(
         csv.lines().count(),
-        3,
-        "a header and the run's two pictures:\n{csv}"
+        8,
+        "a header and the run's seven pictures:\n{csv}"
     );
 
-    fs::remove_file(run.join("curves.png")).unwrap();
-    succeeds(xp(&["plot", run_name]));
-    assert!(run.join("curves.png").exists());
+    // Drawn again from the tables, and the pictures that the configuration names, to the same bytes.
+    let kinds = [
+        "curves",
+        "lr",
+        "confusion",
+        "roc",
+        "pr",
+        "classes",
+        "mistakes",
+    ];
+    let drawn = kinds.map(|kind| run.join(format!("{kind}.png")));
+    let before = drawn.each_ref().map(|path| fs::read(path).unwrap());
+    for path in &drawn {
+        fs::remove_file(path).unwrap();
+    }
+    succeeds(xp(&["plot", run_name, "--kind", "all"]));
+    for (path, before) in drawn.iter().zip(before) {
+        let again = fs::read(path).unwrap();
+        assert!(again == before, "{} differs", path.display());
+    }
 }
 
 #[test]

@@ -31,6 +31,35 @@ fn plot(folder: &Path, args: &[&str]) -> String {
     )
 }
 
+/// `test.json` of 20 pictures of some classes, all right but for two.
+fn test_json(classes: &[&str]) -> String {
+    let count = classes.len();
+    let mut confusion = vec![vec![0; count]; count];
+    for (index, row) in confusion.iter_mut().enumerate() {
+        row[index] = 20 / count - 1;
+        row[(index + 1) % count] += 1;
+    }
+    let class = |name: &&str| {
+        serde_json::json!({
+            "class": name, "support": 20 / count, "precision": 0.9, "recall": 0.9, "f1": 0.9
+        })
+    };
+    let report = serde_json::json!({
+        "split": "test", "checkpoint": "best", "images": 20, "loss": 0.5, "accuracy": 0.9,
+        "accuracy_interval": [0.7, 0.97], "confusion": confusion,
+        "per_class": classes.iter().map(class).collect::<Vec<_>>(),
+    });
+    report.to_string()
+}
+
+const PREDICTIONS: &str = "\
+path,class,predicted,correct,confidence
+cat/1.jpg,cat,cat,true,0.9
+cat/2.jpg,cat,dog,false,0.7
+dog/1.jpg,dog,dog,true,0.7
+dog/2.jpg,dog,dog,true,0.6
+";
+
 /// A run directory with some files.
 fn make_run(folder: &Path, name: &str, files: &[(&str, &str)]) {
     let run = folder.join(name);
@@ -161,4 +190,203 @@ fn torn_tail_and_damaged_test_are_warnings() {
     warning: `torn/metrics.csv` ends in the middle of a row; that row is left out
     warning: `confusion.png` is not drawn: `torn/test.json` is damaged: EOF while parsing an object at line 2 column 0
     "#);
+}
+
+#[test]
+fn every_kind_is_drawn_in_both_formats_to_the_same_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let metrics = format!("{HEADER}{ROWS}");
+    let test = test_json(&["cat", "dog"]);
+    let files = [
+        ("metrics.csv", metrics.as_str()),
+        ("test.json", &test),
+        ("predictions.csv", PREDICTIONS),
+    ];
+    make_run(folder.path(), "run", &files);
+    fs::create_dir(folder.path().join("paper")).unwrap();
+    assert_snapshot!(plot(folder.path(), &["run", "--kind", "all"]), @"
+    exit 0
+    run/curves.png
+    run/lr.png
+    run/confusion.png
+    run/roc.png
+    run/pr.png
+    run/classes.png
+    run/mistakes.png
+    warning: `mistakes` has no pictures: cannot read `run/resolved.toml`: No such file or directory (os error 2)
+    ");
+    let svg = plot(
+        folder.path(),
+        &[
+            "run", "--kind", "all", "--format", "svg", "-o", "paper", "--json",
+        ],
+    );
+    assert_snapshot!(svg, @r#"
+    exit 0
+    {"pictures":["paper/curves.svg","paper/lr.svg","paper/confusion.svg","paper/roc.svg","paper/pr.svg","paper/classes.svg","paper/mistakes.svg"]}
+    warning: `mistakes` has no pictures: cannot read `run/resolved.toml`: No such file or directory (os error 2)
+    "#);
+    for kind in [
+        "curves",
+        "lr",
+        "confusion",
+        "roc",
+        "pr",
+        "classes",
+        "mistakes",
+    ] {
+        assert!(
+            is_png(&folder.path().join(format!("run/{kind}.png"))),
+            "{kind}"
+        );
+        let svg = fs::read(folder.path().join(format!("paper/{kind}.svg"))).unwrap();
+        let again = folder.path().join(format!("{kind}.svg"));
+        plot(
+            folder.path(),
+            &["run", "--kind", kind, "-o", again.to_str().unwrap()],
+        );
+        assert!(fs::read(again).unwrap() == svg, "{kind} differs");
+        assert!(svg.starts_with(b"<?xml") && svg.ends_with(b"</svg>\n"));
+    }
+}
+
+#[test]
+fn what_a_run_lacks_and_where_pictures_cannot_go_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let metrics = format!("{HEADER}{ROWS}");
+    let (two, three) = (
+        test_json(&["cat", "dog"]),
+        test_json(&["cat", "dog", "emu"]),
+    );
+    let broken = PREDICTIONS.replace("0.6", "NaN");
+    let sure = "path,class,cat,dog,emu\ncat/1.jpg,cat,0.5,NaN,0.5\n";
+    let runs: [(&str, &[(&str, &str)]); 5] = [
+        ("untested", &[]),
+        (
+            "three",
+            &[("test.json", &three), ("predictions.csv", PREDICTIONS)],
+        ),
+        ("lost", &[("test.json", &two)]),
+        ("nan", &[("test.json", &two), ("predictions.csv", &broken)]),
+        (
+            "table",
+            &[("test.json", &three), ("probabilities.csv", sure)],
+        ),
+    ];
+    for (name, files) in runs {
+        make_run(
+            folder.path(),
+            name,
+            &[&[("metrics.csv", metrics.as_str())], files].concat(),
+        );
+    }
+    let cases: [&[&str]; 13] = [
+        &["untested", "--kind", "all"],
+        &["untested", "--kind", "curves,roc"],
+        &["three", "--kind", "roc"],
+        &["lost", "--kind", "pr"],
+        &["lost", "--kind", "mistakes"],
+        &["nan", "--kind", "roc"],
+        &["nan", "--kind", "mistakes"],
+        &["table", "--kind", "pr"],
+        &["table", "--kind", "all"],
+        &["nan", "--kind", "roc,pr", "-o", "one.png"],
+        &["nan", "--kind", "lr", "-o", "one.png", "--format", "svg"],
+        &["nan", "lost", "--kind", "roc"],
+        &["nan", "--kind", "rock"],
+    ];
+    let said = cases.map(|case| format!("{}\n{}", case.join(" "), plot(folder.path(), case)));
+    assert_snapshot!(said.join("\n"), @r#"
+        untested --kind all
+        exit 0
+        untested/curves.png
+        untested/lr.png
+        `untested/test.json` is not there: drawn is what needs no test
+
+        untested --kind curves,roc
+        exit 1
+        error: `untested/test.json` is not there
+          help: the run has no test split (`data.split`), or has not come to its test yet
+
+        three --kind roc
+        exit 1
+        error: `three/probabilities.csv` is not there
+          help: `predictions.csv` alone tells the probabilities of two classes; a run of more keeps them since that file exists, unless it has millions of them
+
+        lost --kind pr
+        exit 1
+        error: `lost/predictions.csv` is not there
+          help: the run has no test split (`data.split`), or has not come to its test yet
+
+        lost --kind mistakes
+        exit 1
+        error: `lost/predictions.csv` is not there
+          help: the run has no test split (`data.split`), or has not come to its test yet
+
+        nan --kind roc
+        exit 1
+        error: `nan/predictions.csv` is damaged: line 5: NaN is no probability
+          help: correct or delete that line
+
+        nan --kind mistakes
+        exit 0
+        nan/mistakes.png
+        warning: `mistakes` has no pictures: cannot read `nan/resolved.toml`: No such file or directory (os error 2)
+
+        table --kind pr
+        exit 1
+        error: `table/probabilities.csv` is damaged: line 2, `dog`: `NaN` is no probability
+          help: correct or delete that line; the first line names the columns
+
+        table --kind all
+        exit 0
+        table/curves.png
+        table/lr.png
+        table/confusion.png
+        table/classes.png
+        warning: `roc.png` is not drawn: `table/probabilities.csv` is damaged: line 2, `dog`: `NaN` is no probability
+        warning: `pr.png` is not drawn: `table/probabilities.csv` is damaged: line 2, `dog`: `NaN` is no probability
+        warning: `mistakes.png` is not drawn: `table/predictions.csv` is not there
+
+        nan --kind roc,pr -o one.png
+        exit 2
+        error: `one.png` is no folder, and cannot hold 2 pictures
+          help: give a folder that exists, or one `--kind`
+
+        nan --kind lr -o one.png --format svg
+        exit 2
+        error: `one.png` does not end as `--format svg` does
+          help: change one of them, or leave out `--format`
+
+        nan lost --kind roc
+        exit 2
+        error: `roc` is drawn of one run at a time
+          help: of several runs only their `curves` are overlaid
+
+        nan --kind rock
+        exit 2
+        error: invalid value 'rock' for '--kind <KIND>'
+          [possible values: curves, lr, confusion, roc, pr, classes, mistakes, all]
+
+          tip: a similar value exists: 'roc'
+
+        For more information, try '--help'.
+    "#);
+}
+
+#[test]
+fn several_runs_are_overlaid_as_svg_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let metrics = format!("{HEADER}{ROWS}");
+    for name in ["a", "b"] {
+        make_run(folder.path(), name, &[("metrics.csv", &metrics)]);
+    }
+    assert_snapshot!(plot(folder.path(), &["a", "b", "--format", "svg"]), @"
+    exit 0
+    compare.svg
+    ");
+    let svg = fs::read_to_string(folder.path().join("compare.svg")).unwrap();
+    assert!(
+        svg.contains("<title>Comparison of runs: 2 runs, accuracy and loss in validation</title>")
+    );
 }
