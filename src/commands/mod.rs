@@ -4,6 +4,7 @@ pub mod blueprint;
 pub mod cache;
 pub mod changes;
 pub mod check;
+pub mod classifier;
 pub mod compare;
 pub mod completions;
 pub mod data;
@@ -11,6 +12,8 @@ pub mod diff;
 pub mod dry_run;
 pub mod evaluate;
 pub mod experiment;
+pub mod explain;
+mod explained;
 pub mod export;
 pub mod failure;
 pub mod feature_file;
@@ -44,6 +47,7 @@ pub mod sweep;
 pub mod sweep_page;
 pub mod table;
 pub mod testing;
+pub mod thumbnails;
 pub mod trials;
 pub mod verify_resume;
 
@@ -90,6 +94,7 @@ fn dispatch(command: &Command, printer: &Printer) -> Result<ExitCode, Failure> {
         Command::Report(args) => page::run(args, printer),
         Command::Evaluate(args) => evaluate::run(args, printer),
         Command::Predict(args) => predict::run(args, printer),
+        Command::Explain(args) => explain::run(args, printer),
         Command::Export(args) => export::run(args, printer),
         Command::Serve(args) => serve::run(args, printer),
         Command::Features(args) => features::run(args, printer),

@@ -2,11 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use base64::Engine;
-use image::codecs::jpeg::JpegEncoder;
-use image::imageops;
-use rayon::prelude::*;
-
+use super::thumbnails::{overlays, thumbnails};
 use super::{Exit, Failure, Printer, summary};
 use crate::cli::ReportArgs;
 use crate::config::{self, Experiment};
@@ -16,12 +12,12 @@ use crate::records::PredictionRow;
 use crate::report::{self, Page, Table};
 use crate::run::{Condition, Manifest, MetricsLog, RunDir};
 
-/// Longest side of a small picture, in pixels.
-const SIDE: u32 = 112;
-const QUALITY: u8 = 75;
-
-/// Most small pictures of a page, which is to stay well below 5 MB.
+/// Most small pictures of a page, which is to stay well below 5 MB; less than a tenth as many are
+/// shown under heat, too.
 const MOST: usize = 500;
+
+/// Small pictures by path, as `data:` addresses: as they are, and under heat.
+type Pictures = [BTreeMap<String, String>; 2];
 
 /// Makes a run's page again, with small pictures of its test split where its data is still there.
 pub fn run(args: &ReportArgs, printer: &Printer) -> Result<(), Failure> {
@@ -32,13 +28,18 @@ pub fn run(args: &ReportArgs, printer: &Printer) -> Result<(), Failure> {
     let predictions = run.predictions().unwrap_or_default();
     let pictures = match dataset(&run) {
         Ok(dataset) => {
+            let shown = report::surest_right(&predictions).into_iter();
             let others = predictions.iter().filter(|row| row.correct);
             let wrong = report::surest_wrong(&predictions).into_iter();
-            thumbnails(&dataset, wrong.chain(others).take(MOST))
+            let all = shown.chain(wrong).chain(others);
+            [
+                thumbnails(&dataset, all.take(MOST)),
+                heated(&run, &dataset, &predictions),
+            ]
         }
         Err(failure) => {
             printer.warning(format!("the page has no pictures: {}", failure.message));
-            BTreeMap::new()
+            Pictures::default()
         }
     };
     let html = page(&run, &predictions, &pictures);
@@ -61,59 +62,41 @@ fn dataset(run: &RunDir) -> Result<Dataset, Failure> {
     Ok(Dataset::open(&experiment.data, experiment.seed)?)
 }
 
-/// Writes the page of a run that has come so far; with small pictures of the surest mistakes, if
-/// `dataset` is given.
+/// Writes the page of a run that has come so far; with small pictures of the surest mistakes and some
+/// others, if `dataset` is given.
 pub fn write(run: &RunDir, dataset: Option<&Dataset>) -> Result<(), Failure> {
     let predictions = run.predictions().unwrap_or_default();
     let pictures = dataset.map(|dataset| {
-        let wrong = report::surest_wrong(&predictions).into_iter();
-        thumbnails(dataset, wrong.take(report::WRONG_SHOWN))
+        [
+            thumbnails(dataset, shown(&predictions)),
+            heated(run, dataset, &predictions),
+        ]
     });
     let html = page(run, &predictions, &pictures.unwrap_or_default());
     Ok(run.write_page(&html)?)
 }
 
-/// Small pictures as `data:` addresses, by path. What cannot be read has none.
-fn thumbnails<'a>(
+/// The pictures that have places of their own.
+fn shown(predictions: &[PredictionRow]) -> impl Iterator<Item = &PredictionRow> {
+    let wrong = report::surest_wrong(predictions).into_iter();
+    let right = report::surest_right(predictions).into_iter();
+    wrong.take(report::WRONG_SHOWN).chain(right)
+}
+
+/// Those under heat; none where the model is gone.
+fn heated(
+    run: &RunDir,
     dataset: &Dataset,
-    rows: impl Iterator<Item = &'a PredictionRow>,
+    predictions: &[PredictionRow],
 ) -> BTreeMap<String, String> {
-    let by_path: BTreeMap<&str, usize> = dataset
-        .items
-        .iter()
-        .enumerate()
-        .map(|(index, item)| (item.path.as_str(), index))
-        .collect();
-    let wanted: BTreeMap<&str, usize> = rows
-        .filter_map(|row| Some((row.path.as_str(), *by_path.get(row.path.as_str())?)))
-        .collect();
-    let made = wanted.into_par_iter().filter_map(|(path, item)| {
-        let picture = dataset.picture(item).ok()?;
-        let small = match picture.width().max(picture.height()) <= SIDE {
-            true => picture,
-            false => {
-                let scale = f64::from(SIDE) / f64::from(picture.width().max(picture.height()));
-                let scaled = |side: u32| ((f64::from(side) * scale).round() as u32).max(1);
-                let (width, height) = (scaled(picture.width()), scaled(picture.height()));
-                imageops::thumbnail(&picture, width, height)
-            }
-        };
-        let mut jpeg = Vec::new();
-        small
-            .write_with_encoder(JpegEncoder::new_with_quality(&mut jpeg, QUALITY))
-            .ok()?;
-        let text = base64::engine::general_purpose::STANDARD.encode(&jpeg);
-        Some((path.to_owned(), format!("data:image/jpeg;base64,{text}")))
-    });
-    made.collect()
+    overlays(run, dataset, shown(predictions)).unwrap_or_else(|failure| {
+        tracing::info!(reason = %failure.message, "no pictures under heat");
+        BTreeMap::new()
+    })
 }
 
 /// The page of what a run directory holds. What is not there, or cannot be read, is left out.
-fn page(
-    run: &RunDir,
-    predictions: &[PredictionRow],
-    thumbnails: &BTreeMap<String, String>,
-) -> String {
+fn page(run: &RunDir, predictions: &[PredictionRow], [thumbnails, overlays]: &Pictures) -> String {
     let manifest = run.manifest().ok();
     let rows = run
         .metrics()
@@ -141,6 +124,7 @@ fn page(
         test: test.as_ref(),
         predictions,
         thumbnails,
+        overlays,
         split: &split,
         issues: &issues,
         layers: Table {

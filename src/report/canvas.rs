@@ -6,7 +6,7 @@
 use std::sync::Once;
 
 use image::codecs::png::PngEncoder;
-use image::{ExtendedColorType, ImageEncoder};
+use image::{ExtendedColorType, ImageEncoder, RgbImage};
 use plotters::backend::{BitMapBackend, DrawingBackend};
 use plotters::style::{
     Color as _, FontDesc, FontStyle, FontTransform, IntoFont, RGBColor, TextStyle, register_font,
@@ -262,6 +262,25 @@ impl Canvas {
     fn place(&mut self, text: &str, start: Point, transform: FontTransform, font: Font) {
         let style = TextStyle::from(font.enlarged().transform(transform)).color(&font.color);
         self.draw(|backend| backend.draw_text(text, &style, enlarged(start)));
+    }
+
+    /// A picture, as large as it is, its top left at a whole pixel.
+    pub(super) fn image(&mut self, (left, top): Point, picture: &RgbImage) {
+        let stride = 3 * self.width * OVERSAMPLING;
+        let (left, top) = (left as usize * OVERSAMPLING, top as usize * OVERSAMPLING);
+        for (row, pixels) in picture.rows().enumerate() {
+            let bytes: Vec<u8> = pixels
+                .flat_map(|pixel| [pixel.0; OVERSAMPLING])
+                .flatten()
+                .collect();
+            for line in 0..OVERSAMPLING {
+                let start = (top + row * OVERSAMPLING + line) * stride + 3 * left;
+                // What lies outside is left out.
+                if let Some(place) = self.pixels.get_mut(start..start + bytes.len()) {
+                    place.copy_from_slice(&bytes);
+                }
+            }
+        }
     }
 
     /// The finished picture as a PNG file.
