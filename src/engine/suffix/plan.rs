@@ -81,7 +81,7 @@ impl Plan {
             let mut inputs = nodes[id].inputs.iter();
             above[id] = inputs.any(|&input| input == layer || above[input]);
         }
-        if !above.get(output)? {
+        if !above[output] {
             return None;
         }
         let mut order = nodes_between(graph, &[layer], &[output]);
