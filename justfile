@@ -149,3 +149,4 @@ fixtures *names:
     PARITY_KEYS="$PWD/target/parity_keys.json" cargo test --lib -- --include-ignored lists_nodes_and_parameters
     "$PEERS_TORCH" tests/fixtures/make_parity.py target/parity_keys.json {{ names }}
     "$PEERS_TF" tests/fixtures/make_parity.py target/parity_keys.json {{ names }}
+    "$PEERS_TORCH" tests/fixtures/make_gradcam.py target/parity_keys.json

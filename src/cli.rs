@@ -24,6 +24,7 @@ Examples:
   xp runs                                           how every run stands
   xp plot runs/RUN --kind all --format svg          its pictures for a paper
   xp predict runs/RUN photos/ --top 3               classify pictures with the result
+  xp explain runs/RUN photos/                       show what it looked at
   xp features mobilenet_v2 photos/ --out photos.npy embeddings by a published backbone
 
 XP_TRAIN__BATCH_SIZE=16 in the environment sets `train.batch_size`, too; --set goes before it.";
@@ -84,6 +85,8 @@ pub enum Command {
     Evaluate(EvaluateArgs),
     /// Classify pictures with a run's model, or with a backbone's own classifier
     Predict(PredictArgs),
+    /// Show where in pictures a model found what speaks for its answers (Grad-CAM)
+    Explain(ExplainArgs),
     /// Write a run's model as a file for ONNX Runtime and others
     Export(ExportArgs),
     /// Answer over HTTP: pictures in, classes and probabilities out

@@ -23,6 +23,8 @@ mod data_errors;
 mod data_sources;
 #[path = "tests/experiments.rs"]
 mod experiments;
+#[path = "tests/explain.rs"]
+mod explain;
 #[path = "tests/feature_cache.rs"]
 mod feature_cache;
 #[path = "tests/intervals.rs"]

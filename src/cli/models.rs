@@ -45,6 +45,33 @@ pub struct PredictArgs {
     pub csv: bool,
 }
 
+/// Arguments of `xp explain`.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// A run directory, a `model.safetensors`, or the name of a backbone such as `mobilenet_v2`
+    pub model: PathBuf,
+    /// Pictures, or folders of pictures
+    #[arg(required = true)]
+    pub images: Vec<PathBuf>,
+    /// What a backbone's name leaves open.
+    #[command(flatten)]
+    pub backbone: BackboneArgs,
+    /// Class to show the evidence for [default: the most probable one of each picture]
+    #[arg(long, value_name = "NAME", conflicts_with = "top")]
+    pub class: Option<String>,
+    /// Show the evidence for so many of the most probable classes, side by side
+    #[arg(long, value_name = "N", default_value_t = 1,
+          value_parser = RangedU64ValueParser::<usize>::new().range(1..=8))]
+    pub top: usize,
+    /// Layer whose map to look at [default: the last one before pooling; of transformers the tokens
+    /// that go into the last attention]
+    #[arg(long, value_name = "NAME")]
+    pub layer: Option<String>,
+    /// Folder to write the pictures to
+    #[arg(long, short, value_name = "DIR", default_value = "explained")]
+    pub out: PathBuf,
+}
+
 /// Arguments of `xp export`.
 #[derive(Debug, Args)]
 pub struct ExportArgs {

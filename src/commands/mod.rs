@@ -4,6 +4,7 @@ pub mod blueprint;
 pub mod cache;
 pub mod changes;
 pub mod check;
+pub mod classifier;
 pub mod compare;
 pub mod completions;
 pub mod data;
@@ -12,6 +13,8 @@ pub mod drawings;
 pub mod dry_run;
 pub mod evaluate;
 pub mod experiment;
+pub mod explain;
+mod explained;
 pub mod export;
 pub mod failure;
 pub mod feature_file;
@@ -23,6 +26,7 @@ pub mod models;
 pub mod network;
 pub mod new;
 pub mod outcome;
+pub mod overlays;
 pub mod page;
 pub mod pictures;
 pub mod plot;
@@ -92,6 +96,7 @@ fn dispatch(command: &Command, printer: &Printer) -> Result<ExitCode, Failure> {
         Command::Report(args) => page::run(args, printer),
         Command::Evaluate(args) => evaluate::run(args, printer),
         Command::Predict(args) => predict::run(args, printer),
+        Command::Explain(args) => explain::run(args, printer),
         Command::Export(args) => export::run(args, printer),
         Command::Serve(args) => serve::run(args, printer),
         Command::Features(args) => features::run(args, printer),

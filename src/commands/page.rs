@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use base64::Engine;
+use image::RgbImage;
 use image::codecs::jpeg::JpegEncoder;
 use rayon::prelude::*;
 
+use super::overlays::overlays;
 use super::{Exit, Failure, Printer, summary, thumbnails};
 use crate::cli::ReportArgs;
 use crate::config::Experiment;
@@ -19,8 +21,12 @@ use crate::run::{Condition, Manifest, MetricsLog, RunDir};
 const SIDE: u32 = 112;
 const QUALITY: u8 = 75;
 
-/// Most small pictures of a page, which is to stay well below 5 MB.
+/// Most small pictures of a page, which is to stay well below 5 MB; less than a tenth as many are
+/// shown under heat, too.
 const MOST: usize = 500;
+
+/// Small pictures by path, as `data:` addresses: as they are, and under heat.
+type Pictures = [BTreeMap<String, String>; 2];
 
 /// Makes a run's page again, with small pictures of its test split where its data is still there.
 pub fn run(args: &ReportArgs, printer: &Printer) -> Result<(), Failure> {
@@ -31,13 +37,18 @@ pub fn run(args: &ReportArgs, printer: &Printer) -> Result<(), Failure> {
     let predictions = run.predictions().unwrap_or_default();
     let pictures = match thumbnails::dataset(&run) {
         Ok(dataset) => {
+            let shown = report::surest_right(&predictions).into_iter();
             let others = predictions.iter().filter(|row| row.correct);
             let wrong = report::surest_wrong(&predictions).into_iter();
-            thumbnails(&dataset, wrong.chain(others).take(MOST))
+            let all = shown.chain(wrong).chain(others);
+            [
+                plain(&dataset, all.take(MOST)),
+                heated(&run, &dataset, &predictions),
+            ]
         }
         Err(failure) => {
             printer.warning(format!("the page has no pictures: {}", failure.message));
-            BTreeMap::new()
+            Pictures::default()
         }
     };
     let html = page(&run, &predictions, &pictures);
@@ -53,25 +64,51 @@ pub fn run(args: &ReportArgs, printer: &Printer) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Writes the page of a run that has come so far; with small pictures of the surest mistakes, if
-/// `dataset` is given.
+/// Writes the page of a run that has come so far; with small pictures of the surest mistakes and some
+/// others, if `dataset` is given.
 pub fn write(run: &RunDir, dataset: Option<&Dataset>) -> Result<(), Failure> {
     let predictions = run.predictions().unwrap_or_default();
     let pictures = dataset.map(|dataset| {
-        let wrong = report::surest_wrong(&predictions).into_iter();
-        thumbnails(dataset, wrong.take(report::WRONG_SHOWN))
+        [
+            plain(dataset, shown(&predictions)),
+            heated(run, dataset, &predictions),
+        ]
     });
     let html = page(run, &predictions, &pictures.unwrap_or_default());
     Ok(run.write_page(&html)?)
 }
 
-/// Small pictures as `data:` addresses, by path. What cannot be read has none.
-fn thumbnails<'a>(
+/// The pictures that have places of their own.
+fn shown(predictions: &[PredictionRow]) -> impl Iterator<Item = &PredictionRow> {
+    let wrong = report::surest_wrong(predictions).into_iter();
+    let right = report::surest_right(predictions).into_iter();
+    wrong.take(report::WRONG_SHOWN).chain(right)
+}
+
+/// Those under heat; none where the model is gone.
+fn heated(
+    run: &RunDir,
+    dataset: &Dataset,
+    predictions: &[PredictionRow],
+) -> BTreeMap<String, String> {
+    let heated = overlays(run, dataset, shown(predictions), SIDE).unwrap_or_else(|failure| {
+        tracing::info!(reason = %failure.message, "no pictures under heat");
+        BTreeMap::new()
+    });
+    addresses(heated)
+}
+
+/// Small pictures as they are.
+fn plain<'a>(
     dataset: &Dataset,
     rows: impl Iterator<Item = &'a PredictionRow>,
 ) -> BTreeMap<String, String> {
-    let small = thumbnails::of_rows(dataset, rows, SIDE);
-    let encoded = small.into_par_iter().filter_map(|(path, picture)| {
+    addresses(thumbnails::of_rows(dataset, rows, SIDE))
+}
+
+/// Pictures as `data:` addresses.
+fn addresses(pictures: BTreeMap<String, RgbImage>) -> BTreeMap<String, String> {
+    let encoded = pictures.into_par_iter().filter_map(|(path, picture)| {
         let mut jpeg = Vec::new();
         picture
             .write_with_encoder(JpegEncoder::new_with_quality(&mut jpeg, QUALITY))
@@ -83,11 +120,7 @@ fn thumbnails<'a>(
 }
 
 /// The page of what a run directory holds. What is not there, or cannot be read, is left out.
-fn page(
-    run: &RunDir,
-    predictions: &[PredictionRow],
-    thumbnails: &BTreeMap<String, String>,
-) -> String {
+fn page(run: &RunDir, predictions: &[PredictionRow], [thumbnails, overlays]: &Pictures) -> String {
     let manifest = run.manifest().ok();
     let rows = run
         .metrics()
@@ -115,6 +148,7 @@ fn page(
         test: test.as_ref(),
         predictions,
         thumbnails,
+        overlays,
         split: &split,
         issues: &issues,
         layers: Table {

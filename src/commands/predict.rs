@@ -2,20 +2,16 @@
 
 use std::path::Path;
 
+use super::classifier::Classifier;
 use super::pictures::{self, BATCH};
-use super::pretrained::{self, Pretrained, Target};
-use super::restored::Restored;
 use super::{Failure, Printer};
 use crate::cli::PredictArgs;
-use crate::data::Framing;
-use crate::data::preprocess::Preprocess;
-use crate::engine::prefix::Prefix;
 use crate::ops::loss;
-use crate::zoo::imagenet;
 
 /// Runs the command.
 pub fn run(args: &PredictArgs, printer: &Printer) -> Result<(), Failure> {
-    let classifier = Classifier::open(args, printer)?;
+    let mut classifier = Classifier::open(&args.model, &args.backbone, printer)?;
+    let network = classifier.network()?;
     let paths = pictures::named(&args.images)?;
     let top = args.top.min(classifier.classes.len());
     let mut output = Output::new(args, printer, top);
@@ -26,7 +22,7 @@ pub fn run(args: &PredictArgs, printer: &Printer) -> Result<(), Failure> {
         ..*printer
     };
     let failed = pictures::in_batches(&paths, BATCH, seen, &silent, |paths, pictures| {
-        let logits = classifier.network.run(&[pictures])?.swap_remove(0);
+        let logits = network.run(&[pictures])?.swap_remove(0);
         for (path, probabilities) in paths.iter().zip(loss::probabilities(&logits)?) {
             output.picture(
                 path,
@@ -37,40 +33,6 @@ pub fn run(args: &PredictArgs, printer: &Printer) -> Result<(), Failure> {
     })?;
     output.finish();
     pictures::check_failed(failed, paths.len())
-}
-
-/// What answers: a trained model, or a backbone with the classifier that it was published with.
-struct Classifier {
-    classes: Vec<String>,
-    preprocess: Preprocess,
-    framing: Framing,
-    network: Prefix,
-}
-
-impl Classifier {
-    fn open(args: &PredictArgs, printer: &Printer) -> Result<Self, Failure> {
-        match Target::of(&args.model)? {
-            Target::Model(path) => {
-                pretrained::check_no_flags(&args.backbone)?;
-                let model = Restored::open(path)?;
-                Ok(Self {
-                    classes: model.classes,
-                    preprocess: model.preprocess,
-                    framing: Framing::Resized,
-                    network: model.network,
-                })
-            }
-            Target::Backbone(family) => {
-                let net = Pretrained::classifier(family, &args.backbone, printer)?;
-                Ok(Self {
-                    classes: imagenet::classes(),
-                    preprocess: net.preprocess,
-                    framing: net.framing,
-                    network: Prefix::compile(&net.graph, &net.params, &[0], &[net.output])?,
-                })
-            }
-        }
-    }
 }
 
 /// Answers as they come: aligned text, CSV, or one JSON array at the end.

@@ -33,14 +33,9 @@ pub fn of_rows<'a>(
     rows: impl Iterator<Item = &'a PredictionRow>,
     side: u32,
 ) -> BTreeMap<String, RgbImage> {
-    let by_path: BTreeMap<&str, usize> = dataset
-        .items
-        .iter()
-        .enumerate()
-        .map(|(index, item)| (item.path.as_str(), index))
-        .collect();
+    let places = places(dataset);
     let wanted: BTreeMap<&str, usize> = rows
-        .filter_map(|row| Some((row.path.as_str(), *by_path.get(row.path.as_str())?)))
+        .filter_map(|row| Some((row.path.as_str(), *places.get(row.path.as_str())?)))
         .collect();
     let made = wanted.into_par_iter().filter_map(|(path, item)| {
         let picture = dataset.picture(item).ok()?;
@@ -49,7 +44,16 @@ pub fn of_rows<'a>(
     made.collect()
 }
 
-fn small(picture: RgbImage, side: u32) -> RgbImage {
+/// Positions of the pictures by path.
+pub fn places(dataset: &Dataset) -> BTreeMap<&str, usize> {
+    let items = dataset.items.iter().enumerate();
+    items
+        .map(|(index, item)| (item.path.as_str(), index))
+        .collect()
+}
+
+/// A picture whose longer side is at most `side` pixels.
+pub fn small(picture: RgbImage, side: u32) -> RgbImage {
     let longer = picture.width().max(picture.height());
     if longer <= side {
         return picture;

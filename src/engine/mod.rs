@@ -1,6 +1,7 @@
 //! Graph and parameters to tensors: the frozen prefix, the trainable suffix, the feature cache.
 
 pub mod cache;
+pub mod explain;
 mod forward;
 mod memory;
 pub mod params;

@@ -184,6 +184,11 @@ fn real_features_equal_torchvision() {
     assert_close("features", &actual[0], &expected["features"], VALUES);
 }
 
+/// Pictures by the formula: their set's number, how many, and their side.
+pub(crate) fn pictures(number: u64, batch: usize, side: usize) -> Tensor {
+    formula::pictures(number, batch, side)
+}
+
 /// Says something in a test's output.
 #[expect(clippy::print_stderr, reason = "tests report there")]
 pub(crate) fn say(message: &str) {

@@ -3,6 +3,7 @@
 //! On the CPU a step is a compiled program, run a few pictures at a time; elsewhere it goes node by
 //! node in tensor operations, which is also what the program must equal.
 
+mod above;
 mod backward;
 mod fuse;
 mod kernels;
@@ -22,6 +23,7 @@ use super::params::Params;
 use crate::config::BatchNormMode;
 use crate::graph::Graph;
 use crate::graph::cutoff::{Frontier, Trainable};
+pub use above::Above;
 use plan::Plan;
 use run::Compiled;
 

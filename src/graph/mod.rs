@@ -9,6 +9,7 @@ mod layers;
 pub mod nearest;
 pub mod node;
 mod pattern;
+pub mod places;
 pub mod rates;
 mod shapes;
 pub mod stages;

@@ -15,6 +15,9 @@ use crate::records::{DataIssueRow, MetricsRow, PredictionRow, SplitRow, TestRepo
 /// Most confidently wrong pictures that have a place of their own.
 pub const WRONG_SHOWN: usize = 24;
 
+/// Most right pictures that have one.
+pub const RIGHT_SHOWN: usize = 8;
+
 /// What a page tells of a run.
 #[derive(Debug, Clone, Copy)]
 pub struct Page<'a> {
@@ -32,6 +35,8 @@ pub struct Page<'a> {
     pub predictions: &'a [PredictionRow],
     /// Small pictures as `data:` addresses, by path.
     pub thumbnails: &'a BTreeMap<String, String>,
+    /// Some of them under the heat of what spoke for the predicted class.
+    pub overlays: &'a BTreeMap<String, String>,
     /// `split.csv`.
     pub split: &'a [SplitRow],
     /// `data_issues.csv`.
@@ -59,6 +64,27 @@ pub fn surest_wrong(predictions: &[PredictionRow]) -> Vec<&PredictionRow> {
     wrong
 }
 
+/// Some right pictures: of each class in turn the one that the network was surest of.
+pub fn surest_right(predictions: &[PredictionRow]) -> Vec<&PredictionRow> {
+    let mut classes: BTreeMap<&str, Vec<&PredictionRow>> = BTreeMap::new();
+    for row in predictions.iter().filter(|row| row.correct) {
+        classes.entry(&row.class).or_default().push(row);
+    }
+    let mut chosen: Vec<(usize, &str, &PredictionRow)> = Vec::new();
+    for (class, mut rows) in classes {
+        rows.sort_by(|a, b| {
+            b.confidence
+                .total_cmp(&a.confidence)
+                .then(a.path.cmp(&b.path))
+        });
+        let rows = rows.into_iter().take(RIGHT_SHOWN).enumerate();
+        chosen.extend(rows.map(|(rank, row)| (rank, class, row)));
+    }
+    chosen.sort_by_key(|&(rank, class, _)| (rank, class));
+    let rows = chosen.into_iter().map(|(_, _, row)| row);
+    rows.take(RIGHT_SHOWN).collect()
+}
+
 /// The page as UTF-8 text.
 pub fn page(page: &Page<'_>) -> String {
     let mut head = String::new();
@@ -70,6 +96,7 @@ pub fn page(page: &Page<'_>) -> String {
         results::matrix(&mut html, test);
     }
     results::wrong(&mut html, page);
+    results::right(&mut html, page);
     results::calibration(&mut html, page);
     provenance::data(&mut html, page);
     curves::epochs(&mut html, page);
@@ -162,6 +189,7 @@ mod tests {
             test: Some(&test),
             predictions: &predictions,
             thumbnails: &thumbnails,
+            overlays: &thumbnails,
             split: &split,
             issues: &issues,
             layers: Table {
@@ -192,6 +220,7 @@ mod tests {
             test: None,
             predictions: &[],
             thumbnails: &BTreeMap::new(),
+            overlays: &BTreeMap::new(),
             split: &[],
             issues: &[],
             layers: Table::default(),
@@ -215,5 +244,29 @@ mod tests {
             .map(|row| row.path.as_str())
             .collect();
         assert_eq!(paths, ["c", "a", "d"]);
+    }
+
+    #[test]
+    fn the_surest_of_each_class_in_turn_are_shown() {
+        let mut rows: Vec<PredictionRow> = (0..20)
+            .map(|index| {
+                prediction(
+                    &format!("x{index:02}"),
+                    "x",
+                    "x",
+                    0.5 + 0.01 * f64::from(index),
+                )
+            })
+            .collect();
+        rows.push(prediction("y", "y", "y", 0.4));
+        rows.push(prediction("wrong", "y", "x", 0.9));
+        let paths: Vec<&str> = surest_right(&rows)
+            .iter()
+            .map(|row| row.path.as_str())
+            .collect();
+        assert_eq!(
+            paths,
+            ["x19", "y", "x18", "x17", "x16", "x15", "x14", "x13"]
+        );
     }
 }

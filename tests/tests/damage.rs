@@ -303,11 +303,13 @@ fn damaged_runs_are_told_or_carried_on_with_and_never_changed() {
         let [path, good, picture] = [run, &good, &picture].map(|path| path.to_str().unwrap());
         let out = folder.path().join(run.file_name().unwrap());
         let out = out.with_extension("png");
+        let seen = out.with_extension("seen");
         let commands = [
             vec!["plot", path, "-o", out.to_str().unwrap()],
             vec!["plot", path, "-o", out.to_str().unwrap(), "--kind", "roc"],
             vec!["evaluate", path],
             vec!["predict", path, picture],
+            vec!["explain", path, picture, "-o", seen.to_str().unwrap()],
             vec!["diff", good, path],
             vec!["diff", path, good, "--json"],
             vec!["runs", path],

@@ -18,6 +18,9 @@ fn a_run_has_a_page_of_its_own_and_can_have_it_again() {
         "Calibration",
         "feature_extraction",
         "data:image/jpeg;base64,",
+        "alt=\"the same under heat: where it looked like ",
+        "Right, and why",
+        "background:linear-gradient(to right,rgb(0,0,4)",
         "configs/quickstart.toml",
     ] {
         assert!(first.contains(part), "{part}");
@@ -33,4 +36,29 @@ fn a_run_has_a_page_of_its_own_and_can_have_it_again() {
         succeeds(xp(&["report", run])).trim(),
         path.to_str().unwrap()
     );
+}
+
+#[test]
+fn pages_of_trials_and_without_a_model_do_without_heat() {
+    let runs = tempfile::tempdir().unwrap();
+    let trial = runs.path().join("trial");
+    let sets = ["--run-dir", trial.to_str().unwrap()];
+    let config = concat!(env!("CARGO_MANIFEST_DIR"), "/configs/quickstart.toml");
+    let mut arguments = vec!["run", config, "--quiet"];
+    arguments.extend(sets);
+    for set in super::experiments::TINY {
+        arguments.extend(["--set", set]);
+    }
+    succeeds(xp(&arguments));
+    let page = || fs::read_to_string(trial.join("report.html")).unwrap();
+    let heated = |html: &str| html.contains("under heat");
+    assert!(!heated(&page()));
+    let report = || xp(&["report", trial.to_str().unwrap()]);
+    succeeds(report());
+    assert!(heated(&page()));
+    fs::remove_file(trial.join("model.safetensors")).unwrap();
+    let output = report();
+    assert!(output.status.success());
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+    assert!(!heated(&page()) && page().contains("data:image/jpeg"));
 }

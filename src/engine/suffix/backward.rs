@@ -23,22 +23,7 @@ pub(super) fn run(
     tape: Tape,
     dlogits: &Tensor,
 ) -> Result<Gradients> {
-    let mut pass = Pass {
-        graph,
-        plan,
-        params,
-        tape,
-        to_outputs: vec![None; graph.nodes().len()],
-        to_params: vec![Vec::new(); graph.nodes().len()],
-    };
-    pass.to_outputs[graph.training_output()] = Some(dlogits.clone());
-    for &id in plan.order.iter().rev() {
-        // Taken, not borrowed: a buffer is free as soon as nothing below needs it.
-        if let Some(dy) = pass.to_outputs[id].take() {
-            pass.node(id, &dy)?;
-        }
-        pass.tape.values[id] = None;
-    }
+    let pass = Pass::through(graph, plan, params, tape, dlogits)?;
     let mut gradients = Gradients::with_capacity(plan.trained.len());
     for (id, to_params) in pass.to_params.into_iter().enumerate() {
         for (kind, gradient) in to_params {
@@ -51,6 +36,19 @@ pub(super) fn run(
     Ok(gradients)
 }
 
+/// The gradient to the output of a node that was given; `None` if none reaches it.
+pub(super) fn to_given(
+    graph: &Graph,
+    plan: &Plan,
+    params: &Params,
+    tape: Tape,
+    dlogits: &Tensor,
+    node: NodeId,
+) -> Result<Option<Tensor>> {
+    let mut pass = Pass::through(graph, plan, params, tape, dlogits)?;
+    Ok(pass.to_outputs[node].take())
+}
+
 struct Pass<'a> {
     graph: &'a Graph,
     plan: &'a Plan,
@@ -60,7 +58,33 @@ struct Pass<'a> {
     to_params: Vec<Vec<(ParamKind, Tensor)>>,
 }
 
-impl Pass<'_> {
+impl<'a> Pass<'a> {
+    fn through(
+        graph: &'a Graph,
+        plan: &'a Plan,
+        params: &'a Params,
+        tape: Tape,
+        dlogits: &Tensor,
+    ) -> Result<Self> {
+        let mut pass = Self {
+            graph,
+            plan,
+            params,
+            tape,
+            to_outputs: vec![None; graph.nodes().len()],
+            to_params: vec![Vec::new(); graph.nodes().len()],
+        };
+        pass.to_outputs[plan.output] = Some(dlogits.clone());
+        for &id in plan.order.iter().rev() {
+            // Taken, not borrowed: a buffer is free as soon as nothing below needs it.
+            if let Some(dy) = pass.to_outputs[id].take() {
+                pass.node(id, &dy)?;
+            }
+            pass.tape.values[id] = None;
+        }
+        Ok(pass)
+    }
+
     fn node(&mut self, id: NodeId, dy: &Tensor) -> Result<()> {
         let node = &self.graph.nodes()[id];
         let Some(&input) = node.inputs.first() else {

@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 
 use crate::config::BatchNormMode;
 use crate::engine::forward;
-use crate::graph::cutoff::{Frontier, Trainable};
+use crate::graph::cutoff::{Frontier, Trainable, nodes_between};
 use crate::graph::{Graph, NodeId, Op, ParamKind, Part};
 
 /// The static analysis of a suffix. All lists but `stored`, `order` and `trained` have an entry
 /// a node.
 #[derive(Debug)]
 pub(super) struct Plan {
+    /// The node whose output is computed, and whose gradient is given.
+    pub(super) output: NodeId,
     /// Nodes whose outputs are given.
     pub(super) stored: Vec<NodeId>,
     /// Nodes to run, in order.
@@ -40,25 +42,11 @@ impl Plan {
     ) -> Self {
         let nodes = graph.nodes();
         // Without a path from the stored tensors nothing can run; the forward pass says so.
-        let order = forward::between(graph, &frontier.stored, &[graph.training_output()])
-            .unwrap_or_default();
-        let none = || vec![false; nodes.len()];
-        let mut plan = Self {
-            stored: frontier.stored.clone(),
-            order: Vec::new(),
-            trained: Vec::new(),
-            gradient: none(),
-            trains: none(),
-            batch_statistics: none(),
-            statistics: BTreeMap::new(),
-            keep: none(),
-            reads: vec![0; nodes.len()],
-        };
+        let output = graph.training_output();
+        let order = forward::between(graph, &frontier.stored, &[output]).unwrap_or_default();
+        let mut plan = Self::empty(graph, frontier.stored.clone(), output);
         for &id in &order {
             let node = &nodes[id];
-            for &input in &node.inputs {
-                plan.reads[input] += 1;
-            }
             let params = graph.params(id);
             let trained = params.iter().filter(|spec| spec.kind.trains());
             let trained: Vec<String> = trained.map(|spec| spec.name.clone()).collect();
@@ -79,7 +67,65 @@ impl Plan {
                 plan.statistics.insert(id, names);
             }
         }
-        for &id in order.iter().filter(|&&id| plan.gradient[id]) {
+        plan.order_by(graph, order);
+        plan
+    }
+
+    /// The plan of a reverse pass down to the output of a layer: nothing trains. `None` if the layer
+    /// does not lead to the logits.
+    pub(super) fn to_layer(graph: &Graph, layer: NodeId) -> Option<Self> {
+        let nodes = graph.nodes();
+        let output = graph.output();
+        let mut above = vec![false; nodes.len()];
+        for id in layer + 1..nodes.len() {
+            let mut inputs = nodes[id].inputs.iter();
+            above[id] = inputs.any(|&input| input == layer || above[input]);
+        }
+        if !above[output] {
+            return None;
+        }
+        let mut order = nodes_between(graph, &[layer], &[output]);
+        order.retain(|&id| above[id]);
+        let read = order
+            .iter()
+            .flat_map(|&id| nodes[id].inputs.iter().copied());
+        let mut stored: Vec<NodeId> = read.filter(|&id| !above[id]).collect();
+        stored.sort_unstable();
+        stored.dedup();
+        let mut plan = Self::empty(graph, stored, output);
+        plan.gradient[layer] = true;
+        for &id in &order {
+            plan.gradient[id] = true;
+        }
+        plan.order_by(graph, order);
+        Some(plan)
+    }
+
+    fn empty(graph: &Graph, stored: Vec<NodeId>, output: NodeId) -> Self {
+        let none = || vec![false; graph.nodes().len()];
+        Self {
+            output,
+            stored,
+            order: Vec::new(),
+            trained: Vec::new(),
+            gradient: none(),
+            trains: none(),
+            batch_statistics: none(),
+            statistics: BTreeMap::new(),
+            keep: none(),
+            reads: vec![0; graph.nodes().len()],
+        }
+    }
+
+    /// Sets the order, and what is read and kept in it.
+    fn order_by(&mut self, graph: &Graph, order: Vec<NodeId>) {
+        let nodes = graph.nodes();
+        for &id in &order {
+            for &input in &nodes[id].inputs {
+                self.reads[input] += 1;
+            }
+        }
+        for &id in order.iter().filter(|&&id| self.gradient[id]) {
             match nodes[id].op {
                 Op::Attention { .. }
                 | Op::LayerNorm { .. }
@@ -90,18 +136,18 @@ impl Plan {
                 | Op::Dense { .. }
                 | Op::BatchNorm { .. }
                 | Op::MaxPool { .. }
-                | Op::GlobalMaxPool => plan.keep[nodes[id].inputs[0]] = true,
+                | Op::GlobalMaxPool => self.keep[nodes[id].inputs[0]] = true,
                 Op::ClassToken
                 | Op::DropClassToken
                 | Op::PositionEmbedding
                 | Op::TakeClassToken => {}
                 Op::Activation(activation) => match activation.bounds() {
-                    Some(_) => plan.keep[id] = true,
-                    None => plan.keep[nodes[id].inputs[0]] = true,
+                    Some(_) => self.keep[id] = true,
+                    None => self.keep[nodes[id].inputs[0]] = true,
                 },
                 Op::Multiply => {
                     for &input in &nodes[id].inputs {
-                        plan.keep[input] = true;
+                        self.keep[input] = true;
                     }
                 }
                 Op::Input
@@ -116,7 +162,6 @@ impl Plan {
                 | Op::Dropout { .. } => {}
             }
         }
-        plan.order = order;
-        plan
+        self.order = order;
     }
 }

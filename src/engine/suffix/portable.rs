@@ -31,6 +31,24 @@ pub(super) fn step(
     seed: u64,
     loss: &LossGradient<'_>,
 ) -> Result<Stepped> {
+    let (logits, mut tape) = forward(graph, plan, params, inputs, Some(seed))?;
+    let dlogits = loss(&logits, 0..logits.dim(0)?)?;
+    let statistics = std::mem::take(&mut tape.statistics);
+    Ok(Stepped {
+        logits,
+        statistics,
+        gradients: backward::run(graph, plan, params, tape, &dlogits)?,
+    })
+}
+
+/// Output and what the reverse pass reads; without the seed of its streams, dropout is the identity.
+pub(super) fn forward(
+    graph: &Graph,
+    plan: &Plan,
+    params: &Params,
+    inputs: &[Tensor],
+    seed: Option<u64>,
+) -> Result<(Tensor, Tape)> {
     let mut run = Run {
         graph,
         plan,
@@ -43,15 +61,8 @@ pub(super) fn step(
             statistics: Vec::new(),
         },
     };
-    let logits = run.forward(inputs)?;
-    let dlogits = loss(&logits, 0..logits.dim(0)?)?;
-    let mut tape = run.tape;
-    let statistics = std::mem::take(&mut tape.statistics);
-    Ok(Stepped {
-        logits,
-        statistics,
-        gradients: backward::run(graph, plan, params, tape, &dlogits)?,
-    })
+    let output = run.forward(inputs)?;
+    Ok((output, run.tape))
 }
 
 /// A forward pass under way.
@@ -59,7 +70,7 @@ struct Run<'a> {
     graph: &'a Graph,
     plan: &'a Plan,
     params: &'a Params,
-    seed: u64,
+    seed: Option<u64>,
     tape: Tape,
 }
 
@@ -80,7 +91,7 @@ impl Run<'_> {
                 }
             }
         }
-        match self.tape.values[self.graph.training_output()].clone() {
+        match self.tape.values[self.plan.output].clone() {
             Some(logits) => Ok(logits),
             None => bail!("nothing lies above the stored tensors"),
         }
@@ -97,9 +108,9 @@ impl Run<'_> {
         let Some(&x) = inputs.first() else {
             bail!("layer `{}` has lost its input", node.name);
         };
-        match node.op {
-            Op::Dropout { rate } if rate > 0.0 => {
-                let mut stream = rng::stream(self.seed, "dropout", &[id as u64]);
+        match (node.op, self.seed) {
+            (Op::Dropout { rate }, Some(seed)) if rate > 0.0 => {
+                let mut stream = rng::stream(seed, "dropout", &[id as u64]);
                 let mask = dropout::mask(x, rate, &mut stream)?;
                 let y = dropout::apply(x, &mask)?;
                 if plan.gradient[id] {
@@ -107,9 +118,12 @@ impl Run<'_> {
                 }
                 Ok(y)
             }
-            Op::BatchNorm {
-                epsilon, momentum, ..
-            } if plan.batch_statistics[id] => {
+            (
+                Op::BatchNorm {
+                    epsilon, momentum, ..
+                },
+                _,
+            ) if plan.batch_statistics[id] => {
                 let stored = forward::batch_norm(graph, self.params, id, epsilon)?;
                 let trained = norm::forward_train(x, stored, momentum)?;
                 let running = [trained.running_mean, trained.running_variance];

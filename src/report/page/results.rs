@@ -3,8 +3,9 @@
 use std::fmt::Write;
 
 use super::calibration::Calibration;
-use super::{Page, WRONG_SHOWN, surest_wrong};
-use crate::records::TestReport;
+use super::{Page, WRONG_SHOWN, surest_right, surest_wrong};
+use crate::records::{PredictionRow, TestReport};
+use crate::report::heat;
 use crate::report::html::{escape, percent, scrolled};
 
 /// Up to this many classes the confusion matrix is a table.
@@ -96,20 +97,70 @@ pub(super) fn wrong(html: &mut String, page: &Page<'_>) {
         return;
     }
     html.push_str(
-        "<section aria-labelledby=\"wrong\">\n<h2 id=\"wrong\">Most confidently wrong</h2>\n\
-         <ul class=\"pictures\">\n",
+        "<section aria-labelledby=\"wrong\">\n<h2 id=\"wrong\">Most confidently wrong</h2>\n",
     );
-    for row in wrong.into_iter().take(WRONG_SHOWN) {
+    let wrong: Vec<&PredictionRow> = wrong.into_iter().take(WRONG_SHOWN).collect();
+    explain_heat(html, page, &wrong);
+    pictures(html, page, &wrong);
+}
+
+/// What the network saw in some pictures that it was right about; nothing where that is not known.
+pub(super) fn right(html: &mut String, page: &Page<'_>) {
+    let mut right = surest_right(page.predictions);
+    right.retain(|row| page.overlays.contains_key(&row.path));
+    if right.is_empty() {
+        return;
+    }
+    html.push_str("<section aria-labelledby=\"right\">\n<h2 id=\"right\">Right, and why</h2>\n");
+    explain_heat(html, page, &right);
+    pictures(html, page, &right);
+}
+
+/// What the colours say, where there are any.
+fn explain_heat(html: &mut String, page: &Page<'_>, rows: &[&PredictionRow]) {
+    if !rows.iter().any(|row| page.overlays.contains_key(&row.path)) {
+        return;
+    }
+    let _ = writeln!(
+        html,
+        "<p>Beside a picture, as the network saw it, where it found what spoke for its answer (Grad-CAM; \
+         Selvaraju et al., 2017): <span class=\"nobreak\">nothing <span class=\"heat\" \
+         style=\"background:{}\"></span> most.</span></p>",
+        heat::css()
+    );
+}
+
+/// The end of a section: pictures and what they were taken for.
+fn pictures(html: &mut String, page: &Page<'_>, rows: &[&PredictionRow]) {
+    let paired = rows.iter().any(|row| page.overlays.contains_key(&row.path));
+    let class = if paired { "pictures pairs" } else { "pictures" };
+    let _ = writeln!(html, "<ul class=\"{class}\">");
+    for row in rows {
         html.push_str("<li>");
+        let overlay = page.overlays.get(&row.path);
+        if overlay.is_some() {
+            html.push_str("<div class=\"pair\">");
+        }
         if let Some(thumbnail) = page.thumbnails.get(&row.path) {
             let _ = write!(html, "<img alt=\"\" src=\"{}\">", escape(thumbnail));
         }
+        if let Some(overlay) = overlay {
+            let _ = write!(
+                html,
+                "<img alt=\"the same under heat: where it looked like {}\" src=\"{}\"></div>",
+                escape(&row.predicted),
+                escape(overlay)
+            );
+        }
+        let (class, truth) = match row.correct {
+            true => ("", String::new()),
+            false => (" class=\"wrong\"", format!("is {}<br>", escape(&row.class))),
+        };
         let _ = writeln!(
             html,
-            "<strong class=\"wrong\">{}, {}</strong><br>is {}<br><span class=\"soft\">{}</span></li>",
+            "<strong{class}>{}, {}</strong><br>{truth}<span class=\"soft\">{}</span></li>",
             escape(&row.predicted),
             percent(row.confidence),
-            escape(&row.class),
             escape(&row.path)
         );
     }
