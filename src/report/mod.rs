@@ -7,6 +7,7 @@ pub mod curves;
 mod html;
 mod overlay;
 mod page;
+mod rates;
 mod settings;
 mod sweep_page;
 
@@ -16,6 +17,7 @@ pub use curves::curves;
 pub use html::Table;
 pub use overlay::overlay;
 pub use page::{Page, WRONG_SHOWN, page, surest_wrong};
+pub use rates::{RateMark, RatePoint, rates};
 pub use settings::{Cost, Setting, settings};
 pub use sweep_page::{SweepPage, sweep_page};
 
@@ -69,6 +71,12 @@ mod tests {
             "settings.png",
             settings("flowers", "test accuracy", &swept, &costs),
         );
+        let (tested, marks) = super::rates::tests::example();
+        let titles = (
+            "flowers, phase `feature_extraction`",
+            "100 steps from 1e-7 to 10",
+        );
+        put("rates.png", rates(titles, &tested, &marks));
         let flowers = ["daisy", "dandelion", "roses", "sunflowers", "tulips"];
         for classes in [2, 5, 10, 20, 37, 120] {
             let name = |i: usize| {
