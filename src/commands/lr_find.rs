@@ -35,7 +35,7 @@ pub fn run(args: &LrFindArgs, printer: &Printer) -> Result<(), Failure> {
     let answer = Answer {
         args,
         name: &prepared.blueprint.loaded.experiment.name,
-        phase: (phase, &prepared.plan.phases[phase].name),
+        phase: (phase, prepared.plan.phases[phase].name.as_str()),
         suggestions: suggest(&test, sweep),
         test,
         sweep,
@@ -71,7 +71,12 @@ fn sweep(args: &LrFindArgs) -> Result<Sweep, Failure> {
 fn phase(blueprint: &Blueprint, wanted: &str) -> Result<usize, Failure> {
     let names: Vec<&str> = blueprint.phases.iter().map(|it| it.name.as_str()).collect();
     let by_name = names.iter().position(|name| *name == wanted);
-    let by_number = || wanted.parse().ok().filter(|index| *index < names.len());
+    let by_number = || {
+        wanted
+            .parse::<usize>()
+            .ok()
+            .filter(|index| *index < names.len())
+    };
     by_name.or_else(by_number).ok_or_else(|| {
         let help = did_you_mean(wanted, names.iter().copied()).unwrap_or_else(|| {
             let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
@@ -198,13 +203,8 @@ impl Answer<'_> {
         };
         let mut table = Table::new(&["suggestion", ">rate", ">loss", "what it is"]);
         for Suggestion { rule, lr, loss } in found.all {
-            let cells = [
-                rule.name(),
-                &short(lr),
-                &format!("{loss:.3}"),
-                rule.meaning(),
-            ];
-            table.row(cells);
+            let (rule, meaning) = (rule.name().to_owned(), rule.meaning().to_owned());
+            table.row([rule, short(lr), format!("{loss:.3}"), meaning]);
         }
         let mut lines = table.lines(None);
         lines.extend([String::new(), self.recommendation(found)]);
@@ -261,12 +261,12 @@ impl Answer<'_> {
             "to": self.sweep.to,
             "steps": self.sweep.steps,
             "end": self.test.end,
-            "suggestions": found.map_or(&[][..], |found| &found.all),
+            "suggestions": found.map_or_else(Vec::new, |found| found.all.to_vec()),
             "recommended": found.map(|found| found.by(found.recommended)),
             "still_falling": found.map(|found| found.still_falling),
             "set": found.map(|found| self.set(found)),
             "points": self.test.points,
-            "picture": self.args.out,
+            "picture": self.args.out.display().to_string(),
         })
     }
 
@@ -277,7 +277,7 @@ impl Answer<'_> {
             .collect();
         let found = self.suggestions.as_ref().ok();
         let marks = found.into_iter().flat_map(|found| {
-            found.all.iter().map(|it| RateMark {
+            found.all.iter().map(move |it| RateMark {
                 name: format!("{} {}", it.rule.name(), short(it.lr)),
                 lr: it.lr,
                 loss: it.loss,
@@ -286,7 +286,8 @@ impl Answer<'_> {
         });
         let title = format!("{}, phase `{}`", self.name, self.phase.1);
         let marks: Vec<RateMark> = marks.collect();
-        Ok(report::rates((&title, &self.steps()), &points, &marks)?)
+        let titles = (title.as_str(), self.steps());
+        Ok(report::rates((titles.0, &titles.1), &points, &marks)?)
     }
 
     /// A curve that suggests nothing is a failure that says what to do.

@@ -28,7 +28,7 @@ const FLATTENED: usize = 7;
 #[derive(Debug, Error)]
 pub enum Refusal {
     /// It has no such architecture.
-    #[error("{package} has no `{backbone}`{}", width(*.width))]
+    #[error("{package} has no `{backbone}`{}", of_width(.width))]
     Missing {
         /// The package.
         package: Package,
@@ -90,10 +90,10 @@ pub enum Refusal {
     Tensor(#[from] candle_core::Error),
 }
 
-fn width(width: f64) -> String {
+fn of_width(width: &f64) -> String {
     match width {
         1.0 => String::new(),
-        width => format!(" of width {width}"),
+        _ => format!(" of width {width}"),
     }
 }
 
@@ -177,7 +177,7 @@ impl Checkpoint {
             return Err(Refusal::Cut {
                 package,
                 name: architecture.name,
-                layer: format!("{layer}"),
+                layer: layer.clone(),
             });
         }
         let outputs = graph.nodes()[graph.output()].shape.elements();

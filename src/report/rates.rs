@@ -23,6 +23,9 @@ const ABOVE: f64 = 0.5;
 /// With fewer decades than this, 2 and 5 times their powers have lines, too.
 const FEW_DECADES: f64 = 2.5;
 
+/// Of more decades, not each has a line.
+const MOST_DECADES: f64 = 12.0;
+
 /// A step: rate, loss and smoothed loss.
 pub type RatePoint = [f64; 3];
 
@@ -133,7 +136,8 @@ fn frame(canvas: &mut Canvas, panel: &Panel) {
         true => &[1, 2, 5],
         false => &[1],
     };
-    for decade in low.floor() as i32..=high.ceil() as i32 {
+    let every = ((high - low) / MOST_DECADES).ceil().max(1.0) as usize;
+    for decade in (low.floor() as i32..=high.ceil() as i32).step_by(every) {
         for &factor in factors {
             let log = f64::from(decade) + f64::from(factor).log10();
             if !(low..=high).contains(&log) {

@@ -13,8 +13,10 @@ const WARMING_UP: usize = 10;
 const EXPLODING: usize = 5;
 /// Points that a curve needs.
 const ENOUGH: usize = 8;
-/// Less than this share of the loss is no descent but chance.
+/// Less than this share of the loss is no descent,
 const DESCENT: f64 = 0.03;
+/// nor is less than so many deviations of the mean that the curve begins with: it is chance.
+const DEVIATIONS: f64 = 2.0;
 
 /// A rule that reads a rate off the curve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -94,14 +96,17 @@ pub fn suggest(test: &RangeTest, sweep: Sweep) -> Result<Suggestions, Nothing> {
     let all = &test.points;
     let last = all.last().map_or(sweep.from, |point| point.lr);
     let end = all.len().saturating_sub(EXPLODING);
-    let points = &all[(sweep.steps / WARMING_UP).min(end)..end];
+    let begin = (sweep.steps / WARMING_UP).min(end);
+    let points = &all[begin..end];
     if points.len() < ENOUGH {
         return Err(Nothing::TooShort(last));
     }
     let lowest = minimum(points);
     let start = points[0].smoothed;
-    let fall = (start - points[lowest].smoothed) / start.abs().max(f64::MIN_POSITIVE);
-    if fall < DESCENT {
+    let chance = DEVIATIONS * noise(&all[..=begin + lowest]) / (begin as f64 + 1.0).sqrt();
+    let share = |loss: f64| loss / start.abs().max(f64::MIN_POSITIVE);
+    let fall = share(start - points[lowest].smoothed);
+    if fall < DESCENT.max(share(chance)) {
         return Err(match test.end {
             End::Through if points[points.len() - 1].smoothed < 2.0 * start => {
                 Nothing::Flat(fall.max(0.0))
@@ -128,6 +133,15 @@ pub fn suggest(test: &RangeTest, sweep: Sweep) -> Result<Suggestions, Nothing> {
         recommended: Rule::Valley,
         still_falling: test.end == End::Through && lowest + 1 == points.len(),
     })
+}
+
+/// Deviation of the losses of steps, from the differences between neighbours.
+fn noise(points: &[Point]) -> f64 {
+    let squares = points
+        .windows(2)
+        .map(|pair| (pair[1].loss - pair[0].loss).powi(2));
+    let pairs = points.len().saturating_sub(1).max(1);
+    (squares.sum::<f64>() / (2 * pairs) as f64).sqrt()
 }
 
 /// Index of the lowest smoothed loss.

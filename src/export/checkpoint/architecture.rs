@@ -19,7 +19,7 @@ pub enum Package {
 
 impl fmt::Display for Package {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.naming().fmt(f)
+        fmt::Display::fmt(&self.naming(), f)
     }
 }
 

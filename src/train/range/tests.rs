@@ -94,7 +94,7 @@ fn a_test_is_the_same_with_and_without_cached_features_and_ends_where_it_diverge
     let cached = tested(ADAM, wide, usize::MAX);
     assert_eq!(cached, tested(ADAM, wide, 0));
     assert_eq!(cached.end, End::Diverged);
-    assert!((20..40).contains(&cached.points.len()));
+    assert!((15..40).contains(&cached.points.len()));
     let short = tested(ADAM, sweep(1e-5, 1e-4, 3), usize::MAX);
     assert_eq!((short.end, short.points.len()), (End::Through, 3));
     assert!((short.points[0].loss - cached.points[0].loss).abs() < 1e-12);
@@ -111,8 +111,8 @@ fn rates_of_layers_keep_their_ratios() {
     assert_eq!(plain.points[0], slower.points[0], "before the first step");
     assert_ne!(plain.points[11], slower.points[11]);
     let head = tested(&phase("lr_decay = 1e-9"), rates, usize::MAX);
-    let frozen = format!("freeze = \"all\"\noptimizer = {{ kind = \"sgd\", lr = 1e-3 }}");
-    let frozen = tested(&frozen, rates, usize::MAX);
+    let frozen = "freeze = \"all\"\noptimizer = { kind = \"sgd\", lr = 1e-3 }";
+    let frozen = tested(frozen, rates, usize::MAX);
     for (a, b) in head.points.iter().zip(&frozen.points) {
         assert!((a.loss - b.loss).abs() < 1e-3, "{} {}", a.loss, b.loss);
     }

@@ -30,6 +30,7 @@ fn usual() -> Vec<f64> {
 
 /// fastai's rule in its own terms: lengths grow pair by pair, and the valley's start is kept with
 /// its end.
+#[allow(clippy::needless_range_loop, reason = "as it is published")]
 fn fastai_valley(losses: &[f64]) -> isize {
     let mut lengths = vec![1isize; losses.len()];
     let (mut start, mut end) = (0isize, 0usize);
@@ -112,6 +113,13 @@ fn what_suggests_nothing_says_why() {
         nothing(&[2.0; 100], End::Through),
         Nothing::Flat(_)
     ));
+    // Ups and downs of batches are no descent.
+    let (mut chance, sweep) = curve(&[2.0; 100]);
+    for (step, point) in chance.points.iter_mut().enumerate() {
+        point.loss += if step % 2 == 0 { 0.4 } else { -0.4 };
+        point.smoothed -= 0.001 * step as f64;
+    }
+    assert!(matches!(suggest(&chance, sweep), Err(Nothing::Flat(_))));
     let rising: Vec<f64> = (0..60).map(|step| 2.0 + 0.1 * f64::from(step)).collect();
     assert!(matches!(nothing(&rising, End::Diverged), Nothing::Rises(_)));
 }
