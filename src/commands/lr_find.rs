@@ -233,11 +233,10 @@ impl Answer<'_> {
 
     fn recommendation(&self, found: &Suggestions) -> String {
         let why = match found.recommended {
-            Rule::Valley => "the loss falls all around it, and what makes it diverge is far away",
             Rule::TenthOfMinimum => {
                 "the middle of the descent is closer to where the loss goes up again"
             }
-            Rule::Steepest => "the loss falls fastest there",
+            _ => "the loss falls all around it, and what makes it diverge is far away",
         };
         let lr = found.by(found.recommended).lr;
         format!(

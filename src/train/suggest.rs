@@ -128,9 +128,14 @@ pub fn suggest(test: &RangeTest, sweep: Sweep) -> Result<Suggestions, Nothing> {
             ..at(Rule::TenthOfMinimum, nearest(points, tenth))
         },
     ];
+    let [_, valley, tenth] = &suggestions;
     Ok(Suggestions {
+        recommended: match valley.lr <= tenth.lr {
+            true => Rule::Valley,
+            // A descent so short that its middle is close to where the loss rises.
+            false => Rule::TenthOfMinimum,
+        },
         all: suggestions,
-        recommended: Rule::Valley,
         still_falling: test.end == End::Through && lowest + 1 == points.len(),
     })
 }

@@ -82,6 +82,7 @@ fn a_usual_curve_suggests_rates_on_its_way_down() {
         "{found:?}"
     );
     assert!((-4.2..-3.2).contains(&lr(Rule::Valley)), "{found:?}");
+    assert_eq!(found.recommended, Rule::Valley);
     assert!(!found.still_falling);
     let still = suggest(&curve(&usual()[..60]).0, sweep);
     assert!(still.unwrap().still_falling);
