@@ -90,11 +90,11 @@ fn the_smoothed_loss_is_a_mean_that_owes_nothing_to_its_start() {
 
 #[test]
 fn a_test_is_the_same_with_and_without_cached_features_and_ends_where_it_diverges() {
-    let wide = sweep(1e-5, 100.0, 40);
+    let wide = sweep(1e-5, 1e6, 40);
     let cached = tested(ADAM, wide, usize::MAX);
     assert_eq!(cached, tested(ADAM, wide, 0));
     assert_eq!(cached.end, End::Diverged);
-    assert!((15..40).contains(&cached.points.len()));
+    assert!((10..40).contains(&cached.points.len()));
     let short = tested(ADAM, sweep(1e-5, 1e-4, 3), usize::MAX);
     assert_eq!((short.end, short.points.len()), (End::Through, 3));
     assert!((short.points[0].loss - cached.points[0].loss).abs() < 1e-12);
