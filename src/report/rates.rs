@@ -146,8 +146,12 @@ fn frame(canvas: &mut Canvas, panel: &Panel) {
             let (at, _) = panel.at(log, panel.y.low);
             canvas.line(&[(at, panel.top), (at, panel.bottom)], PALE, 1.0);
             canvas.line(&[(at, panel.bottom), (at, panel.bottom + 4.0)], INK, 1.0);
+            let text = match u32::try_from(decade) {
+                Ok(power @ 0..=2) => (factor * 10u32.pow(power)).to_string(),
+                _ => format!("{factor}e{decade}"),
+            };
             let place = (at, panel.bottom + 15.0);
-            canvas.text(&format!("{factor}e{decade}"), place, Align::Centre, font);
+            canvas.text(&text, place, Align::Centre, font);
         }
     }
     panel.sides(canvas, "Loss", false);
