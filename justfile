@@ -70,7 +70,7 @@ parity:
 # Every backbone exported to ONNX, in ONNX Runtime, with the PyTorch peers' Python
 [group('measure')]
 export:
-    EXPORT_PYTHON="$PEERS_TORCH" cargo test --release --locked --lib -- --include-ignored --nocapture export
+    EXPORT_PYTHON="$PEERS_TORCH" cargo test --release --locked --lib -- --include-ignored --nocapture export::onnx
 
 # Every backbone exported under the names of timm and torchvision, loaded strictly and compared there, with the PyTorch peers' Python
 [group('measure')]
