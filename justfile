@@ -70,7 +70,12 @@ parity:
 # Every backbone exported to ONNX, in ONNX Runtime, with the PyTorch peers' Python
 [group('measure')]
 export:
-    EXPORT_PYTHON="$PEERS_TORCH" cargo test --release --locked --lib -- --include-ignored --nocapture export
+    EXPORT_PYTHON="$PEERS_TORCH" cargo test --release --locked --lib -- --include-ignored --nocapture export::onnx
+
+# Every backbone exported under the names of timm and torchvision, loaded strictly and compared there, with the PyTorch peers' Python
+[group('measure')]
+export-names:
+    EXPORT_PYTHON="$PEERS_TORCH" cargo test --release --locked --lib -- --include-ignored --nocapture export::checkpoint
 
 # xp serve against FastAPI with ONNX Runtime on a picture: requests a second, times (wants ab, and fastapi and uvicorn beside the PyTorch peers)
 [group('measure')]

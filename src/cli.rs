@@ -21,6 +21,7 @@ Examples:
   xp check configs/*.toml                           say what is wrong, touch nothing
   xp sweep flowers.toml --axis 'train.batch_size=[16, 32]' --seeds 5
   xp compare runs/flowers                           rank what the sweep came to
+  xp lr-find flowers.toml                           try learning rates, suggest one
   xp runs                                           how every run stands
   xp plot runs/RUN --kind all --format svg          its pictures for a paper
   xp predict runs/RUN photos/ --top 3               classify pictures with the result
@@ -67,6 +68,8 @@ pub enum Command {
     Resume(ResumeArgs),
     /// Check configurations without touching data; print every problem
     Check(CheckArgs),
+    /// Try rising learning rates on a phase and suggest one; leaves no run
+    LrFind(LrFindArgs),
     /// Print the JSON Schema of the configuration
     Schema,
     /// Show what the data holds: counts, sizes, issues, and a contact sheet
@@ -87,7 +90,7 @@ pub enum Command {
     Predict(PredictArgs),
     /// Show where in pictures a model found what speaks for its answers (Grad-CAM)
     Explain(ExplainArgs),
-    /// Write a run's model as a file for ONNX Runtime and others
+    /// Write a run's model for ONNX Runtime and others, or for timm and torchvision
     Export(ExportArgs),
     /// Answer over HTTP: pictures in, classes and probabilities out
     Serve(ServeArgs),

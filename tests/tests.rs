@@ -32,6 +32,8 @@ mod intervals;
 #[allow(dead_code, reason = "the library's own tests use all of it")]
 #[path = "../src/fetch/loopback.rs"]
 mod loopback;
+#[path = "tests/lr_find.rs"]
+mod lr_find;
 #[path = "tests/models.rs"]
 mod models;
 #[path = "tests/network_errors.rs"]

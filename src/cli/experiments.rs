@@ -6,6 +6,7 @@ use clap::builder::RangedU64ValueParser;
 use clap::{Args, ValueEnum};
 
 use super::ConfigArgs;
+use crate::train::suggest::FEWEST;
 
 /// Arguments of `xp new`.
 #[derive(Debug, Args)]
@@ -164,6 +165,40 @@ pub struct CheckArgs {
     /// Override a value; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub sets: Vec<String>,
+}
+
+/// Arguments of `xp lr-find`.
+#[derive(Debug, Args)]
+pub struct LrFindArgs {
+    /// The configuration.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Which phase: its name, or its number from 0
+    #[arg(long, value_name = "NAME|INDEX", default_value = "0")]
+    pub phase: String,
+    /// Rate of the first step
+    #[arg(long, value_name = "RATE", default_value = "1e-7", value_parser = rate)]
+    pub from: f64,
+    /// Rate of the last step
+    #[arg(long, value_name = "RATE", default_value = "10", value_parser = rate)]
+    pub to: f64,
+    /// Steps, each with a rate of its own
+    #[arg(long, value_name = "N", default_value_t = 100,
+          value_parser = RangedU64ValueParser::<usize>::new().range(FEWEST as u64..=10_000))]
+    pub steps: usize,
+    /// Start from a run's weights: those after the earlier phases [default: pretrained weights and
+    /// a new head]
+    #[arg(long, value_name = "RUN")]
+    pub from_run: Option<PathBuf>,
+    /// Where to draw the curve
+    #[arg(long, value_name = "PNG", default_value = "lr_find.png")]
+    pub out: PathBuf,
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse().ok();
+    rate.filter(|it: &f64| it.is_finite() && *it > 0.0)
+        .ok_or_else(|| "write a number above 0, for example 1e-4".into())
 }
 
 /// Arguments of `xp data`.

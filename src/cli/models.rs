@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use clap::Args;
 use clap::builder::RangedU64ValueParser;
+use clap::{Args, ValueEnum};
 
 use super::size;
 use crate::serve::Limits;
@@ -77,9 +77,20 @@ pub struct ExplainArgs {
 pub struct ExportArgs {
     /// A run directory or a `model.safetensors`
     pub model: PathBuf,
-    /// Where to write [default: model.onnx beside the model, model.pictures.onnx with --pictures]
-    #[arg(long, short, value_name = "ONNX")]
+    /// What to write: a network in ONNX, or weights for a network of a package of Python
+    #[arg(long, value_enum, default_value_t = ExportFormat::Onnx)]
+    pub format: ExportFormat,
+    /// Where to write [default: model.onnx beside the model, model.pictures.onnx with --pictures;
+    /// model.timm.safetensors, model.torchvision.safetensors]
+    #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// Of safetensors: whose network [default: timm's, where it has the architecture]
+    #[arg(long, value_enum)]
+    pub names: Option<PackageName>,
+    /// Of safetensors: leave the package's classifier out and write the head beside the backbone, as
+    /// xp_head.N.*
+    #[arg(long)]
+    pub split_head: bool,
     /// Take pictures of any size, bytes [batch, height, width, 3], and do the preprocessing in the
     /// model
     #[arg(long)]
@@ -87,6 +98,24 @@ pub struct ExportArgs {
     /// Which weights of a run: those of its best evaluation, or the last ones
     #[arg(long, default_value = "best", value_parser = ["best", "last"])]
     pub checkpoint: String,
+}
+
+/// Formats of `xp export`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ExportFormat {
+    /// ONNX.
+    Onnx,
+    /// Weights under a package's names.
+    Safetensors,
+}
+
+/// A package of networks for PyTorch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PackageName {
+    /// timm.
+    Timm,
+    /// torchvision.
+    Torchvision,
 }
 
 /// Arguments of `xp serve`.

@@ -202,7 +202,7 @@ pub(super) fn cache_root(cache: &CacheConfig) -> Option<PathBuf> {
 }
 
 /// Cached features as the configuration wants them.
-fn bank(blueprint: &Blueprint, memory: usize, printer: &Printer) -> FeatureBank {
+pub(super) fn bank(blueprint: &Blueprint, memory: usize, printer: &Printer) -> FeatureBank {
     let cache = &blueprint.loaded.experiment.cache;
     if !cache.features {
         return FeatureBank::new(0, None);
@@ -220,7 +220,7 @@ fn bank(blueprint: &Blueprint, memory: usize, printer: &Printer) -> FeatureBank 
 }
 
 /// The pictures as training sees them.
-fn feed(blueprint: &Blueprint, dataset: &Arc<Dataset>, memory: usize) -> Feed {
+pub(super) fn feed(blueprint: &Blueprint, dataset: &Arc<Dataset>, memory: usize) -> Feed {
     let experiment = &blueprint.loaded.experiment;
     let train = &experiment.train;
     let feed = Feed::new(

@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::config;
 use crate::data::DataError;
+use crate::export::checkpoint::Refusal;
 use crate::fsx::FsError;
 use crate::report::DrawError;
 use crate::run::RunError;
@@ -211,6 +212,20 @@ impl From<LaunchError> for Failure {
         match error {
             LaunchError::Run(error) => error.into(),
             LaunchError::Scheduler { .. } => Self::new(Exit::Other, error),
+        }
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        let exit = match refusal {
+            Refusal::Unresolved(_) | Refusal::Tensor(_) => Exit::Other,
+            _ => Exit::Config,
+        };
+        let help = refusal.help();
+        Self {
+            help,
+            ..Self::new(exit, refusal)
         }
     }
 }

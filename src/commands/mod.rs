@@ -21,6 +21,7 @@ pub mod feature_file;
 pub mod features;
 pub mod interrupt;
 pub mod logging;
+pub mod lr_find;
 pub mod memory;
 pub mod models;
 pub mod network;
@@ -90,6 +91,7 @@ fn dispatch(command: &Command, printer: &Printer) -> Result<ExitCode, Failure> {
         Command::Resume(args) => resume::run(args, printer),
         Command::VerifyResume(args) => verify_resume::run(args, printer),
         Command::Check(args) => check::run(args, printer),
+        Command::LrFind(args) => lr_find::run(args, printer),
         Command::Schema => schema::run(printer),
         Command::Data(args) => data::run(args, printer),
         Command::Plot(args) => plot::run(args, printer),

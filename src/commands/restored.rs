@@ -24,6 +24,8 @@ pub struct Restored {
     pub preprocess: Preprocess,
     /// The configuration that it was trained with.
     pub experiment: Experiment,
+    /// Convention of padding and batch norm.
+    pub flavour: Flavour,
     /// Backbone and head.
     pub graph: Graph,
     /// Their parameters.
@@ -94,6 +96,7 @@ impl Restored {
             classes: file.classes,
             preprocess,
             experiment,
+            flavour,
             graph,
             params,
             network,

@@ -14,6 +14,7 @@ mod mistakes;
 mod overlay;
 mod page;
 mod palette;
+mod rates;
 mod roc;
 mod scores;
 mod settings;
@@ -31,6 +32,7 @@ pub use lr::{Schedule, lr};
 pub use mistakes::mistakes;
 pub use overlay::overlay;
 pub use page::{Page, WRONG_SHOWN, page, surest_right, surest_wrong};
+pub use rates::{RateMark, RatePoint, rates};
 pub use roc::{precision_recall, roc};
 pub use scores::{Curve, Scores};
 pub use settings::{Cost, Setting, settings};
@@ -85,16 +87,22 @@ mod tests {
             let runs: Vec<_> = (0..count).map(|i| (name(i), rows(5 + i, 10))).collect();
             put(&format!("overlay_{count}.png"), overlay(&runs));
         }
-        let mut rates = rows(8, 8);
-        for row in &mut rates[9..] {
+        let mut falling = rows(8, 8);
+        for row in &mut falling[9..] {
             row.lr = 1e-5;
         }
-        put("lr.png", lr(&rates, "flowers", None));
+        put("lr.png", lr(&falling, "flowers", None));
         let (swept, costs) = super::settings::tests::example();
         put(
             "settings.png",
             settings("flowers", "test accuracy", &swept, &costs),
         );
+        let (tested, marks) = super::rates::tests::example();
+        let titles = (
+            "flowers, phase `feature_extraction`",
+            "100 steps from 1e-7 to 10",
+        );
+        put("rates.png", rates(titles, &tested, &marks));
         let flowers = ["daisy", "dandelion", "roses", "sunflowers", "tulips"];
         for classes in [2, 5, 10, 20, 37, 120] {
             let name = |i: usize| {

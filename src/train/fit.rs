@@ -15,7 +15,7 @@ use super::features::{FeatureBank, Network};
 use super::feed::{Feed, FeedError, Pass};
 use super::inputs::{Inputs, SuffixBatch};
 use super::observer::{Observer, ObserverError, PhaseStarted, StepTaken};
-use super::optimizer::{Optimizer, OptimizerState};
+use super::optimizer::OptimizerState;
 use super::pace::Pace;
 use super::phase::{PhasePlan, Plan};
 use super::position::{BestSoFar, Next, Position, Snapshot, Start};
@@ -160,7 +160,7 @@ impl<'a> Fit<'a> {
         let (stored, splits) = (&phase.frontier.stored, [Split::Train, Split::Val]);
         let feed = self.feed.in_phase(phase.pictures);
         let inputs = Inputs::open(bank, &feed, graph, &self.params, stored, &splits)?;
-        let mut trainer = self.trainer(phase);
+        let mut trainer = Trainer::new(graph, plan, phase);
         let pace = self.pace(phase, &trainer)?;
         self.restore(&mut trainer)?;
         let trained = trainer.suffix.trained();
@@ -193,21 +193,6 @@ impl<'a> Fit<'a> {
         Ok(())
     }
 
-    fn trainer(&self, phase: &'a PhasePlan) -> Trainer<'a> {
-        let at_once = self.plan.micro_batch;
-        let at_once = at_once.and_then(|it| it.of_batch(self.plan.batch_size));
-        let suffix = phase.suffix(self.graph).at_once(at_once);
-        let members = phase.members(self.graph, suffix.trained());
-        Trainer {
-            phase,
-            loss: &self.plan.loss,
-            updated_statistics: suffix.updated_statistics(),
-            optimizer: Optimizer::of(&phase.optimizer, members),
-            suffix,
-            seed: self.plan.seed,
-        }
-    }
-
     /// Optimizer and averages as they were left in the middle of the phase, or new ones.
     fn restore(&mut self, trainer: &mut Trainer<'_>) -> Result<(), FitError> {
         let (averaged, optimizer) = self.saved.take().unwrap_or_default();
@@ -225,22 +210,13 @@ impl<'a> Fit<'a> {
     }
 
     fn pace(&self, phase: &PhasePlan, trainer: &Trainer<'_>) -> Result<Pace, FitError> {
-        let batches = self.batches(0, trainer).len();
-        if batches == 0 {
-            let message = format!("phase `{}` has no batch to train on", phase.name);
-            return Err(candle_core::Error::Msg(message).into());
-        }
+        let batches = self.batches(0, trainer)?.len();
         Ok(self.plan.pace(phase, batches))
     }
 
     /// The training pictures of an epoch, cut into batches.
-    fn batches(&self, epoch: usize, trainer: &Trainer<'_>) -> Vec<Vec<usize>> {
-        let order = self.sampler.order(epoch as u64);
-        let statistics = !trainer.updated_statistics.is_empty();
-        let count = self.plan.batches(order.len(), statistics);
-        let mut batches = self.feed.cut(order);
-        batches.truncate(count);
-        batches
+    fn batches(&self, epoch: usize, trainer: &Trainer<'_>) -> Result<Vec<Vec<usize>>, FitError> {
+        trainer.batches(self.plan, &self.sampler, self.feed, epoch)
     }
 
     fn begin(&mut self, stage: &Stage<'_>) -> Result<(), FitError> {
@@ -264,7 +240,7 @@ impl<'a> Fit<'a> {
     fn epoch(&mut self, stage: &mut Stage<'_>) -> Result<(), FitError> {
         let pace = stage.pace;
         let epoch = self.position.next_epoch(&pace);
-        let order = self.batches(epoch, &stage.trainer);
+        let order = self.batches(epoch, &stage.trainer)?;
         let done = pace.in_epoch(self.position.phase_step) as usize;
         let rest = &order[done * self.plan.accumulate..];
         let pass = Pass::Epoch(epoch as u64);

@@ -17,11 +17,13 @@ pub mod optimizer;
 pub mod pace;
 pub mod phase;
 pub mod position;
+pub mod range;
 mod rule;
 pub mod sampler;
 pub mod schedule;
 pub mod selfcheck;
 mod step;
+pub mod suggest;
 
 #[cfg(test)]
 mod cutoffs;

@@ -1,16 +1,20 @@
 //! One step: the batches that make it up, their mean gradient, the optimizer.
 
+use std::sync::Arc;
+
 use super::evaluate;
-use super::feed::FeedError;
+use super::feed::{Feed, FeedError};
 use super::fit::FitError;
 use super::gradients::{self, Mean};
 use super::inputs::SuffixBatch;
 use super::metrics::Accumulator;
 use super::optimizer::Optimizer;
-use super::phase::{LossPlan, PhasePlan};
+use super::phase::{LossPlan, PhasePlan, Plan};
+use super::sampler::Sampler;
 use super::selfcheck::SelfCheck;
 use crate::engine::params::Params;
 use crate::engine::suffix::{Gradients, Stepped, Suffix};
+use crate::graph::Graph;
 use crate::rng;
 
 /// What moves the parameters in a phase.
@@ -47,7 +51,43 @@ impl<E: Into<FitError>> From<E> for StepError {
     }
 }
 
-impl Trainer<'_> {
+impl<'a> Trainer<'a> {
+    /// What moves the parameters in a phase of the plan, before its first step.
+    pub(super) fn new(graph: &Arc<Graph>, plan: &'a Plan, phase: &'a PhasePlan) -> Self {
+        let at_once = plan.micro_batch;
+        let at_once = at_once.and_then(|it| it.of_batch(plan.batch_size));
+        let suffix = phase.suffix(graph).at_once(at_once);
+        let members = phase.members(graph, suffix.trained());
+        Self {
+            phase,
+            loss: &plan.loss,
+            updated_statistics: suffix.updated_statistics(),
+            optimizer: Optimizer::of(&phase.optimizer, members),
+            suffix,
+            seed: plan.seed,
+        }
+    }
+
+    /// The training pictures of an epoch, cut into batches; an error if there is none.
+    pub(super) fn batches(
+        &self,
+        plan: &Plan,
+        sampler: &Sampler,
+        feed: &Feed,
+        epoch: usize,
+    ) -> Result<Vec<Vec<usize>>, FitError> {
+        let order = sampler.order(epoch as u64);
+        let statistics = !self.updated_statistics.is_empty();
+        let count = plan.batches(order.len(), statistics);
+        let mut batches = feed.cut(order);
+        batches.truncate(count);
+        if batches.is_empty() {
+            let message = format!("phase `{}` has no batch to train on", self.phase.name);
+            return Err(candle_core::Error::Msg(message).into());
+        }
+        Ok(batches)
+    }
+
     /// Takes a step on these batches and counts it in; whether it moved anything: classes of
     /// weight 0 teach nothing, and a step on them alone moves nothing. `interrupted` between two
     /// batches, all is left as if the step had not begun.

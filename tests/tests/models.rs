@@ -42,6 +42,54 @@ fn a_model_is_exported_beside_itself_or_where_one_likes() {
     assert!(Path::new(elsewhere).exists());
 }
 
+#[test]
+fn a_model_is_exported_under_the_names_of_a_package() {
+    let runs = tempfile::tempdir().unwrap();
+    let run = run(runs.path(), &[]);
+    let run = run.to_str().unwrap();
+    let safetensors = ["export", run, "--format", "safetensors"];
+    let said = succeeds(xp(&[&safetensors[..], &["--json"]].concat()));
+    let answer: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(answer["architecture"], "mobilenetv2_035");
+    assert_eq!(answer["arguments"]["num_classes"], 5);
+    let path = Path::new(run).join("model.timm.safetensors");
+    assert_eq!(answer["model"], path.to_str().unwrap());
+    let bytes = fs::read(&path).unwrap();
+    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
+    let about = header.metadata().as_ref().unwrap();
+    assert_eq!(about["architecture"], "mobilenetv2_035");
+    let preprocessing: Value = serde_json::from_str(&about["preprocessing"]).unwrap();
+    assert_eq!(preprocessing["input_size"], serde_json::json!([3, 32, 32]));
+    assert!(header.info("classifier.weight").is_some());
+    let names = [
+        "--names",
+        "torchvision",
+        "--checkpoint",
+        "last",
+        "--split-head",
+    ];
+    let said = succeeds(xp(&[&safetensors[..], &names].concat()));
+    let path = Path::new(run).join("model.last.torchvision.safetensors");
+    assert_eq!(said.trim(), path.to_str().unwrap());
+    for (flags, format) in [
+        (&["--split-head"][..], "safetensors"),
+        (&["--pictures"], "onnx"),
+    ] {
+        let mut arguments = vec!["export", run];
+        if format == "onnx" {
+            arguments.extend(["--format", "safetensors"]);
+        }
+        arguments.extend(flags);
+        let output = xp(&arguments);
+        assert_eq!(output.status.code(), Some(2));
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            said.contains(&format!("goes with `--format {format}`")),
+            "{said}"
+        );
+    }
+}
+
 /// A server that does not outlive its test.
 struct Served(Child);
 
