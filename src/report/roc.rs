@@ -178,6 +178,13 @@ impl Chart<'_> {
             }
             legend.note(canvas, &format!("Worst of {all} classes"));
         }
+        // Below the classes, which they would hide.
+        let lines = averages.iter().zip(AVERAGES).filter(|_| !two);
+        for (average, stroke) in lines {
+            if let Some(curve) = average.curve {
+                self.stroke(canvas, curve, stroke, 3.0);
+            }
+        }
         for (index, (_, curve)) in curves.iter().enumerate().rev() {
             self.stroke(canvas, curve, distinct(index), 2.0);
         }
@@ -192,11 +199,7 @@ impl Chart<'_> {
         }
         for (index, average) in averages.iter().enumerate().filter(|_| !two) {
             let Some(area) = average.area else { continue };
-            let stroke = average.curve.map(|curve| {
-                let stroke = AVERAGES[index % AVERAGES.len()];
-                self.stroke(canvas, curve, stroke, 3.0);
-                stroke
-            });
+            let stroke = average.curve.map(|_| AVERAGES[index % AVERAGES.len()]);
             legend.line(canvas, average.name, area, stroke);
         }
         if let Some((name, area)) = chance {
