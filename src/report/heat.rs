@@ -29,7 +29,7 @@ const COVER: f32 = 0.6;
 pub(super) fn color(heat: f32) -> [u8; 3] {
     let last = INFERNO.len() - 1;
     // Not a number is nothing.
-    let at = heat.max(0.0).min(1.0) * last as f32;
+    let at = if heat > 0.0 { heat.min(1.0) } else { 0.0 } * last as f32;
     let first = (at as usize).min(last - 1);
     let share = at - first as f32;
     let mix = |channel: usize| {

@@ -16,7 +16,7 @@ use crate::records::{DataIssueRow, MetricsRow, PredictionRow, SplitRow, TestRepo
 pub const WRONG_SHOWN: usize = 24;
 
 /// Most right pictures that have one.
-pub const RIGHT_SHOWN: usize = 8;
+const RIGHT_SHOWN: usize = 8;
 
 /// What a page tells of a run.
 #[derive(Debug, Clone, Copy)]
