@@ -2,6 +2,7 @@
 
 pub mod blueprint;
 pub mod cache;
+pub mod card;
 pub mod changes;
 pub mod check;
 pub mod compare;
@@ -44,6 +45,9 @@ pub mod sweep;
 pub mod sweep_page;
 pub mod table;
 pub mod testing;
+pub mod track;
+pub mod tracked;
+pub mod tracker;
 pub mod trials;
 pub mod verify_resume;
 
@@ -89,6 +93,7 @@ fn dispatch(command: &Command, printer: &Printer) -> Result<ExitCode, Failure> {
         Command::Plot(args) => plot::run(args, printer),
         Command::Report(args) => page::run(args, printer),
         Command::Evaluate(args) => evaluate::run(args, printer),
+        Command::Track(args) => track::run(args, printer),
         Command::Predict(args) => predict::run(args, printer),
         Command::Export(args) => export::run(args, printer),
         Command::Serve(args) => serve::run(args, printer),

@@ -1,6 +1,7 @@
 //! How a run ends: what it says, and what its manifest keeps of that.
 
-use super::{Exit, Failure, Printer, page, results};
+use super::tracker::Tracker;
+use super::{Exit, Failure, Printer, card, page, results};
 use crate::data::Dataset;
 use crate::records::{MetricsRow, TestReport};
 use crate::run::{ManifestWriter, RunDir, Slot, Status};
@@ -21,12 +22,13 @@ pub struct Outcome {
 }
 
 /// Writes down how the run ended, before the process does, and says it. Its page shows pictures of
-/// `shown`, if given.
+/// `shown`, if given, and `tracker` hears of it.
 pub fn conclude(
     outcome: Result<Outcome, Failure>,
     run: &RunDir,
     manifest: ManifestWriter,
     shown: Option<&Dataset>,
+    tracker: Option<Tracker>,
     printer: &Printer,
 ) -> Result<(), Failure> {
     // The results are there without it.
@@ -39,6 +41,12 @@ pub fn conclude(
         Ok(outcome) => {
             manifest.end(Status::Done, None)?;
             write_page();
+            if let Err(failure) = card::write(run) {
+                printer.warning(failure.message);
+            }
+            if let Some(tracker) = tracker {
+                tracker.end(run, printer);
+            }
             outcome.print(run, printer);
             return Ok(());
         }
@@ -54,6 +62,9 @@ pub fn conclude(
         printer.warning(error.to_string());
     }
     write_page();
+    if let Some(tracker) = tracker {
+        tracker.end(run, printer);
+    }
     if status == Status::Interrupted {
         return Err(failure.help(format!("go on with `xp resume {path}`")));
     }

@@ -1,9 +1,11 @@
-//! Rows to PNG and HTML, in memory: works from what CSV and JSON hold alone, so old runs can be drawn again.
+//! Rows to PNG, HTML and Markdown, in memory: works from what CSV and JSON hold alone, so old runs can be drawn again.
 
 mod axis;
 mod canvas;
+mod card;
 pub mod confusion;
 pub mod curves;
+mod figures;
 mod html;
 mod overlay;
 mod page;
@@ -11,8 +13,10 @@ mod settings;
 mod sweep_page;
 
 pub use canvas::DrawError;
+pub use card::{card, test_table};
 pub use confusion::confusion;
 pub use curves::curves;
+pub use figures::{Told, figures, results};
 pub use html::Table;
 pub use overlay::overlay;
 pub use page::{Page, WRONG_SHOWN, page, surest_wrong};
