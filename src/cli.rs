@@ -84,6 +84,8 @@ pub enum Command {
     Plot(PlotArgs),
     /// Make a run's page again: curves, classes, pictures, calibration, provenance in one HTML file
     Report(ReportArgs),
+    /// Tell TensorBoard or MLflow of runs that are over
+    Track(TrackArgs),
     /// Evaluate a run's model on its data
     Evaluate(EvaluateArgs),
     /// Classify pictures with a run's model, or with a backbone's own classifier

@@ -10,7 +10,7 @@
 //! | [`commands`], [`cli`], `main` | wires everything; the only place that prints and decides exit codes |
 //! | [`sweep`] | axes to trials to processes to a leaderboard; sees runs only as directories |
 //! | [`train`], [`export`], [`serve`] | phases, loop, optimizers, schedules, metrics; never prints, opens no file. Networks in formats of other tools. A network behind HTTP |
-//! | [`data`], [`engine`], [`run`], [`report`] | pictures to batches; graph and parameters to tensors; the run directory; rows to PNG and HTML |
+//! | [`data`], [`engine`], [`run`], [`report`], [`tracking`] | pictures to batches; graph and parameters to tensors; the run directory; rows to PNG, HTML and Markdown; rows to TensorBoard and MLflow |
 //! | [`graph`] (with [`zoo`]), [`ops`], [`weights`] | architectures as data; operations with gradients; files to named tensors |
 //! | [`fetch`] | files from elsewhere: downloads, the hub, archives unpacked |
 //! | [`config`], [`records`], [`geometry`], [`rng`], [`fsx`], [`allocator`], [`program`] | no Candle here |
@@ -40,6 +40,7 @@ pub mod rng;
 pub mod run;
 pub mod serve;
 pub mod sweep;
+pub mod tracking;
 pub mod train;
 pub mod weights;
 pub mod zoo;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use crate::config::is_server;
 use crate::report::{Format, Kind};
 use crate::run::Condition;
 
@@ -145,4 +146,32 @@ pub struct ReportArgs {
     /// Where to write the page [default: report.html in the run]
     #[arg(long, short, value_name = "HTML")]
     pub output: Option<PathBuf>,
+}
+
+/// Arguments of `xp track`.
+#[derive(Debug, Args)]
+pub struct TrackArgs {
+    /// Run directories, or folders of them such as `runs/SWEEP`
+    #[arg(required = true)]
+    pub runs: Vec<PathBuf>,
+    /// Write event files below this folder, each in a folder of its run's name [default: in the run,
+    /// if its `[tracking]` says so]
+    #[arg(long, value_name = "DIR")]
+    pub tensorboard: Option<PathBuf>,
+    /// A tracking server, or a folder in MLflow's layout [default: what the run's `[tracking]` says]
+    #[arg(long, value_name = "URL|DIR", value_parser = mlflow)]
+    pub mlflow: Option<String>,
+    /// MLflow's experiment [default: what the run's `[tracking]` says, or its name]
+    #[arg(long, value_name = "NAME")]
+    pub experiment: Option<String>,
+    /// Give MLflow the model, too
+    #[arg(long)]
+    pub model: bool,
+}
+
+fn mlflow(text: &str) -> Result<String, String> {
+    match text.contains("://") && !is_server(text) || text.is_empty() {
+        true => Err("write http://HOST:PORT for a tracking server, or the path of a folder".into()),
+        false => Ok(text.into()),
+    }
 }

@@ -11,6 +11,7 @@ use super::progress::Progress;
 use super::recorder::{Recorder, Target};
 use super::state::Restored;
 use super::testing::{self, Tester};
+use super::tracker::Tracker;
 use super::{Failure, Printer, memory, network, pictures};
 use crate::config::CacheConfig;
 use crate::data::{Dataset, Keep, ScanOptions};
@@ -74,13 +75,15 @@ impl Prepared {
         memory::within_limit(blueprint, given, printer)
     }
 
-    /// Trains from where `restored` stands, tests, and leaves a complete run directory.
+    /// Trains from where `restored` stands, tests, and leaves a complete run directory; `tracker` gets
+    /// who else is told.
     pub fn complete(
         &self,
         restored: Restored,
         allowance: Allowance,
         run: &RunDir,
         manifest: &ManifestWriter,
+        tracker: &mut Option<Tracker>,
         printer: &Printer,
     ) -> Result<Outcome, Failure> {
         let started = Instant::now();
@@ -91,6 +94,7 @@ impl Prepared {
         };
         manifest.update(|manifest| manifest.micro_batch = Some(allowance.micro_batch))?;
         let experiment = &blueprint.loaded.experiment;
+        *tracker = Tracker::new(run, &experiment.tracking, &run.manifest()?);
         let feed = feed(blueprint, dataset, allowance.pictures).with_waiting(allowance.waiting);
         let [part, all] = [
             feed.items(Split::Val).len(),
@@ -106,6 +110,7 @@ impl Prepared {
                 title: &experiment.name,
                 every: experiment.checkpoint.every,
                 until_epoch: self.until_epoch,
+                tracker: tracker.as_ref(),
             },
             Progress::new(*printer, plan.epochs()),
             restored.rows,

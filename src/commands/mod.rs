@@ -2,6 +2,7 @@
 
 pub mod blueprint;
 pub mod cache;
+pub mod card;
 pub mod changes;
 pub mod check;
 pub mod classifier;
@@ -51,6 +52,9 @@ pub mod sweep_page;
 pub mod table;
 pub mod testing;
 pub mod thumbnails;
+pub mod track;
+pub mod tracked;
+pub mod tracker;
 pub mod trials;
 pub mod verify_resume;
 
@@ -97,6 +101,7 @@ fn dispatch(command: &Command, printer: &Printer) -> Result<ExitCode, Failure> {
         Command::Plot(args) => plot::run(args, printer),
         Command::Report(args) => page::run(args, printer),
         Command::Evaluate(args) => evaluate::run(args, printer),
+        Command::Track(args) => track::run(args, printer),
         Command::Predict(args) => predict::run(args, printer),
         Command::Explain(args) => explain::run(args, printer),
         Command::Export(args) => export::run(args, printer),

@@ -1,7 +1,8 @@
 //! How a run ends: what it says, and what its manifest keeps of that.
 
 use super::drawings::Drawings;
-use super::{Exit, Failure, Printer, page, results};
+use super::tracker::Tracker;
+use super::{Exit, Failure, Printer, card, page, results};
 use crate::data::Dataset;
 use crate::records::{MetricsRow, TestReport};
 use crate::report::{Format, Kind};
@@ -23,12 +24,13 @@ pub struct Outcome {
 }
 
 /// Writes down how the run ended, before the process does, and says it. Where `shown` is given, its
-/// page shows pictures of that, and all kinds of drawings are made.
+/// page shows pictures of that, and all kinds of drawings are made; `tracker` hears of it.
 pub fn conclude(
     outcome: Result<Outcome, Failure>,
     run: &RunDir,
     manifest: ManifestWriter,
     shown: Option<&Dataset>,
+    tracker: Option<Tracker>,
     printer: &Printer,
 ) -> Result<(), Failure> {
     // The results are there without it.
@@ -43,6 +45,12 @@ pub fn conclude(
             write_page();
             if let Some(dataset) = shown {
                 draw(run, dataset, printer);
+            }
+            if let Err(failure) = card::write(run) {
+                printer.warning(failure.message);
+            }
+            if let Some(tracker) = tracker {
+                tracker.end(run, printer);
             }
             outcome.print(run, printer);
             return Ok(());
@@ -59,6 +67,9 @@ pub fn conclude(
         printer.warning(error.to_string());
     }
     write_page();
+    if let Some(tracker) = tracker {
+        tracker.end(run, printer);
+    }
     if status == Status::Interrupted {
         return Err(failure.help(format!("go on with `xp resume {path}`")));
     }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::progress::Progress;
+use super::tracker::Tracker;
 use super::{drawings, interrupt, page, state};
 use crate::config::CheckpointEvery;
 use crate::records::MetricsRow;
@@ -27,6 +28,8 @@ pub struct Target<'a> {
     pub every: CheckpointEvery,
     /// The epoch after which training stops as if interrupted.
     pub until_epoch: Option<usize>,
+    /// Who else is told.
+    pub tracker: Option<&'a Tracker>,
 }
 
 /// Writes checkpoints, rows and curves as they are earned.
@@ -66,8 +69,12 @@ impl<'a> Recorder<'a> {
         rows: Vec<MetricsRow>,
         best: Option<usize>,
     ) -> Result<Self, crate::run::RunError> {
+        let metrics = target.run.start_metrics(&rows)?;
+        if let Some(tracker) = target.tracker {
+            tracker.begin(target.run, &rows);
+        }
         Ok(Self {
-            metrics: target.run.start_metrics(&rows)?,
+            metrics,
             target,
             progress,
             rows,
@@ -219,6 +226,12 @@ impl Observer for Recorder<'_> {
         // First the state, if not held back for a second, then what claims that it is there.
         self.keep_evaluated(&event)?;
         self.metrics.append(event.row)?;
+        if let Some(tracker) = self.target.tracker {
+            tracker.row(event.row);
+            if let Some(trouble) = tracker.trouble() {
+                self.warning(&trouble);
+            }
+        }
         if event.is_best {
             let best = event.row.into();
             let manifest = self.target.manifest;

@@ -6,6 +6,7 @@ use super::blueprint::Blueprint;
 use super::experiment::Prepared;
 use super::outcome::{self, Outcome};
 use super::state::Restored;
+use super::tracker::Tracker;
 use super::{Exit, Failure, Printer, changes, interrupt, logging, network, run};
 use crate::cli::ResumeArgs;
 use crate::config;
@@ -54,9 +55,10 @@ pub fn go_on(
     let manifest = run.start_manifest(now)?;
     printer.note(format!("run directory: {}", run.path().display()));
     run::say_data(&prepared.dataset, printer);
-    let outcome = work(&prepared, from, &run, &manifest, printer);
+    let mut tracker = None;
+    let outcome = work(&prepared, from, &run, &manifest, &mut tracker, printer);
     let shown = pictures.then_some(&*prepared.dataset);
-    outcome::conclude(outcome, &run, manifest, shown, printer)
+    outcome::conclude(outcome, &run, manifest, shown, tracker, printer)
 }
 
 /// Where a run is taken up.
@@ -70,6 +72,7 @@ fn work(
     from: Begin,
     run: &RunDir,
     manifest: &ManifestWriter,
+    tracker: &mut Option<Tracker>,
     printer: &Printer,
 ) -> Result<Outcome, Failure> {
     logging::log_to(run.open_log()?);
@@ -101,7 +104,7 @@ fn work(
         manifest.best = best.map(|best| (&best.row).into());
     })?;
     let allowance = prepared.allowance(&restored.start.params, printer)?;
-    prepared.complete(restored, allowance, run, manifest, printer)
+    prepared.complete(restored, allowance, run, manifest, tracker, printer)
 }
 
 fn said(step: u64, rows: usize) -> String {

@@ -6,6 +6,7 @@ use super::blueprint::Blueprint;
 use super::experiment::Prepared;
 use super::outcome::{self, Outcome};
 use super::state::Restored;
+use super::tracker::Tracker;
 use super::{Exit, Failure, Printer, interrupt, logging, network, resume};
 use crate::cli::RunArgs;
 use crate::config;
@@ -47,16 +48,18 @@ pub fn run(args: &RunArgs, printer: &Printer) -> Result<(), Failure> {
     if let Some(note) = initial.note {
         printer.note(note);
     }
+    let mut tracker = None;
     let outcome = work(
         &prepared,
         (initial.params, allowance),
         &run,
         &manifest,
+        &mut tracker,
         printer,
     );
     // Who names the directory has many runs to make: their pages get pictures with `xp report`.
     let shown = args.run_dir.is_none().then_some(&*prepared.dataset);
-    outcome::conclude(outcome, &run, manifest, shown, printer)
+    outcome::conclude(outcome, &run, manifest, shown, tracker, printer)
 }
 
 fn work(
@@ -64,11 +67,12 @@ fn work(
     (params, allowance): (Params, Allowance),
     run: &RunDir,
     manifest: &ManifestWriter,
+    tracker: &mut Option<Tracker>,
     printer: &Printer,
 ) -> Result<Outcome, Failure> {
     write_inputs(&prepared.blueprint, &prepared.dataset, run)?;
     let start = Restored::fresh(params, prepared.plan.seed);
-    prepared.complete(start, allowance, run, manifest, printer)
+    prepared.complete(start, allowance, run, manifest, tracker, printer)
 }
 
 pub(super) fn say_data(dataset: &Dataset, printer: &Printer) {

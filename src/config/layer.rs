@@ -285,9 +285,11 @@ impl Layer {
 type IsPath = fn(&Path, &str) -> bool;
 
 /// The keys that hold paths, and whether a value of theirs is one.
-const PATH_KEYS: [(&[&str], IsPath); 8] = [
+const PATH_KEYS: [(&[&str], IsPath); 9] = [
     (&["runs_dir"], |_, _| true),
     (&["cache", "dir"], |_, _| true),
+    // Another scheme is no folder either: it is refused.
+    (&["tracking", "mlflow"], |_, text| !text.contains("://")),
     (&["data", "root"], |_, _| true),
     (&["data", "manifest"], |_, _| true),
     (&["data", "parquet"], |_, _| true),

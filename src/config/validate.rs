@@ -31,6 +31,7 @@ pub(super) fn check<L: PartialOrd>(
     found.phases(experiment);
     found.augment_in_phases(experiment);
     found.cache(&experiment.cache);
+    found.tracking(&experiment.tracking);
     for Idle {
         key,
         because,
@@ -153,6 +154,34 @@ impl Findings {
         {
             let help = "leave it out for the user's cache directory, or set `disk = false`";
             self.error("cache.dir", "`cache.dir` is empty", help);
+        }
+    }
+
+    fn tracking(&mut self, tracking: &TrackingConfig) {
+        const EXAMPLE: &str =
+            "write `\"http://localhost:5000\"` for a tracking server, or `\"mlruns\"` for a folder";
+        match tracking.mlflow.as_deref() {
+            Some("") => self.error("tracking.mlflow", "`tracking.mlflow` is empty", EXAMPLE),
+            Some(text) if text.contains("://") && !is_server(text) => {
+                let message = format!("`{text}` is no address that runs can be sent to");
+                self.error("tracking.mlflow", message, EXAMPLE);
+            }
+            _ => {}
+        }
+        match tracking.experiment.as_deref() {
+            Some("") => {
+                let help = "leave it out to take the experiment's name";
+                self.error(
+                    "tracking.experiment",
+                    "`tracking.experiment` is empty",
+                    help,
+                );
+            }
+            Some(_) if tracking.mlflow.is_none() => {
+                let message = "`tracking.experiment` does nothing without `tracking.mlflow`";
+                self.warning("tracking.experiment", message, EXAMPLE);
+            }
+            _ => {}
         }
     }
 

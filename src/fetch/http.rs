@@ -16,6 +16,17 @@ pub(super) fn agent(url: &str) -> Agent {
     config().https_only(secure).build().into()
 }
 
+/// A client for small messages that nobody is to wait for; it hands out answers of any status.
+pub(crate) fn hasty(url: &str) -> Agent {
+    let config = config()
+        .https_only(url.starts_with("https://"))
+        .http_status_as_error(false)
+        .timeout_connect(Some(Duration::from_secs(3)))
+        .timeout_recv_response(Some(Duration::from_secs(10)))
+        .timeout_global(Some(Duration::from_secs(60)));
+    config.build().into()
+}
+
 fn config() -> ureq::config::ConfigBuilder<ureq::typestate::AgentScope> {
     Agent::config_builder()
         .user_agent(concat!("xp/", env!("CARGO_PKG_VERSION")))
@@ -45,7 +56,7 @@ pub(super) fn is_passing(error: &ureq::Error) -> bool {
 }
 
 /// What a failure means to the user.
-pub(super) fn reason(error: &ureq::Error) -> String {
+pub(crate) fn reason(error: &ureq::Error) -> String {
     match error {
         ureq::Error::HostNotFound => "there is no such host, or no network".into(),
         ureq::Error::ConnectionFailed => "the host cannot be reached; is there a network?".into(),

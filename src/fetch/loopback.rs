@@ -1,13 +1,17 @@
 //! An HTTP server on the loopback interface, for tests: it gives out a file as well or as badly as
 //! it is told.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
 /// What a client asked for.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Asked {
+    /// `GET`, `POST`...
+    pub(crate) method: String,
+    /// What it sent.
+    pub(crate) body: Vec<u8>,
     /// With the query.
     pub(crate) path: String,
     /// First and last byte, where it asked for some only.
@@ -117,10 +121,14 @@ fn serve_one(
     answer: &impl Fn(&Asked, usize) -> Reply,
 ) -> std::io::Result<()> {
     let mut asked = Asked::default();
-    for (at, line) in BufReader::new(stream).lines().enumerate() {
+    let mut reader = BufReader::new(stream);
+    let mut length = 0;
+    for (at, line) in reader.by_ref().lines().enumerate() {
         let line = line?;
         if at == 0 {
-            asked.path = line.split(' ').nth(1).unwrap_or_default().into();
+            let mut words = line.split(' ').map(str::to_owned);
+            asked.method = words.next().unwrap_or_default();
+            asked.path = words.next().unwrap_or_default();
         }
         let Some((name, value)) = line.split_once(": ") else {
             if line.is_empty() {
@@ -134,9 +142,12 @@ fn serve_one(
                 asked.range = range.map(|(from, to)| (from.parse().unwrap_or(0), to.parse().ok()));
             }
             "if-range" => asked.if_range = Some(value.into()),
+            "content-length" => length = value.parse().unwrap_or(0),
             _ => {}
         }
     }
+    asked.body = vec![0; length];
+    reader.read_exact(&mut asked.body)?;
     let before = {
         let mut log = log.lock().unwrap();
         log.push(asked.clone());

@@ -4,7 +4,7 @@
 mod archive;
 pub mod download;
 mod error;
-mod http;
+pub(crate) mod http;
 pub mod hub;
 #[cfg(test)]
 pub(crate) mod loopback;

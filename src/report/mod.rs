@@ -1,11 +1,14 @@
-//! Rows to pictures (PNG and SVG) and HTML, in memory: works from what CSV and JSON hold alone, so old runs can be drawn again.
+//! Rows to pictures (PNG and SVG), HTML and Markdown, in memory: works from what CSV and JSON hold alone, so
+//! old runs can be drawn again.
 
 mod axis;
 mod canvas;
+mod card;
 mod classes;
 pub mod confusion;
 pub mod curves;
 mod explanation;
+mod figures;
 mod heat;
 mod html;
 mod kind;
@@ -21,10 +24,12 @@ mod settings;
 mod sweep_page;
 
 pub use canvas::{Canvas, DrawError, Format};
+pub use card::{card, test_table};
 pub use classes::classes;
 pub use confusion::confusion;
 pub use curves::curves;
 pub use explanation::{Explanation, ShownHeat, explanation};
+pub use figures::{Told, figures, results};
 pub use heat::heated;
 pub use html::Table;
 pub use kind::Kind;

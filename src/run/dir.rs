@@ -9,7 +9,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::lock::RunLock;
-use super::{Checkpoint, Manifest, ManifestWriter, MetricsLog, MetricsWriter, ModelFile, RunError};
+use super::{
+    Checkpoint, EventsWriter, Manifest, ManifestWriter, MetricsLog, MetricsWriter, ModelFile,
+    RunError,
+};
 use crate::fsx::{self, FsError};
 use crate::records::{DataIssueRow, MetricsRow, PredictionRow, SplitRow, TestReport};
 
@@ -421,6 +424,27 @@ impl RunDir {
         let path = self.path.join(name);
         fsx::write_atomic(&path, bytes)?;
         Ok(path)
+    }
+
+    /// `metrics.json`: the run's figures in one flat table.
+    pub fn metrics_json(&self) -> PathBuf {
+        self.path.join("metrics.json")
+    }
+
+    /// `model_card.md`: what the model is, for people.
+    pub fn model_card_md(&self) -> PathBuf {
+        self.path.join("model_card.md")
+    }
+
+    /// Writes `metrics.json` and `model_card.md`.
+    pub fn write_card(&self, figures: &str, card: &str) -> Result<(), RunError> {
+        fsx::write_atomic(&self.metrics_json(), figures.as_bytes())?;
+        Ok(fsx::write_atomic(&self.model_card_md(), card.as_bytes())?)
+    }
+
+    /// Starts the event file anew with `bytes`.
+    pub fn start_events(&self, host: &str, bytes: &[u8]) -> Result<EventsWriter, RunError> {
+        EventsWriter::create(&self.path, host, bytes)
     }
 
     /// Writes `model.safetensors`.

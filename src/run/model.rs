@@ -1,5 +1,7 @@
 //! `model.safetensors`: weights, class names, preprocessing and configuration in one file.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use super::tensors::{self, Encoded};
@@ -43,6 +45,21 @@ impl ModelFile {
         ];
         fsx::write_atomic_with(path, |file| tensors.write(file, &metadata))?;
         Ok(())
+    }
+
+    /// How pictures become tensors, as JSON, from the header alone; `None` if that cannot be read.
+    pub fn preprocess_json(path: &Path) -> Option<String> {
+        /// Far more than any header of ours has.
+        const MOST: u64 = 64 << 20;
+        let mut file = File::open(path).ok()?;
+        let mut length = [0; 8];
+        file.read_exact(&mut length).ok()?;
+        let length = u64::from_le_bytes(length);
+        let mut header = Vec::new();
+        file.take(length.min(MOST)).read_to_end(&mut header).ok()?;
+        let header: serde_json::Value = serde_json::from_slice(&header).ok()?;
+        let found = header["__metadata__"]["xp.preprocess"].as_str();
+        found.map(str::to_owned)
     }
 
     /// Reads and verifies a file.

@@ -14,6 +14,7 @@ mod optimizer;
 mod phase;
 mod source;
 mod sweep;
+mod tracking;
 mod train;
 
 use std::path::PathBuf;
@@ -31,6 +32,7 @@ pub use optimizer::*;
 pub use phase::*;
 pub use source::*;
 pub use sweep::*;
+pub use tracking::*;
 pub use train::*;
 
 /// One image-classification experiment.
@@ -71,6 +73,9 @@ pub struct Experiment {
     /// How often the state of training is kept.
     #[serde(default)]
     pub checkpoint: CheckpointConfig,
+    /// Runs in formats that other programs read.
+    #[serde(default, skip_serializing_if = "TrackingConfig::is_off")]
+    pub tracking: TrackingConfig,
     /// The experiments that `xp sweep` makes of this file. Not a part of any of them.
     #[serde(default, skip_serializing)]
     pub sweep: Option<SweepConfig>,
