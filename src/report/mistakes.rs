@@ -135,13 +135,13 @@ mod tests {
         let row = |index: usize| PredictionRow {
             path: format!("roses/a picture with a long name {index}.jpg"),
             class: "roses".into(),
-            predicted: if index % 3 == 0 {
+            predicted: if index.is_multiple_of(3) {
                 "roses"
             } else {
                 "a class with a long name"
             }
             .into(),
-            correct: index % 3 == 0,
+            correct: index.is_multiple_of(3),
             confidence: if index == 1 {
                 f64::NAN
             } else {
