@@ -13,8 +13,13 @@ fuzz_target!(|bytes: &[u8]| {
     let path = SCRATCH.write("metrics.csv", bytes);
     match MetricsLog::read(&path) {
         Ok(log) if !log.rows.is_empty() => {
-            let _ = report::curves(&log.rows, "fuzz", None);
-            let _ = report::overlay(&[("fuzz".into(), log.rows)]);
+            for drawing in [
+                report::curves(&log.rows, "fuzz", None),
+                report::lr(&log.rows, "fuzz", None),
+                report::overlay(&[("fuzz".into(), log.rows)]),
+            ] {
+                let _ = (drawing.png(), drawing.svg());
+            }
         }
         Ok(_) => {}
         Err(error) => drop(error.to_string()),

@@ -160,7 +160,9 @@ impl Drawings<'_> {
 /// The rates of a phase from step `start` of the run on; `None` if its rows say otherwise.
 fn rates(phase: &PhaseConfig, rows: &[MetricsRow], start: u64) -> Option<Vec<(u64, f64)>> {
     let last = rows.last()?;
-    let done = last.step.checked_sub(start).filter(|done| *done > 0)?;
+    // More steps than any run has are a damaged table's.
+    let done = last.step.checked_sub(start)?;
+    let done = Some(done).filter(|done| (1..1 << 40).contains(done))?;
     let (steps_per_epoch, steps) = match phase.length() {
         Length::Epochs(epochs) => {
             // Of a phase that ended within an epoch, one that did not.
@@ -169,7 +171,7 @@ fn rates(phase: &PhaseConfig, rows: &[MetricsRow], start: u64) -> Option<Vec<(u6
                 let done = row.step.checked_sub(start)?;
                 (epoch > 0 && done.is_multiple_of(epoch)).then(|| done / epoch)
             });
-            (whole?, whole? * epochs as u64)
+            (whole?, whole?.saturating_mul(epochs as u64))
         }
         // How many make an epoch is not known, nor is it mostly needed.
         Length::Steps(steps) => (1, steps),

@@ -203,7 +203,8 @@ impl Panel {
         let (first, last) = (self.y.low.floor() as i32, self.y.high.ceil() as i32);
         // Powers of ten alone, where they are enough.
         let factors: &[u32] = if last - first > 3 { &[1] } else { &[1, 2, 5] };
-        for power in first..=last {
+        let every = ((last - first) / 10).max(1) as usize;
+        for power in (first..=last).step_by(every) {
             for factor in factors {
                 let y = f64::from(*factor).log10() + f64::from(power);
                 if !(self.y.low..=self.y.high).contains(&y) {

@@ -309,10 +309,23 @@ impl Band<'_> {
 
     fn polygon(&mut self, corners: &[Point], color: Color) -> Result<(), DrawError> {
         let corners: Vec<_> = corners.iter().map(|&point| self.place(point)).collect();
-        let rows = corners.iter().map(|corner| corner.1);
-        let (low, high) = (rows.clone().min(), rows.max());
-        if high.is_none_or(|high| high < -1) || low.is_none_or(|low| low > self.rows as i32) {
+        let ends = |of: fn(&(i32, i32)) -> i32| {
+            let values = corners.iter().map(of);
+            values.clone().min().zip(values.max())
+        };
+        let (Some((left, right)), Some((top, bottom))) = (ends(|it| it.0), ends(|it| it.1)) else {
             return Ok(());
+        };
+        if bottom < -1 || top > self.rows as i32 {
+            return Ok(());
+        }
+        // Most lines of a drawing go straight across or down: the backend fills them at once, and no
+        // further than the band.
+        let straight =
+            |&(x, y): &(i32, i32)| (x == left || x == right) && (y == top || y == bottom);
+        if corners.len() == 4 && corners.iter().all(straight) {
+            let behind = (right + 1, bottom + 1);
+            return self.draw(|backend| backend.draw_rect((left, top), behind, &color, true));
         }
         self.draw(|backend| backend.fill_polygon(corners, &color))
     }
