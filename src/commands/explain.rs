@@ -15,7 +15,7 @@ use crate::data::preprocess::{Preprocess, unscale};
 use crate::engine::explain::{Explainer, Heat};
 use crate::fsx;
 use crate::graph::nearest::did_you_mean;
-use crate::graph::{Graph, NodeId};
+use crate::graph::{Graph, NodeId, Op};
 use crate::ops::loss;
 use crate::report::{self, ShownHeat};
 
@@ -116,12 +116,13 @@ fn layer(classifier: &Classifier, name: Option<&str>) -> Result<NodeId, Failure>
     };
     let failure = Failure::new(Exit::Config, message);
     let below = graph.layers().into_iter().rev();
-    let nearest = below
-        .filter(|nodes| nodes.start <= node.max(1))
-        .find(|nodes| can_be_shown(graph, nodes.end - 1));
+    let nearest = below.filter(|nodes| nodes.start <= node).find(|nodes| {
+        let padded = matches!(graph.nodes()[nodes.end - 1].op, Op::Pad(_));
+        !padded && can_be_shown(graph, nodes.end - 1)
+    });
     Err(match nearest {
         Some(nodes) => failure.help(format!(
-            "the nearest layer below that has some is `{}`",
+            "the nearest layer below that can be shown is `{}`",
             graph.nodes()[nodes.start].name
         )),
         None => failure.help("`xp summary` lists the layers and the shapes of their outputs"),

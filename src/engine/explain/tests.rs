@@ -48,14 +48,14 @@ fn the_gradient_is_what_small_steps_give() {
         (transformer(), vec!["block_1_norm1", "block_0_qkv", "norm"]),
         (
             graph(
-                "backbone = \"mobilenet_v3_small\"\ncut = \"expanded_conv_3_add\"\npooling = \
+                "backbone = \"mobilenet_v3_small\"\ncut = \"expanded_conv_4_add\"\npooling = \
                  \"max\"\nhead = [{ dense = 4, activation = \"silu\" }, { dense = 3 }]",
                 32,
             ),
             // Within a block, where a shortcut and a gate join in.
             vec![
-                "expanded_conv_3_add",
-                "expanded_conv_3_expand_BN",
+                "expanded_conv_4_add",
+                "expanded_conv_4_expand_bn",
                 "expanded_conv_2_add",
             ],
         ),
@@ -126,7 +126,7 @@ fn names(graph: &Graph) -> Vec<&str> {
 #[test]
 fn the_place_that_counts_is_the_place_that_is_shown() {
     let text = "backbone = \"vgg16\"\ncut = \"block1_conv1\"\nhead = [{ dense = 1 }]";
-    let graph = graph(text, 8);
+    let graph = graph(text, 32);
     let mut params = formula(&graph);
     let (mut kernel, mut dense) = (vec![0f32; 64 * 27], vec![0f32; 64]);
     // Filter 0 passes the red channel on.
@@ -143,20 +143,20 @@ fn the_place_that_counts_is_the_place_that_is_shown() {
     let node = graph.last_with_places().unwrap();
     assert_eq!(graph.nodes()[node].name, "block1_conv1_relu");
     let explainer = Explainer::new(&graph, &params, node).unwrap();
-    let mut pixels = vec![0f32; 8 * 8 * 3];
-    (pixels[(2 * 8 + 5) * 3], pixels[(3 * 8 + 5) * 3]) = (4.0, 1.0);
-    let picture = Tensor::from_vec(pixels, (1, 8, 8, 3), &Device::Cpu).unwrap();
+    let mut pixels = vec![0f32; 32 * 32 * 3];
+    (pixels[(2 * 32 + 5) * 3], pixels[(3 * 32 + 5) * 3]) = (4.0, 1.0);
+    let picture = Tensor::from_vec(pixels, (1, 32, 32, 3), &Device::Cpu).unwrap();
     let seen = explainer.see(&picture).unwrap();
     let heat = explainer.heat(&seen, &[1]).unwrap().remove(0);
-    assert_eq!((heat.height, heat.width), (8, 8));
+    assert_eq!((heat.height, heat.width), (32, 32));
     assert_eq!(heat.evidence, Evidence::Found);
     assert_eq!(
-        (heat.values[2 * 8 + 5], heat.values[3 * 8 + 5]),
+        (heat.values[2 * 32 + 5], heat.values[3 * 32 + 5]),
         (1.0, 0.25)
     );
     assert_eq!(heat.values.iter().sum::<f32>(), 1.25);
-    // A 64th of the value there: the mean over as many places.
-    assert!((heat.peak - 4.0 / 64.0).abs() < 1e-6);
+    // The pool takes the mean over all places.
+    assert!((heat.peak - 4.0 / 1024.0).abs() < 1e-8);
     // The other class is the opposite of the one output: nothing speaks for it.
     let other = explainer.heat(&seen, &[0]).unwrap().remove(0);
     assert_eq!(other.evidence, Evidence::Nothing);
