@@ -113,7 +113,7 @@ impl Tracker {
         let ending = tracked::ending(run, &Gathered::of(run), &manifest);
         let step = self.points.borrow().last().map_or(0, |point| point.step);
         self.append(&tensorboard::ending(&ending, step));
-        if let Some(trouble) = self.trouble() {
+        if let Some(trouble) = self.trouble.borrow_mut().take() {
             printer.warning(trouble);
         }
         if let Some(worker) = self.worker {
