@@ -154,7 +154,7 @@ with tempfile.TemporaryDirectory() as folder:
     folder = pathlib.Path(folder)
     tensorboard, mlflow = has("tensorboard"), has("mlflow")
     run = folder / "plain"
-    xp("run", CONFIG, "--run-dir", run, *sets(f"tracking.mlflow={folder}/mlruns", "tracking.experiment=both: 'x'"))
+    xp("run", CONFIG, "--run-dir", run, *sets(f"tracking.mlflow={folder}/mlruns", "tracking.experiment=both: all"))
     check_card(run)
     if tensorboard:
         check_events(run, run)
@@ -163,9 +163,9 @@ with tempfile.TemporaryDirectory() as folder:
         print("TensorBoard reads a run's event file and that of `xp track`")
     if mlflow:
         os.environ["MLFLOW_ALLOW_FILE_STORE"] = "true"
-        check_mlflow(f"{folder}/mlruns", run, "both: 'x'")
+        check_mlflow(f"{folder}/mlruns", run, "both: all")
         xp("track", run)
-        check_mlflow(f"{folder}/mlruns", run, "both: 'x'")
+        check_mlflow(f"{folder}/mlruns", run, "both: all")
         print("MLflow reads the folder")
         # Away: the run ends well, and is told of later.
         away = folder / "away"
