@@ -182,7 +182,7 @@ pub(super) fn masked_crc(bytes: &[u8]) -> u32 {
 }
 
 /// What eight steps of Castagnoli's polynomial make of each byte.
-const TABLE: [u32; 256] = {
+static TABLE: [u32; 256] = {
     let mut table = [0; 256];
     let mut byte = 0;
     while byte < 256 {
