@@ -4,6 +4,7 @@ set shell := ["bash", "-euo", "pipefail", "-c"]
 
 # Interpreters of the peers that xp races: set them to use environments of your own
 export PEERS_TORCH := env("PEERS_TORCH", justfile_directory() / "target/peers/torch/bin/python")
+export PEERS_TRACKING := env("PEERS_TRACKING", "python3")
 export PEERS_TF := env("PEERS_TF", justfile_directory() / "target/peers/tf/bin/python")
 
 # List the recipes
@@ -142,6 +143,11 @@ tutorials *names: release
 [group('check')]
 browser: release
     tests/browser.sh
+
+# Runs in TensorBoard's and MLflow's own packages and in a real MLflow server, live, later, killed and resumed (a Python with tensorboard and mlflow in PEERS_TRACKING; skips what is absent)
+[group('check')]
+tracking: release
+    "$PEERS_TRACKING" tests/tracking.py "${CARGO_TARGET_DIR:-target}/release/xp"
 
 # Redraw the accepted snapshots after reading their differences
 [group('maintain')]

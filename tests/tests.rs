@@ -56,5 +56,7 @@ mod runs;
 mod summary;
 #[path = "tests/sweeps.rs"]
 mod sweeps;
+#[path = "tests/tracking.rs"]
+mod tracking;
 #[path = "tests/tutorials.rs"]
 mod tutorials;

@@ -45,7 +45,7 @@ impl Gathered {
         let best = manifest.as_ref().and_then(|manifest| manifest.best);
         let test = fsx::read(&run.test_json()).ok();
         let test: Option<Value> = test.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        let calibration = test.map(|mut test| test["calibration"].take());
+        let calibration = test.and_then(|test| test.get("calibration").cloned());
         let preprocess = ModelFile::preprocess_json(&run.model_safetensors());
         let config = serde_json::to_value(table).unwrap_or_default();
         let trainable = summary.iter().flat_map(|it| &it.phases);
@@ -92,10 +92,10 @@ impl Gathered {
 
 /// The licence of weights that the registry knows.
 fn licence(weights: &str) -> Option<&'static str> {
-    let known = registry::FAMILIES
+    let mut known = registry::FAMILIES
         .iter()
         .flat_map(|family| family.default_weights);
-    let found = known.into_iter().find(|known| known.id == weights);
+    let found = known.find(|known| known.id == weights);
     found.map(|known| known.licence)
 }
 

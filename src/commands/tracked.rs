@@ -70,8 +70,8 @@ pub fn ending(run: &RunDir, gathered: &Gathered, manifest: &Manifest) -> Ending 
     let done = state == State::Finished;
     let test = gathered.test.as_ref().filter(|_| done);
     let mut texts: Vec<(String, String)> = Vec::new();
-    texts.extend(test.map(|test| ("test".into(), report::test_table(test))));
-    texts.extend(done.then(|| ("model_card".into(), report::card(&told))));
+    texts.extend(test.map(|test| (String::from("test"), report::test_table(test))));
+    texts.extend(done.then(|| (String::from("model_card"), report::card(&told))));
     let file = |name: &str| Some((name.to_owned(), fsx::read(&run.path().join(name)).ok()?));
     Ending {
         state,

@@ -1,7 +1,7 @@
 //! What TensorBoard and MLflow get to see of a run while it goes on. Nothing of it can hold a run up
 //! or end it: files are appended to, and whoever is elsewhere is told by a thread of its own.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::path::Path;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -113,7 +113,7 @@ impl Tracker {
         let ending = tracked::ending(run, &Gathered::of(run), &manifest);
         let step = self.points.borrow().last().map_or(0, |point| point.step);
         self.append(&tensorboard::ending(&ending, step));
-        if let Some(trouble) = self.trouble() {
+        if let Some(trouble) = self.trouble.borrow_mut().take() {
             printer.warning(trouble);
         }
         if let Some(worker) = self.worker {
@@ -136,6 +136,7 @@ struct Worker {
     ended: Receiver<Result<Option<String>, String>>,
     /// The first failure, until it is said.
     trouble: Arc<Mutex<Option<String>>>,
+    said: Cell<bool>,
 }
 
 impl Worker {
@@ -166,6 +167,7 @@ impl Worker {
             sender,
             ended,
             trouble,
+            said: Cell::new(false),
         }
     }
 
@@ -175,10 +177,10 @@ impl Worker {
     }
 
     fn trouble(&self) -> Option<String> {
-        self.trouble
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        let trouble = trouble.take();
+        self.said.set(self.said.get() || trouble.is_some());
+        trouble
     }
 
     fn end(&self, ending: Ending, run: &Path, printer: &Printer) {
@@ -192,13 +194,16 @@ impl Worker {
             Ok(Err(reason)) => reason,
             Err(_) => format!("it takes longer than {} s", PATIENCE.as_secs()),
         };
-        // Unless that was said already.
         let message = format!(
             "MLflow (`{}`) has not heard everything: {reason}; `xp track {}` tells it the rest",
             self.mlflow,
             run.display()
         );
-        printer.warning(self.trouble().unwrap_or(message));
+        // One warning is enough.
+        match (self.said.get(), self.trouble()) {
+            (true, _) => printer.note(message),
+            (false, first) => printer.warning(first.unwrap_or(message)),
+        }
     }
 }
 

@@ -96,11 +96,9 @@ fn front_matter(told: &Told<'_>) -> String {
     }
     put("library_name", "xp".into());
     put("pipeline_tag", "image-classification".into());
-    let mut tags = vec![
-        "image-classification".into(),
-        "transfer-learning".into(),
-        "xp".into(),
-    ];
+    let mut tags: Vec<String> = ["image-classification", "transfer-learning", "xp"]
+        .map(String::from)
+        .into();
     tags.extend(text(&model["backbone"]));
     put("tags", json!(tags));
     if let Some(base) = text(&model["weights"]).filter(|it| is_hub_id(it)) {

@@ -45,7 +45,7 @@ impl Told<'_> {
             let at = match classes.binary_search_by_key(&row.label, |it| it.0) {
                 Ok(at) => at,
                 Err(at) => {
-                    classes.insert(at, (row.label, &row.class, [0; 3]));
+                    classes.insert(at, (row.label, row.class.as_str(), [0; 3]));
                     at
                 }
             };

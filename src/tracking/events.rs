@@ -176,7 +176,24 @@ pub(super) fn frame(event: &Event, file: &mut Vec<u8>) {
 
 /// CRC-32C, rotated and shifted so that checksums of what holds checksums stay good ones.
 pub(super) fn masked_crc(bytes: &[u8]) -> u32 {
-    crc32c::crc32c(bytes)
-        .rotate_right(15)
-        .wrapping_add(0xa282_ead8)
+    let step = |crc: u32, &byte: &u8| TABLE[(crc as u8 ^ byte) as usize] ^ (crc >> 8);
+    let crc = !bytes.iter().fold(u32::MAX, step);
+    crc.rotate_right(15).wrapping_add(0xa282_ead8)
 }
+
+/// What eight steps of Castagnoli's polynomial make of each byte.
+static TABLE: [u32; 256] = {
+    let mut table = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let mut crc = byte as u32;
+        let mut bit = 0;
+        while bit < 8 {
+            crc = (crc >> 1) ^ (0x82f6_3b78 * (crc & 1));
+            bit += 1;
+        }
+        table[byte] = crc;
+        byte += 1;
+    }
+    table
+};

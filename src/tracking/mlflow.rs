@@ -9,7 +9,7 @@ mod server;
 
 use std::path::Path;
 
-use self::folder::Folder;
+pub use self::folder::Folder;
 pub use self::server::Server;
 use super::{Ending, Point, State, Story};
 use crate::config::is_server;
@@ -67,7 +67,7 @@ impl Mlflow {
 fn tags(story: &Story) -> Vec<(&str, &str)> {
     let own = [
         (IDENTITY, story.id.as_str()),
-        ("mlflow.runName", &story.name),
+        ("mlflow.runName", story.name.as_str()),
         ("mlflow.source.name", "xp"),
         ("mlflow.source.type", "LOCAL"),
     ];
@@ -87,7 +87,7 @@ fn values<'a>(
 ) -> impl Iterator<Item = (&'a str, f64, i64, i64)> {
     let rows = points.iter().flat_map(|point| {
         let values = point.values.iter();
-        values.map(|&(name, value)| (name, value, point.time, point.step))
+        values.map(move |&(name, value)| (name, value, point.time, point.step))
     });
     let step = last_step(points);
     let results = ending.into_iter().flat_map(move |ending| {

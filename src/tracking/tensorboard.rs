@@ -42,7 +42,7 @@ pub fn head(story: &Story) -> Vec<u8> {
 pub fn point(point: &Point) -> Vec<u8> {
     let value = |(column, value): &(&'static str, f64)| {
         let tag = TAGS.iter().find(|(name, _)| name == column);
-        scalar(tag.map_or(*column, |(_, tag)| tag), *value)
+        scalar(tag.map_or(*column, |(_, tag)| *tag), *value)
     };
     let values = point.values.iter().map(value).collect();
     framed(point.time, point.step, values)

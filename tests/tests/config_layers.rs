@@ -225,7 +225,12 @@ fn the_hash_counts_what_is_computed_and_not_where() {
     assert_eq!(plain.len(), 64);
     assert_eq!(
         plain,
-        hash(&["threads=1", "device=cpu", "runs_dir=elsewhere"])
+        hash(&[
+            "threads=1",
+            "device=cpu",
+            "runs_dir=elsewhere",
+            "tracking.mlflow=mlruns"
+        ])
     );
     assert_eq!(plain, hash(&["data.download_dir=elsewhere"]));
     assert_ne!(plain, hash(&["seed=43"]));
