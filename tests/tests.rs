@@ -25,6 +25,10 @@ mod data_sources;
 mod experiments;
 #[path = "tests/feature_cache.rs"]
 mod feature_cache;
+#[path = "tests/help.rs"]
+mod help;
+#[path = "tests/incoming.rs"]
+mod incoming;
 #[path = "tests/intervals.rs"]
 mod intervals;
 #[allow(dead_code, reason = "the library's own tests use all of it")]
@@ -36,6 +40,8 @@ mod models;
 mod network_errors;
 #[path = "tests/new.rs"]
 mod new;
+#[path = "tests/output.rs"]
+mod output;
 #[path = "tests/page.rs"]
 mod page;
 #[path = "tests/parity.rs"]
@@ -54,3 +60,5 @@ mod summary;
 mod sweeps;
 #[path = "tests/tutorials.rs"]
 mod tutorials;
+#[path = "tests/watch.rs"]
+mod watch;

@@ -1,6 +1,10 @@
 //! `xp predict RUN|BACKBONE PICTURE...`: classes and probabilities of pictures.
 
+mod incoming;
+
 use std::path::Path;
+
+use candle_core::Tensor;
 
 use super::pictures::{self, BATCH};
 use super::pretrained::{self, Pretrained, Target};
@@ -16,9 +20,11 @@ use crate::zoo::imagenet;
 /// Runs the command.
 pub fn run(args: &PredictArgs, printer: &Printer) -> Result<(), Failure> {
     let classifier = Classifier::open(args, printer)?;
+    if args.watch {
+        return incoming::run(args, &classifier, printer);
+    }
     let paths = pictures::named(&args.images)?;
-    let top = args.top.min(classifier.classes.len());
-    let mut output = Output::new(args, printer, top);
+    let mut output = Output::new(args, printer, classifier.top(args));
     let seen = (&classifier.preprocess, classifier.framing);
     // Answers in text come with the pictures, and are progress enough.
     let silent = Printer {
@@ -26,14 +32,7 @@ pub fn run(args: &PredictArgs, printer: &Printer) -> Result<(), Failure> {
         ..*printer
     };
     let failed = pictures::in_batches(&paths, BATCH, seen, &silent, |paths, pictures| {
-        let logits = classifier.network.run(&[pictures])?.swap_remove(0);
-        for (path, probabilities) in paths.iter().zip(loss::probabilities(&logits)?) {
-            output.picture(
-                path,
-                &loss::ranked(&classifier.classes, &probabilities, top),
-            );
-        }
-        Ok(())
+        classifier.answer(paths, pictures, &mut output)
     })?;
     output.finish();
     pictures::check_failed(failed, paths.len())
@@ -48,6 +47,26 @@ struct Classifier {
 }
 
 impl Classifier {
+    /// How many classes to name.
+    fn top(&self, args: &PredictArgs) -> usize {
+        args.top.min(self.classes.len())
+    }
+
+    /// Classifies pictures `[pictures, height, width, 3]`.
+    fn answer(
+        &self,
+        paths: &[&Path],
+        pictures: Tensor,
+        output: &mut Output<'_>,
+    ) -> Result<(), Failure> {
+        let logits = self.network.run(&[pictures])?.swap_remove(0);
+        for (path, probabilities) in paths.iter().zip(loss::probabilities(&logits)?) {
+            let ranked = loss::ranked(&self.classes, &probabilities, output.top);
+            output.picture(path, &ranked);
+        }
+        Ok(())
+    }
+
     fn open(args: &PredictArgs, printer: &Printer) -> Result<Self, Failure> {
         match Target::of(&args.model)? {
             Target::Model(path) => {
@@ -73,27 +92,40 @@ impl Classifier {
     }
 }
 
-/// Answers as they come: aligned text, CSV, or one JSON array at the end.
+/// Answers as they come: aligned text, CSV, or JSON: one array at the end, of a watched folder a line
+/// each.
 struct Output<'a> {
     printer: &'a Printer,
     csv: bool,
+    lines: bool,
+    top: usize,
     json: Vec<serde_json::Value>,
+    /// Whether anybody still reads.
+    open: bool,
 }
 
 impl<'a> Output<'a> {
     fn new(args: &PredictArgs, printer: &'a Printer, top: usize) -> Self {
+        let mut output = Self {
+            printer,
+            csv: args.csv,
+            lines: args.watch,
+            top,
+            json: Vec::new(),
+            open: true,
+        };
         if args.csv {
             let mut header = vec!["path".to_owned()];
             for rank in 1..=top {
                 header.extend([format!("class_{rank}"), format!("probability_{rank}")]);
             }
-            printer.data(csv_line(&header));
+            output.line(csv_line(&header));
         }
-        Self {
-            printer,
-            csv: args.csv,
-            json: Vec::new(),
-        }
+        output
+    }
+
+    fn line(&mut self, text: String) {
+        self.open &= self.printer.line(text);
     }
 
     fn picture(&mut self, path: &Path, ranked: &[(&str, f32)]) {
@@ -103,20 +135,23 @@ impl<'a> Output<'a> {
                 .iter()
                 .map(|(class, p)| serde_json::json!({ "class": class, "probability": p }))
                 .collect();
-            self.json
-                .push(serde_json::json!({ "path": path, "classes": classes }));
+            let answer = serde_json::json!({ "path": path, "classes": classes });
+            match self.lines {
+                true => self.line(answer.to_string()),
+                false => self.json.push(answer),
+            }
         } else if self.csv {
             let mut fields = vec![path];
             for (class, probability) in ranked {
                 fields.extend([(*class).to_owned(), probability.to_string()]);
             }
-            self.printer.data(csv_line(&fields));
+            self.line(csv_line(&fields));
         } else {
             let answers: Vec<String> = ranked
                 .iter()
                 .map(|(class, probability)| format!("{class} {:.1} %", 100.0 * probability))
                 .collect();
-            self.printer.data(format!("{path}: {}", answers.join(", ")));
+            self.line(format!("{path}: {}", answers.join(", ")));
         }
     }
 

@@ -10,6 +10,7 @@ mod page;
 mod settings;
 mod sweep_page;
 
+pub use axis::Unit;
 pub use canvas::DrawError;
 pub use confusion::confusion;
 pub use curves::curves;
