@@ -17,7 +17,7 @@
 //! | [`activation`] | a word that configurations, graphs and kernels share |
 //!
 //! Invariants: only [`run`] writes under a run directory; only the printer of [`commands`] writes
-//! to the terminal; only [`rng`] makes randomness; [`report`] works from CSV and JSON alone; the
+//! to the terminal, and its `terminal.rs` draws on it where a command lives there; only [`rng`] makes randomness; [`report`] works from CSV and JSON alone; the
 //! configuration is read once and never mutated; a module gets its own section of it.
 
 pub mod activation;

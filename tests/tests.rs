@@ -27,6 +27,10 @@ mod experiments;
 mod explain;
 #[path = "tests/feature_cache.rs"]
 mod feature_cache;
+#[path = "tests/help.rs"]
+mod help;
+#[path = "tests/incoming.rs"]
+mod incoming;
 #[path = "tests/intervals.rs"]
 mod intervals;
 #[allow(dead_code, reason = "the library's own tests use all of it")]
@@ -40,6 +44,8 @@ mod models;
 mod network_errors;
 #[path = "tests/new.rs"]
 mod new;
+#[path = "tests/output.rs"]
+mod output;
 #[path = "tests/page.rs"]
 mod page;
 #[path = "tests/parity.rs"]
@@ -60,3 +66,5 @@ mod sweeps;
 mod tracking;
 #[path = "tests/tutorials.rs"]
 mod tutorials;
+#[path = "tests/watch.rs"]
+mod watch;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, ValueEnum};
 
+use super::runs::interval;
 use super::size;
 use crate::serve::Limits;
 
@@ -43,6 +44,16 @@ pub struct PredictArgs {
     /// Answer in CSV
     #[arg(long, conflicts_with = "json")]
     pub csv: bool,
+    /// Go on: classify every picture that appears, until Ctrl-C; with --json a line each
+    #[arg(long)]
+    pub watch: bool,
+    /// Leave out what is there already
+    #[arg(long = "new", requires = "watch")]
+    pub only_new: bool,
+    /// Time between two looks at the folders; more where a look takes long
+    #[arg(long, value_name = "SECONDS", default_value_t = 1.0, requires = "watch",
+          value_parser = interval)]
+    pub interval: f64,
 }
 
 /// Arguments of `xp explain`.

@@ -47,6 +47,27 @@ fn condition(text: &str) -> Result<Condition, String> {
     })
 }
 
+/// Arguments of `xp watch`.
+#[derive(Debug, Args)]
+pub struct WatchArgs {
+    /// A run directory, or the folder of a sweep such as `runs/SWEEP`
+    pub run: PathBuf,
+    /// Print how it stands now, and end
+    #[arg(long)]
+    pub once: bool,
+    /// Time between two looks
+    #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = interval)]
+    pub interval: f64,
+}
+
+/// Seconds between two looks at a folder.
+pub(super) fn interval(text: &str) -> Result<f64, String> {
+    let seconds = text.parse().ok();
+    seconds
+        .filter(|seconds| (0.05..=3600.0).contains(seconds))
+        .ok_or_else(|| "write seconds, from 0.05 to 3600".into())
+}
+
 /// Arguments of `xp diff`.
 #[derive(Debug, Args)]
 pub struct DiffArgs {

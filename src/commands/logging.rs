@@ -10,8 +10,8 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 static LOG_FILE: OnceLock<File> = OnceLock::new();
 
-/// Installs the subscriber.
-pub fn init() {
+/// Installs the subscriber; `coloured` says whether stderr takes colours.
+pub fn init(coloured: bool) {
     let file = tracing_subscriber::fmt::layer()
         .json()
         .with_writer(|| LogFile)
@@ -19,6 +19,7 @@ pub fn init() {
     let terminal = std::env::var_os("RUST_LOG").map(|_| {
         tracing_subscriber::fmt::layer()
             .with_writer(io::stderr)
+            .with_ansi(coloured)
             .with_filter(EnvFilter::from_default_env())
     });
     // A second initialisation (from a test in the same process) keeps the first.

@@ -23,6 +23,7 @@ pub mod features;
 pub mod interrupt;
 pub mod logging;
 pub mod lr_find;
+pub mod man;
 pub mod memory;
 pub mod models;
 pub mod network;
@@ -50,6 +51,7 @@ pub mod summary;
 pub mod sweep;
 pub mod sweep_page;
 pub mod table;
+pub mod terminal;
 pub mod testing;
 pub mod thumbnails;
 pub mod track;
@@ -57,6 +59,7 @@ pub mod tracked;
 pub mod tracker;
 pub mod trials;
 pub mod verify_resume;
+pub mod watch;
 
 pub use failure::{Exit, Failure};
 pub use printer::Printer;
@@ -69,11 +72,11 @@ use crate::cli::{Cli, Command};
 /// Parses the command line, runs the command, prints a failure once, gives the exit code.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    logging::init();
     let printer = Printer {
         quiet: cli.global.quiet,
         json: cli.global.json,
     };
+    logging::init(printer.coloured());
     match dispatch(&cli.command, &printer) {
         Ok(code) => code,
         Err(failure) => {
@@ -91,6 +94,7 @@ fn dispatch(command: &Command, printer: &Printer) -> Result<ExitCode, Failure> {
         Command::Sweep(args) => sweep::run(args, printer),
         Command::Compare(args) => compare::run(args, printer),
         Command::Runs(args) => runs::run(args, printer),
+        Command::Watch(args) => watch::run(args, printer),
         Command::Diff(args) => return diff::run(args, printer),
         Command::Resume(args) => resume::run(args, printer),
         Command::VerifyResume(args) => verify_resume::run(args, printer),
@@ -110,6 +114,7 @@ fn dispatch(command: &Command, printer: &Printer) -> Result<ExitCode, Failure> {
         Command::Models => models::run(printer),
         Command::Cache(args) => cache::run(args, printer),
         Command::Completions(args) => completions::run(args, printer),
+        Command::Man(args) => man::run(args, printer),
         Command::Summary(args) => summary::run(args, printer),
     }?;
     Ok(ExitCode::SUCCESS)

@@ -61,7 +61,6 @@ pub fn in_batches(
     printer: &Printer,
     mut each: impl FnMut(&[&Path], Tensor) -> Result<(), Failure>,
 ) -> Result<usize, Failure> {
-    let [height, width] = preprocess.image_size.map(|side| side as usize);
     let mut progress = PictureProgress::new(printer, paths.len());
     let mut failed = 0;
     for paths in paths.chunks(batch.max(1)) {
@@ -84,14 +83,19 @@ pub fn in_batches(
             }
         }
         if !good.is_empty() {
-            let shape = (good.len(), height, width, 3);
-            let pictures = Tensor::from_vec(pixels, shape, &Device::Cpu)?;
-            each(&good, pictures)?;
+            each(&good, self::batch(pixels, good.len(), preprocess)?)?;
         }
         progress.add(paths.len());
     }
     progress.clear();
     Ok(failed)
+}
+
+/// So many pictures as `[pictures, height, width, 3]`.
+pub fn batch(pixels: Vec<f32>, count: usize, preprocess: &Preprocess) -> Result<Tensor, Failure> {
+    let [height, width] = preprocess.image_size.map(|side| side as usize);
+    let shape = (count, height, width, 3);
+    Ok(Tensor::from_vec(pixels, shape, &Device::Cpu)?)
 }
 
 /// Fails if some pictures could not be read.

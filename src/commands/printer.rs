@@ -21,6 +21,13 @@ impl Printer {
         let _ = writeln!(std::io::stdout(), "{}", text.as_ref());
     }
 
+    /// Writes a line of data to stdout at once, and says whether anybody still reads.
+    pub fn line(&self, text: impl AsRef<str>) -> bool {
+        let mut stdout = std::io::stdout();
+        let written = writeln!(stdout, "{}", text.as_ref());
+        written.and_then(|()| stdout.flush()).is_ok()
+    }
+
     /// Writes a note to stderr, unless quiet.
     pub fn note(&self, text: impl AsRef<str>) {
         if !self.quiet {
@@ -71,8 +78,17 @@ impl Printer {
     }
 
     /// Whether messages may be coloured: on a terminal, unless `NO_COLOR` is set.
-    fn coloured(&self) -> bool {
-        let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        !refused && std::io::stderr().is_terminal()
+    pub fn coloured(&self) -> bool {
+        wants_colour() && std::io::stderr().is_terminal()
     }
+
+    /// The same of data.
+    pub fn coloured_data(&self) -> bool {
+        wants_colour() && std::io::stdout().is_terminal()
+    }
+}
+
+/// As <https://no-color.org> has it.
+fn wants_colour() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }

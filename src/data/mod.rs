@@ -1,6 +1,7 @@
 //! Pictures to batches: scan, split, decode, augment. Plain bytes and floats, no tensors.
 
 mod archive;
+pub mod arrivals;
 pub mod augment;
 pub mod batches;
 mod classes;
@@ -32,6 +33,7 @@ mod testing;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use arrivals::{Arrival, Arrivals, Fate};
 pub use augment::{Augment, Draw};
 pub use batches::{Batch, Loader, PictureCache};
 pub use classes::shown;

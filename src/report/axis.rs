@@ -238,7 +238,7 @@ pub(super) fn loss_range(values: impl Iterator<Item = f64>) -> Range {
 
 /// What the horizontal axis counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Unit {
+pub enum Unit {
     /// Epochs: every row is one.
     Epoch,
     /// Steps.
@@ -248,7 +248,7 @@ pub(super) enum Unit {
 impl Unit {
     /// The unit of a log. Steps where rows are no whole epochs: then epochs do not go up by one, or
     /// the steps of a row differ within a phase. Logs without steps are in epochs.
-    pub(super) fn of(rows: &[MetricsRow]) -> Self {
+    pub fn of(rows: &[MetricsRow]) -> Self {
         let mut phase: Option<(&str, u64)> = None;
         let mut before = (0, 0);
         let mut whole = true;
@@ -273,7 +273,7 @@ impl Unit {
     }
 
     /// Name of the axis.
-    pub(super) fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Epoch => "Epoch",
             Self::Step => "Step",
@@ -281,7 +281,7 @@ impl Unit {
     }
 
     /// Where a row lies.
-    pub(super) fn at(self, row: &MetricsRow) -> f64 {
+    pub fn at(self, row: &MetricsRow) -> f64 {
         match self {
             Self::Epoch => row.epoch as f64,
             Self::Step => row.step as f64,

@@ -23,6 +23,7 @@ mod scores;
 mod settings;
 mod sweep_page;
 
+pub use axis::Unit;
 pub use canvas::{Canvas, DrawError, Format};
 pub use card::{card, test_table};
 pub use classes::classes;

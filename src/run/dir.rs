@@ -156,7 +156,7 @@ impl RunDir {
     }
 
     /// The files of a folder that may be a run directory, for readers who judge for themselves.
-    pub(super) fn at(path: &Path) -> Self {
+    pub fn at(path: &Path) -> Self {
         Self {
             path: path.to_path_buf(),
             _lock: None,

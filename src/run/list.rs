@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::dir::name_in;
 use super::{Manifest, RunDir, RunError, Status};
 use crate::fsx::{self, FsError};
+use crate::records::MetricsRow;
 
 /// How deep below the folder runs are looked for: in it, and in folders of sweeps.
 const DEPTH: usize = 2;
@@ -143,8 +144,9 @@ fn folders_in(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     Ok(entries.filter(is_folder).map(|it| it.path()).collect())
 }
 
-/// A run may have been killed before it wrote its first file: then it has the name of one.
-fn is_run(folder: &Path) -> bool {
+/// Whether a folder is a run. One may have been killed before it wrote its first file: then it has the
+/// name of one.
+pub fn is_run(folder: &Path) -> bool {
     RunDir::open(folder).is_ok() || name_of(folder).as_deref().and_then(name_in).is_some()
 }
 
@@ -155,42 +157,39 @@ fn name_of(folder: &Path) -> Option<String> {
 /// How a run stands, whatever is left of it.
 pub fn look_at(path: &Path) -> Listed {
     let dir = RunDir::at(path);
-    let mut listed = Listed {
-        run: path.to_path_buf(),
-        name: dir.name(),
-        status: Condition::Broken,
-        reason: None,
-        epochs: None,
-        epochs_planned: planned(&dir.resolved_toml()),
-        best_epoch: None,
-        val_accuracy: None,
-        test_accuracy: None,
-        started: None,
-        heartbeat: None,
-        seconds: None,
-    };
-    if let Ok(log) = dir.metrics() {
-        listed.epochs = log.rows.iter().map(|row| row.epoch).max();
+    let manifest = dir.manifest();
+    let rows = dir.metrics().ok().map(|log| log.rows);
+    let test_accuracy = || Some(dir.test().ok()??.accuracy);
+    Listed::of(
+        path,
+        Parts {
+            test_accuracy: manifest.is_err().then(test_accuracy).flatten(),
+            manifest: manifest.as_ref().map_err(|error| unread(&dir, error)),
+            rows: rows.as_deref(),
+            epochs_planned: planned(&dir.resolved_toml()),
+        },
+    )
+}
+
+/// What was read of a run's files.
+#[derive(Debug)]
+pub struct Parts<'a> {
+    /// The manifest, or why it cannot be read.
+    pub manifest: Result<&'a Manifest, String>,
+    /// The rows of the log, if it can be read.
+    pub rows: Option<&'a [MetricsRow]>,
+    /// Epochs of all phases, if all are counted in epochs.
+    pub epochs_planned: Option<usize>,
+    /// Accuracy on the test split, for where the manifest cannot say.
+    pub test_accuracy: Option<f64>,
+}
+
+/// Why there is no manifest to read.
+pub fn unread(dir: &RunDir, error: &RunError) -> String {
+    match dir.manifest_json().exists() {
+        true => short(error),
+        false => "there is no `manifest.json`".into(),
     }
-    match dir.manifest() {
-        Ok(manifest) => listed.add(manifest),
-        Err(error) => {
-            listed.reason = Some(match dir.manifest_json().exists() {
-                true => short(&error),
-                false => "there is no `manifest.json`".into(),
-            });
-            let best = dir.metrics().ok().and_then(|log| {
-                let scored = log.rows.into_iter();
-                let scored = scored.filter_map(|row| Some((row.epoch, row.val_accuracy?)));
-                scored.max_by(|(_, a), (_, b)| a.total_cmp(b))
-            });
-            listed.best_epoch = best.map(|(epoch, _)| epoch);
-            listed.val_accuracy = best.map(|(_, accuracy)| accuracy);
-            let test = dir.test().ok().flatten();
-            listed.test_accuracy = test.map(|test| test.accuracy);
-        }
-    }
-    listed
 }
 
 /// The error without the path, which the listing has already.
@@ -203,8 +202,38 @@ fn short(error: &RunError) -> String {
 }
 
 impl Listed {
-    fn add(&mut self, manifest: Manifest) {
-        self.status = Condition::of(&manifest);
+    /// The run in a line, from what was read of it.
+    pub fn of(path: &Path, parts: Parts<'_>) -> Self {
+        let rows = parts.rows.unwrap_or_default().iter();
+        let mut listed = Self {
+            run: path.to_path_buf(),
+            name: RunDir::at(path).name(),
+            status: Condition::Broken,
+            reason: None,
+            epochs: rows.clone().map(|row| row.epoch).max(),
+            epochs_planned: parts.epochs_planned,
+            best_epoch: None,
+            val_accuracy: None,
+            test_accuracy: parts.test_accuracy,
+            started: None,
+            heartbeat: None,
+            seconds: None,
+        };
+        match parts.manifest {
+            Ok(manifest) => listed.add(manifest),
+            Err(reason) => {
+                listed.reason = Some(reason);
+                let scored = rows.filter_map(|row| Some((row.epoch, row.val_accuracy?)));
+                let best = scored.max_by(|(_, a), (_, b)| a.total_cmp(b));
+                listed.best_epoch = best.map(|(epoch, _)| epoch);
+                listed.val_accuracy = best.map(|(_, accuracy)| accuracy);
+            }
+        }
+        listed
+    }
+
+    fn add(&mut self, manifest: &Manifest) {
+        self.status = Condition::of(manifest);
         self.reason = match self.status {
             Condition::Dead => Some(format!(
                 "process {} on `{}` is gone; its last sign of life was at {}",
@@ -212,7 +241,7 @@ impl Listed {
                 manifest.process.host,
                 local(manifest.heartbeat)
             )),
-            _ => manifest.error,
+            _ => manifest.error.clone(),
         };
         let until = match self.status {
             Condition::Running => Timestamp::now(),

@@ -13,7 +13,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Trial;
 use crate::fsx::{self, FsError};
@@ -27,6 +27,15 @@ const TRIALS: &str = "trials";
 pub struct SweepDir {
     path: PathBuf,
 }
+
+/// What a reader wants of `sweep.json`.
+#[derive(Debug, Deserialize)]
+struct Written {
+    trials: Vec<Trial>,
+}
+
+/// Far more than the trials of any sweep have.
+const MOST_BYTES: u64 = 1 << 30;
 
 /// `sweep.json`.
 #[derive(Debug, Serialize)]
@@ -60,6 +69,32 @@ impl SweepDir {
     /// The folder that a sweep has, or would have.
     pub fn at(path: PathBuf) -> Self {
         Self { path }
+    }
+
+    /// Whether there is a sweep in a folder.
+    pub fn is_one(path: &Path) -> bool {
+        path.join(SWEEP).is_file()
+    }
+
+    /// `sweep.json`.
+    pub fn plan(&self) -> PathBuf {
+        self.path.join(SWEEP)
+    }
+
+    /// Reads the trials.
+    ///
+    /// # Errors
+    /// If `sweep.json` cannot be read.
+    pub fn read_trials(&self) -> Result<Vec<Trial>, RunError> {
+        let path = self.plan();
+        let bytes = fsx::read_small(&path, MOST_BYTES)?;
+        let written: Result<Written, _> = serde_json::from_slice(&bytes);
+        let written = written.map_err(|error| RunError::Damaged {
+            path,
+            reason: error.to_string(),
+            help: "the same `xp sweep` writes it again; what is done stays as it is",
+        })?;
+        Ok(written.trials)
     }
 
     /// The folder itself.

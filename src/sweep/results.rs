@@ -367,6 +367,28 @@ pub fn write_table(
     .map_err(|error: FsError| error.into())
 }
 
+/// How a trial stands by `sweep.csv`, and why: what its sweep knew when it wrote that.
+pub type Noted = BTreeMap<String, (String, String)>;
+
+/// Reads that of every trial, by id.
+///
+/// # Errors
+/// If the table cannot be read. Rows that are no trial's are passed over.
+pub fn read_table(path: &Path) -> Result<Noted, RunError> {
+    let bytes = fsx::read(path)?;
+    let mut table = csv::ReaderBuilder::new()
+        .flexible(true)
+        .from_reader(bytes.as_slice());
+    let header = table.headers().cloned().unwrap_or_default();
+    let column = |name: &str| header.iter().position(|it| it == name);
+    let columns = ["trial", "status", "reason"].map(column);
+    let rows = table.records().flatten().filter_map(|row| {
+        let cell = |index: usize| Some(row.get(columns[index]?)?.to_owned());
+        Some((cell(0)?, (cell(1)?, cell(2).unwrap_or_default())))
+    });
+    Ok(rows.collect())
+}
+
 /// How the trials of a sweep stand that have begun, in the order of the trials.
 pub fn read(sweep: &SweepDir, trials: &[Trial]) -> Vec<Option<TrialResult>> {
     let read = |trial: &Trial| sweep.look_at(trial).map(TrialResult::of);
