@@ -15,7 +15,7 @@ use crate::data::preprocess::{Preprocess, unscale};
 use crate::engine::explain::{Explainer, Heat};
 use crate::fsx;
 use crate::graph::nearest::did_you_mean;
-use crate::graph::{Graph, NodeId, Op};
+use crate::graph::{Graph, NodeId, Op, Shape};
 use crate::ops::loss;
 use crate::report::{self, ShownHeat};
 
@@ -111,7 +111,10 @@ fn layer(classifier: &Classifier, name: Option<&str>) -> Result<NodeId, Failure>
         (_, Some(_)) => format!("`{model}` does not answer by way of `{name}`"),
         (_, None) => format!(
             "the output of `{name}` is {}, without places in the picture",
-            graph.nodes()[node].shape
+            match graph.nodes()[node].shape {
+                Shape::Vector(values) => format!("a vector of {values} values"),
+                shape @ Shape::Map { .. } => format!("a map of {shape}"),
+            }
         ),
     };
     let failure = Failure::new(Exit::Config, message);

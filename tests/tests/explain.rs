@@ -114,11 +114,17 @@ fn what_cannot_be_shown_is_told_before_anything_is_written() {
         ),
         (
             ["--layer", "dense"],
-            vec!["is 5, without places", "`block_13_expand_relu`"],
+            vec![
+                "is a vector of 5 values, without places",
+                "`block_13_expand_relu`",
+            ],
         ),
         (
             ["--layer", "out_relu"],
-            vec!["is 1 x 1 x 1280, without places", "`block_13_expand_relu`"],
+            vec![
+                "is a map of 1 x 1 x 1280, without places",
+                "`block_13_expand_relu`",
+            ],
         ),
         (["--layer", "input_1"], vec!["is the picture itself"]),
     ] {
