@@ -211,7 +211,17 @@ mod tests {
                 "{name}"
             );
         }
-        let one_pixel = |id: &usize| graph.nodes()[*id].shape.batched(1).get(1..3) == Some(&[1, 1]);
+        let one_pixel = |id: &usize| {
+            let shape = graph.nodes()[*id].shape;
+            matches!(
+                shape,
+                Shape::Map {
+                    height: 1,
+                    width: 1,
+                    ..
+                }
+            )
+        };
         let pixels: Vec<usize> = (0..graph.nodes().len()).filter(one_pixel).collect();
         assert!(pixels.len() > 5);
         assert!(pixels.iter().all(|&id| graph.places(id).is_none()));

@@ -65,7 +65,7 @@ fn a_model_shows_what_it_looked_at_in_pictures_and_folders() {
     succeeds(xp(&["explain", run, photos, "--out", out]));
     assert_eq!(contents(), before);
     let other = ["--class", class(1), "--layer", "block_13_expand_BN"];
-    let arguments = [&["explain", run, photos, "--out", out], &other[..]].concat();
+    let arguments = [&["explain", run, photos, "--out", out][..], &other[..]].concat();
     let lines = succeeds(xp(&arguments));
     assert_eq!(lines.lines().count(), 4);
     let shown = format!(", shown {} ", class(1));
@@ -96,7 +96,7 @@ fn what_cannot_be_shown_is_told_before_anything_is_written() {
     let out = folder.path().join("seen");
     let explain = |more: &[&str]| {
         let arguments = ["explain", run, photo, "--out", out.to_str().unwrap()];
-        let output = xp(&[&arguments, more].concat());
+        let output = xp(&[&arguments[..], more].concat());
         let told = String::from_utf8(output.stderr).unwrap();
         (told, output.status.code())
     };
