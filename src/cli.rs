@@ -24,7 +24,6 @@ Examples:
   xp compare runs/flowers                           rank what the sweep came to
   xp lr-find flowers.toml                           try learning rates, suggest one
   xp runs                                           how every run stands
-  xp plot runs/RUN --kind all --format svg          its pictures for a paper
   xp watch runs/RUN                                 curves and time left, live
   xp predict runs/RUN photos/ --top 3               classify pictures with the result
   xp explain runs/RUN photos/                       show what it looked at

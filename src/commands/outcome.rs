@@ -2,7 +2,7 @@
 
 use super::drawings::Drawings;
 use super::tracker::Tracker;
-use super::{Exit, Failure, Printer, card, page, results};
+use super::{Exit, Failure, Printer, card, page, results, thumbnails};
 use crate::data::Dataset;
 use crate::records::{MetricsRow, TestReport};
 use crate::report::{Format, Kind};
@@ -43,12 +43,7 @@ pub fn conclude(
         Ok(outcome) => {
             manifest.end(Status::Done, None)?;
             write_page();
-            if let Some(dataset) = shown {
-                draw(run, dataset, printer);
-            }
-            if let Err(failure) = card::write(run) {
-                printer.warning(failure.message);
-            }
+            leave(run, shown, printer);
             if let Some(tracker) = tracker {
                 tracker.end(run, printer);
             }
@@ -81,6 +76,30 @@ pub fn conclude(
         printer.note(format!("`{path}` keeps what was done"));
     }
     Err(failure)
+}
+
+/// Makes good what a run that was killed in its last moments had no time for: all that follows from its
+/// results. Its page shows its pictures if `pictures`.
+pub fn make_good(run: &RunDir, pictures: bool, printer: &Printer) {
+    if run.model_card_md().exists() {
+        return;
+    }
+    let dataset = pictures.then(|| thumbnails::dataset(run));
+    let dataset = dataset.and_then(Result::ok);
+    if let Err(failure) = page::write(run, dataset.as_ref()) {
+        printer.warning(failure.message);
+    }
+    leave(run, dataset.as_ref(), printer);
+}
+
+/// Drawings, of a run that shows pictures, then figures and card: these are the last.
+fn leave(run: &RunDir, shown: Option<&Dataset>, printer: &Printer) {
+    if let Some(dataset) = shown {
+        draw(run, dataset, printer);
+    }
+    if let Err(failure) = card::write(run) {
+        printer.warning(failure.message);
+    }
 }
 
 /// Draws what is not drawn by now.

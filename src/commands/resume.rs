@@ -30,6 +30,7 @@ pub fn go_on(
     let run = RunDir::open_to_write(path)?;
     let before = begun(&run)?;
     if before.status == Status::Done {
+        outcome::make_good(&run, pictures, printer);
         return say_done(&run, &before, printer);
     }
     let decides = |set: &String| set.split('=').next().is_none_or(config::decides);

@@ -114,7 +114,7 @@ impl Prover<'_> {
 
     fn undisturbed(&self) -> Result<PathBuf, Failure> {
         let before = self.runs()?;
-        let mut process = self.start(None, 0)?;
+        let mut process = self.start(None)?;
         self.finish(&mut process)?;
         self.new_run(&before)?
             .ok_or_else(|| Failure::new(Exit::Other, "the run left no directory"))
@@ -130,9 +130,8 @@ impl Prover<'_> {
     ) -> Result<PathBuf, Failure> {
         let mut before = self.runs()?;
         let mut run: Option<PathBuf> = None;
-        let trial = kills.len() + 1;
         loop {
-            let mut process = self.start(run.as_deref(), trial)?;
+            let mut process = self.start(run.as_deref())?;
             if kills.len() == self.args.kills {
                 self.finish(&mut process)?;
                 break;
@@ -177,9 +176,9 @@ impl Prover<'_> {
         }
     }
 
-    /// Begins a run, or goes on with one. Every trial has a feature cache of its own, so that its
-    /// features are computed, and killed at it, as those of the undisturbed run were.
-    fn start(&self, run: Option<&Path>, trial: usize) -> Result<Child, Failure> {
+    /// Begins a run, or goes on with one. Every run begins without cached features, so that they are
+    /// computed, and it is killed at it, as those of the undisturbed run were.
+    fn start(&self, run: Option<&Path>) -> Result<Child, Failure> {
         let mut command = Command::new(std::env::current_exe()?);
         match run {
             Some(run) => {
@@ -193,7 +192,11 @@ impl Prover<'_> {
                 let runs = format!("runs_dir={}", self.runs_dir().display());
                 command.args(["--set", &runs]);
                 if self.caches {
-                    let features = self.folder.join(format!("features-{trial}"));
+                    // The same place always: a model's configuration names it.
+                    let features = self.folder.join("features");
+                    if features.exists() {
+                        fs::remove_dir_all(&features).map_err(FsError::at("remove", &features))?;
+                    }
                     command.args(["--set", &format!("cache.dir={}", features.display())]);
                 }
             }

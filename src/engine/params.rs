@@ -143,6 +143,18 @@ impl Params {
         }
     }
 
+    /// The same values in another precision.
+    #[cfg(test)]
+    pub(super) fn to_dtype(&self, dtype: candle_core::DType) -> Result<Self> {
+        let mut changed = self.clone();
+        let named = changed.by_name.values_mut().map(|param| &mut param.value);
+        let constants = changed.ones.values_mut().chain(changed.zeros.values_mut());
+        for value in named.chain(constants) {
+            *value = value.to_dtype(dtype)?;
+        }
+        Ok(changed)
+    }
+
     /// As many ones, in place of the scale of a norm that has none.
     pub(super) fn ones(&self, channels: usize) -> Result<&Tensor> {
         match self.ones.get(&channels) {

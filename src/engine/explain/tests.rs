@@ -23,16 +23,6 @@ fn transformer() -> Graph {
     builder.finish()
 }
 
-fn double(params: &Params) -> Params {
-    let mut params = params.clone();
-    let names: Vec<String> = params.iter().map(|(name, _)| name.to_owned()).collect();
-    for name in names {
-        let value = params.value(&name).to_dtype(DType::F64).unwrap();
-        params.set(&name, value).unwrap();
-    }
-    params
-}
-
 fn dot(a: &Tensor, b: &Tensor) -> f64 {
     (a * b)
         .unwrap()
@@ -70,7 +60,7 @@ fn the_gradient_is_what_small_steps_give() {
     ];
     for (graph, layers) in networks {
         let single = formula(&graph);
-        let params = double(&single);
+        let params = single.to_dtype(DType::F64).unwrap();
         let dims = graph.nodes()[0].shape.batched(2);
         let pictures = noise("pictures", &dims);
         let outputs = node_by_node(&graph, &params, &pictures.to_dtype(DType::F64).unwrap());
