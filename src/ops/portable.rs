@@ -53,11 +53,12 @@ pub(super) fn gradients<const N: usize>(
         variables.push(Var::from_tensor(&input.detach())?);
     }
     let arguments: [&Tensor; N] = std::array::from_fn(|i| variables[i].as_tensor());
-    let gradients = (f(arguments)? * dy)?.sum_all()?.backward()?;
+    // Neither what comes in nor what goes out drags its history into the next of these.
+    let gradients = (f(arguments)? * dy.detach())?.sum_all()?.backward()?;
     let mut found = Vec::with_capacity(N);
     for (variable, input) in variables.iter().zip(inputs) {
         found.push(match gradients.get(variable) {
-            Some(gradient) => gradient.clone(),
+            Some(gradient) => gradient.detach(),
             None => input.zeros_like()?,
         });
     }

@@ -9,7 +9,7 @@ fn a_run_has_a_page_of_its_own_and_can_have_it_again() {
     let runs = tempfile::tempdir().unwrap();
     // More test pictures than the page shows by itself.
     let split = "data.split={ train = 0.3, val = 0.1, test = 0.6 }";
-    let run = run(runs.path(), &[split]);
+    let run = run(runs.path(), &["data.generate.per_class=20", split]);
     let path = run.join("report.html");
     let first = fs::read_to_string(&path).unwrap();
     for part in [
