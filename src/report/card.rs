@@ -26,8 +26,7 @@ pub fn card(told: &Told<'_>) -> String {
     let classes = told.classes();
     let _ = writeln!(
         card,
-        "An image classifier of {} classes: `{backbone}` {weights}, trained with \
-         [xp](https://crates.io/crates/xp) {}.\n",
+        "An image classifier of {} classes: `{backbone}` {weights}, trained with xp {}.\n",
         classes.len(),
         text(&told.manifest["xp_version"]).unwrap_or_default()
     );
@@ -214,7 +213,7 @@ fn training(card: &mut String, told: &Told<'_>) {
             settings(&phase["schedule"]),
         );
     }
-    let _ = writeln!(
+    let _ = write!(
         card,
         "\nBatches of {}, seed {}.",
         told.config["train"]["batch_size"], told.config["seed"]
@@ -228,12 +227,10 @@ fn training(card: &mut String, told: &Told<'_>) {
         if let Some(accuracy) = row.val_accuracy {
             let _ = write!(card, ", validation accuracy {:.1} %", 100.0 * accuracy);
         }
-        let _ = writeln!(
-            card,
-            "), the best of {}.",
-            told.rows.last().map_or(0, |row| row.epoch)
-        );
+        let last = told.rows.last().map_or(0, |row| row.epoch);
+        let _ = write!(card, "), the best of {last}.");
     }
+    card.push('\n');
     let augment = settings(&told.config["data"]["augment"]);
     if !augment.is_empty() {
         let _ = writeln!(card, "\nRandom changes of training pictures: {augment}.");
@@ -241,10 +238,13 @@ fn training(card: &mut String, told: &Told<'_>) {
     card.push('\n');
 }
 
-/// A table of settings in a line; what is off is left out.
+/// A table of settings in a line; what is off, or 0, is left out.
 fn settings(table: &Value) -> String {
     let entries = table.as_object().into_iter().flatten();
-    let on = entries.filter(|(_, value)| !matches!(value, Value::Null | Value::Bool(false)));
+    let off = |value: &Value| {
+        matches!(value, Value::Null | Value::Bool(false)) || value.as_f64() == Some(0.0)
+    };
+    let on = entries.filter(|(_, value)| !off(value));
     let shown: Vec<String> = on
         .map(|(key, value)| match value {
             Value::String(text) => format!("{key} {}", cell(text)),
