@@ -24,6 +24,8 @@ pub struct RunState {
     pub run: Listed,
     /// Whether the run directory is not there any more; all else is as it was last.
     pub gone: bool,
+    /// Whether there never was one: a trial that has not begun.
+    pub waiting: bool,
     /// The phase that it is in.
     pub phase: Option<PhaseAt>,
     /// Training pictures a second of the last row.
@@ -51,9 +53,10 @@ pub struct RunState {
 impl RunState {
     /// How it stands, in a word.
     pub fn status(&self) -> &'static str {
-        match self.gone {
-            true => "gone",
-            false => self.run.status.name(),
+        match (self.gone, self.waiting) {
+            (true, _) => "gone",
+            (_, true) => "waiting",
+            _ => self.run.status.name(),
         }
     }
 
@@ -134,7 +137,7 @@ impl RunReader {
     fn read(&mut self) -> RunState {
         let dir = RunDir::at(&self.path);
         if !self.path.is_dir()
-            && let Some(last) = self.last.take()
+            && let Some(last) = self.last.take_if(|last| !last.waiting)
         {
             return RunState {
                 gone: true,
@@ -195,6 +198,7 @@ impl RunReader {
         let damage = damage.into_iter().flatten().map(ToString::to_string);
         RunState {
             gone: false,
+            waiting: !self.path.is_dir(),
             phase: at.as_ref().map(|at| at.shown(settings.phase.len())),
             images_per_second: rows
                 .last()

@@ -41,7 +41,8 @@ impl Painter {
         let area = frame.area();
         let facts = flow(&plain::facts(state), area.width);
         let mut notes: Vec<String> = Vec::new();
-        notes.extend(state.run.reason.as_deref().map(table::printable));
+        let reason = state.run.reason.as_deref().filter(|_| !state.waiting);
+        notes.extend(reason.map(table::printable));
         notes.extend(state.damage.iter().map(|it| table::printable(it)));
         let most = usize::from(area.height / 3);
         let head: Vec<String> = facts.into_iter().chain(notes).take(most.max(1)).collect();
