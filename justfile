@@ -161,3 +161,4 @@ fixtures *names:
     "$PEERS_TORCH" tests/fixtures/make_parity.py target/parity_keys.json {{ names }}
     "$PEERS_TF" tests/fixtures/make_parity.py target/parity_keys.json {{ names }}
     "$PEERS_TORCH" tests/fixtures/make_gradcam.py target/parity_keys.json
+    "$PEERS_TORCH" tests/fixtures/make_scores.py

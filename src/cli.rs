@@ -96,7 +96,7 @@ pub enum Command {
     /// Say why two runs differ: configuration, data, weights, machine; and where
     #[command(after_help = examples::DIFF)]
     Diff(DiffArgs),
-    /// Draw learning curves of one run again, or of several overlaid
+    /// Draw a run again: curves, confusion, ROC and more; or the curves of several overlaid
     #[command(after_help = examples::PLOT)]
     Plot(PlotArgs),
     /// Make a run's page again: curves, classes, pictures, calibration, provenance in one HTML file

@@ -159,7 +159,8 @@ with tempfile.TemporaryDirectory() as folder:
     if tensorboard:
         check_events(run, run)
         xp("track", run, "--tensorboard", folder / "tb")
-        check_events(folder / "tb" / run.name, run)
+        [told] = (folder / "tb").glob(f"{run.name}-*")
+        check_events(told, run)
         print("TensorBoard reads a run's event file and that of `xp track`")
     if mlflow:
         os.environ["MLFLOW_ALLOW_FILE_STORE"] = "true"

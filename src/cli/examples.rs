@@ -73,7 +73,7 @@ Examples:
 
 pub(super) const PLOT: &str = "\
 Examples:
-  xp plot runs/RUN                           draw its curves.png again
+  xp plot runs/RUN                           curves.png, and confusion.png of a tested run
   xp plot runs/RUN --kind roc,pr,classes --format svg --output paper
   xp plot runs/A runs/B --output both.png    overlaid";
 

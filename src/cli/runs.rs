@@ -82,11 +82,6 @@ pub struct DiffArgs {
 
 /// Arguments of `xp plot`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
-  xp plot runs/RUN                              curves.png, and confusion.png of a tested run
-  xp plot runs/RUN --kind all --format svg      every kind, beside the run's other files
-  xp plot runs/RUN --kind roc -o paper/roc.svg  one picture elsewhere
-  xp plot runs/A runs/B -o compare.svg          learning curves of several runs")]
 pub struct PlotArgs {
     /// Run directories; the curves of several are overlaid
     #[arg(required = true)]

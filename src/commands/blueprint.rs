@@ -161,6 +161,14 @@ impl Problems {
     }
 }
 
+/// The weights that a model begins with, as its configuration or its backbone has it; `none` stands for
+/// random ones.
+pub(super) fn weights_in_force(model: &ModelConfig) -> Option<String> {
+    let family = registry::find(&model.backbone).ok();
+    let source = weights_source(model, family).ok()?;
+    Some(source.unwrap_or_else(|| "none".into()))
+}
+
 /// `model.weights`, or the family's default; `None` stands for random weights.
 fn weights_source(model: &ModelConfig, family: Option<&Family>) -> Result<Option<String>, Problem> {
     match (model.weights.as_deref(), family) {

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::blueprint::weights_in_force;
 use super::{Failure, summary};
 use crate::config::Experiment;
 use crate::fsx;
@@ -39,6 +40,9 @@ impl Gathered {
         let table: toml::Table = toml::from_str(&text).unwrap_or_default();
         let experiment: Option<Experiment> = toml::from_str(&text).ok();
         let name = experiment.as_ref().map(|it| it.name.clone());
+        let weights = experiment
+            .as_ref()
+            .and_then(|it| weights_in_force(&it.model));
         let summary = experiment.and_then(|it| summary::of_experiment(&it).ok());
         let manifest = run.manifest().ok();
         let rows = run.metrics().map_or_else(|_| Vec::new(), |log| log.rows);
@@ -47,7 +51,10 @@ impl Gathered {
         let test: Option<Value> = test.and_then(|bytes| serde_json::from_slice(&bytes).ok());
         let calibration = test.and_then(|test| test.get("calibration").cloned());
         let preprocess = ModelFile::preprocess_json(&run.model_safetensors());
-        let config = serde_json::to_value(table).unwrap_or_default();
+        let mut config: Value = serde_json::to_value(table).unwrap_or_default();
+        if let Some(weights) = weights {
+            config["model"]["weights"] = weights.into();
+        }
         let trainable = summary.iter().flat_map(|it| &it.phases);
         Self {
             name: name.unwrap_or(run.name()),

@@ -127,11 +127,10 @@ impl Drawings<'_> {
         match self.dataset {
             Some(dataset) => thumbnails::of_rows(dataset, wrong, SIDE),
             None if wrong.len() == 0 => BTreeMap::new(),
-            None => match thumbnails::dataset(self.run) {
+            None => match thumbnails::dataset(self.run, printer) {
                 Ok(dataset) => thumbnails::of_rows(&dataset, wrong, SIDE),
                 Err(failure) => {
-                    let reason = failure.message;
-                    let reason = reason.strip_prefix("error: ").unwrap_or(&reason);
+                    let reason = failure.reason();
                     printer.warning(format!("`mistakes` has no pictures: {reason}"));
                     BTreeMap::new()
                 }

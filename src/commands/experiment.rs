@@ -94,7 +94,9 @@ impl Prepared {
         };
         manifest.update(|manifest| manifest.micro_batch = Some(allowance.micro_batch))?;
         let experiment = &blueprint.loaded.experiment;
-        *tracker = Tracker::new(run, &experiment.tracking, &run.manifest()?);
+        if !experiment.tracking.is_off() {
+            *tracker = Tracker::new(run, &experiment.tracking, &run.manifest()?);
+        }
         let feed = feed(blueprint, dataset, allowance.pictures).with_waiting(allowance.waiting);
         let [part, all] = [
             feed.items(Split::Val).len(),

@@ -249,17 +249,21 @@ impl Task<'_> {
         })
     }
 
-    /// A name that pictures of the same name elsewhere, other classes and other layers do not have.
+    /// A name that pictures of the same name elsewhere, other networks, classes and layers do not have.
     fn file_name(&self, path: &Path) -> String {
         let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let mut hash = blake3::Hasher::new();
         let model = std::path::absolute(&self.args.model).unwrap_or_default();
+        let backbone = &self.args.backbone;
         for part in [
             whole.as_os_str().as_encoded_bytes(),
             model.as_os_str().as_encoded_bytes(),
             self.layer.as_bytes(),
             self.args.class.as_deref().unwrap_or_default().as_bytes(),
             &self.args.top.to_le_bytes(),
+            backbone.weights.as_deref().unwrap_or_default().as_bytes(),
+            &backbone.width.to_le_bytes(),
+            &backbone.size.unwrap_or(0).to_le_bytes(),
         ] {
             hash.update(&(part.len() as u64).to_le_bytes());
             hash.update(part);

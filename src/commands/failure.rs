@@ -98,6 +98,13 @@ impl Failure {
         format!("{head}error{end}: {}", self.message) + &help.collect::<String>()
     }
 
+    /// What is wrong, in a line that can stand within another message.
+    pub fn reason(&self) -> &str {
+        let message = self.message.strip_prefix("error: ");
+        let message = message.unwrap_or(&self.message);
+        message.lines().next().unwrap_or(message)
+    }
+
     fn to_json(&self) -> serde_json::Value {
         let mut object = serde_json::json!({
             "error": self.message,

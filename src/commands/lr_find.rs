@@ -40,7 +40,6 @@ pub fn run(args: &LrFindArgs, printer: &Printer) -> Result<(), Failure> {
         test,
         sweep,
     };
-    fsx::write_atomic(&args.out, &answer.drawn()?)?;
     if printer.json {
         printer.data(format!("{:#}", answer.json()));
     } else {
@@ -48,6 +47,8 @@ pub fn run(args: &LrFindArgs, printer: &Printer) -> Result<(), Failure> {
             printer.data(line);
         }
     }
+    // Last, as this alone may fail of a mistyped folder.
+    fsx::write_atomic(&args.out, &answer.drawn()?)?;
     answer.conclude()
 }
 
@@ -109,6 +110,14 @@ fn weights(
         return Ok(initial.params);
     };
     let model = Restored::open(run)?;
+    if model.flavour != blueprint.flavour {
+        let message = format!(
+            "`{}` has another convention of padding and batch norm than this configuration's weights",
+            model.path.display()
+        );
+        let help = "give a run that began with the same weights";
+        return Err(Failure::new(Exit::Config, message).help(help));
+    }
     let mut params = Params::initialise(&blueprint.graph, prepared.plan.seed, &blueprint.device)?;
     let names: Vec<String> = params.iter().map(|(name, _)| name.to_owned()).collect();
     for name in names {

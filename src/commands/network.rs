@@ -114,7 +114,7 @@ pub fn model_file(
         tensors: state::tensors(params),
         classes: classes.to_vec(),
         preprocess_json: preprocess,
-        config_toml: blueprint.loaded.resolved(),
+        config_toml: blueprint.loaded.without_tracking(),
         model: blueprint.family.name.into(),
         flavour: format!("{:?}", blueprint.flavour).to_lowercase(),
         version: env!("CARGO_PKG_VERSION").into(),

@@ -84,7 +84,7 @@ pub fn make_good(run: &RunDir, pictures: bool, printer: &Printer) {
     if run.model_card_md().exists() {
         return;
     }
-    let dataset = pictures.then(|| thumbnails::dataset(run));
+    let dataset = pictures.then(|| thumbnails::dataset(run, printer));
     let dataset = dataset.and_then(Result::ok);
     if let Err(failure) = page::write(run, dataset.as_ref()) {
         printer.warning(failure.message);

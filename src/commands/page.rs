@@ -35,7 +35,7 @@ pub fn run(args: &ReportArgs, printer: &Printer) -> Result<(), Failure> {
         ..error.into()
     })?;
     let predictions = run.predictions().unwrap_or_default();
-    let pictures = match thumbnails::dataset(&run) {
+    let pictures = match thumbnails::dataset(&run, printer) {
         Ok(dataset) => {
             let shown = report::surest_right(&predictions).into_iter();
             let others = predictions.iter().filter(|row| row.correct);
@@ -47,7 +47,7 @@ pub fn run(args: &ReportArgs, printer: &Printer) -> Result<(), Failure> {
             ]
         }
         Err(failure) => {
-            printer.warning(format!("the page has no pictures: {}", failure.message));
+            printer.warning(format!("the page has no pictures: {}", failure.reason()));
             Pictures::default()
         }
     };

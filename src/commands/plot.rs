@@ -185,9 +185,9 @@ fn draw_one(
         match written {
             Ok(path) => drawn.push(path),
             // What all of them lack is said once, below.
-            Err(_) if kind > Kind::Lr && !drawings.is_tested() && wanted.lenient => {}
+            Err(_) if kind.needs_test() && !drawings.is_tested() && wanted.lenient => {}
             Err(failure) if wanted.lenient && kind != Kind::Curves => {
-                let reason = failure.message;
+                let reason = failure.reason();
                 printer.warning(format!("`{name}` is not drawn: {reason}"));
             }
             Err(failure) => return Err(failure),

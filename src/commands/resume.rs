@@ -31,6 +31,7 @@ pub fn go_on(
     let before = begun(&run)?;
     if before.status == Status::Done {
         outcome::make_good(&run, pictures, printer);
+        tell_of_end(&run, &before, printer);
         return say_done(&run, &before, printer);
     }
     let decides = |set: &String| set.split('=').next().is_none_or(config::decides);
@@ -60,6 +61,20 @@ pub fn go_on(
     let outcome = work(&prepared, from, &run, &manifest, &mut tracker, printer);
     let shown = pictures.then_some(&*prepared.dataset);
     outcome::conclude(outcome, &run, manifest, shown, tracker, printer)
+}
+
+/// Tells whoever was not told how a run ended, because it was killed before; nobody of anything twice.
+fn tell_of_end(run: &RunDir, manifest: &Manifest, printer: &Printer) {
+    let (Ok(loaded), Ok(log)) = (
+        config::load_with(&run.resolved_toml(), &[], []),
+        run.metrics(),
+    ) else {
+        return;
+    };
+    if let Some(tracker) = Tracker::new(run, &loaded.experiment.tracking, manifest) {
+        tracker.begin(run, &log.rows);
+        tracker.end(run, printer);
+    }
 }
 
 /// Where a run is taken up.

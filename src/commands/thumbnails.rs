@@ -5,16 +5,17 @@ use std::collections::BTreeMap;
 use image::{RgbImage, imageops};
 use rayon::prelude::*;
 
-use super::{Failure, experiment};
+use super::{Failure, Printer, experiment, pictures};
 use crate::config::{self, DataConfig, OnCorrupt};
 use crate::data::{Dataset, ScanOptions};
 use crate::records::PredictionRow;
 use crate::run::RunDir;
 
 /// The pictures of a run as its configuration has them, but for those that are gone or broken since.
-pub fn dataset(run: &RunDir) -> Result<Dataset, Failure> {
+pub fn dataset(run: &RunDir, printer: &Printer) -> Result<Dataset, Failure> {
     let loaded = config::load_with(&run.resolved_toml(), &[], [])?;
     let experiment = &loaded.experiment;
+    pictures::bring(&experiment.data, printer)?;
     let data = DataConfig {
         on_corrupt: OnCorrupt::Skip,
         ..experiment.data.clone()

@@ -7,7 +7,7 @@ use super::{Exit, Failure, Printer, tracked};
 use crate::cli::TrackArgs;
 use crate::config::TrackingConfig;
 use crate::fsx;
-use crate::run::{EventsWriter, Manifest, RunDir, list};
+use crate::run::{Condition, EventsWriter, Manifest, RunDir, list};
 use crate::tracking::mlflow::Mlflow;
 use crate::tracking::{Story, points, tensorboard};
 
@@ -58,12 +58,12 @@ pub fn run(args: &TrackArgs, printer: &Printer) -> Result<(), Failure> {
 
 /// Tells of one run, and says where.
 fn track(path: &Path, args: &TrackArgs, printer: &Printer) -> Result<Vec<String>, Failure> {
-    if RunDir::is_held(path) {
+    let run = RunDir::open(path)?;
+    let manifest = run.manifest()?;
+    if RunDir::is_held(path) || Condition::of(&manifest) == Condition::Running {
         let message = format!("`{}` is at work, and tells of itself", path.display());
         return Err(Failure::new(Exit::Other, message).help("wait until it is over"));
     }
-    let run = RunDir::open(path)?;
-    let manifest = run.manifest()?;
     let gathered = Gathered::of(&run);
     let own = gathered.config.get("tracking").cloned().unwrap_or_default();
     let own: TrackingConfig = serde_json::from_value(own).unwrap_or_default();
@@ -85,7 +85,11 @@ fn track(path: &Path, args: &TrackArgs, printer: &Printer) -> Result<Vec<String>
         let file = event_file(&run, &gathered, &manifest, &story);
         let host = &manifest.process.host;
         let events = match &args.tensorboard {
-            Some(folder) => EventsWriter::create(&folder.join(&story.name), host, &file)?,
+            // Runs of the same name elsewhere have folders of their own.
+            Some(folder) => {
+                let name = format!("{}-{}", story.name, &story.id[..6]);
+                EventsWriter::create(&folder.join(name), host, &file)?
+            }
             None => RunDir::open_to_write(path)?.start_events(host, &file)?,
         };
         places.push(events.path().display().to_string());

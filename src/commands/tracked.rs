@@ -10,7 +10,7 @@ use crate::run::{Condition, Manifest, RunDir};
 use crate::tracking::{Ending, State, Story, parameters};
 
 /// The files that trackers get, where they are there.
-const FILES: [&str; 13] = [
+const FILES: [&str; 20] = [
     "config.toml",
     "resolved.toml",
     "manifest.json",
@@ -21,8 +21,15 @@ const FILES: [&str; 13] = [
     "split.csv",
     "curves.png",
     "confusion.png",
+    "lr.png",
+    "roc.png",
+    "pr.png",
+    "classes.png",
+    "mistakes.png",
     "test.json",
+    "test_last.json",
     "predictions.csv",
+    "probabilities.csv",
     "report.html",
 ];
 

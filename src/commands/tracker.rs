@@ -3,7 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::path::Path;
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -192,7 +192,10 @@ impl Worker {
                 return;
             }
             Ok(Err(reason)) => reason,
-            Err(_) => format!("it takes longer than {} s", PATIENCE.as_secs()),
+            Err(RecvTimeoutError::Timeout) => {
+                format!("it takes longer than {} s", PATIENCE.as_secs())
+            }
+            Err(RecvTimeoutError::Disconnected) => "the thread that tells it has ended".into(),
         };
         let message = format!(
             "MLflow (`{}`) has not heard everything: {reason}; `xp track {}` tells it the rest",

@@ -51,6 +51,7 @@ pub fn run(args: &VerifyResumeArgs, printer: &Printer) -> Result<(), Failure> {
         args,
         folder: folder.path().to_owned(),
         caches: loaded.experiment.cache.disk,
+        tracked: loaded.experiment.tracking.mlflow.is_some(),
         seed: loaded.experiment.seed,
     };
     let made = fs::create_dir(prover.runs_dir());
@@ -104,6 +105,8 @@ struct Prover<'a> {
     folder: PathBuf,
     /// Whether features go to disk.
     caches: bool,
+    /// Whether MLflow is told of runs.
+    tracked: bool,
     seed: u64,
 }
 
@@ -191,6 +194,11 @@ impl Prover<'_> {
                 }
                 let runs = format!("runs_dir={}", self.runs_dir().display());
                 command.args(["--set", &runs]);
+                // Nobody is to hear of these runs.
+                if self.tracked {
+                    let nobody = self.folder.join("mlruns");
+                    command.args(["--set", &format!("tracking.mlflow={}", nobody.display())]);
+                }
                 if self.caches {
                     // The same place always: a model's configuration names it.
                     let features = self.folder.join("features");

@@ -8,7 +8,7 @@ use figment::value::{Dict, Value};
 use serde::de::DeserializeOwned;
 
 use super::diagnose::{Diagnostic, Problem, Report, Severity};
-use super::schema::{Experiment, LauncherConfig, SweepConfig};
+use super::schema::{Experiment, LauncherConfig, SweepConfig, TrackingConfig};
 use super::sources::Sources;
 use super::{shape, validate};
 
@@ -257,6 +257,14 @@ impl Loaded {
     /// `resolved.toml`: every value in force, enough to run it again.
     pub fn resolved(&self) -> String {
         resolved(&self.experiment)
+    }
+
+    /// The same without what concerns this place alone, for files that others get.
+    pub fn without_tracking(&self) -> String {
+        resolved(&Experiment {
+            tracking: TrackingConfig::default(),
+            ..self.experiment.clone()
+        })
     }
 
     /// Hash of what is computed, 64 hex digits; where results go and what computes them

@@ -196,8 +196,8 @@ impl Arrivals {
 
     /// Says once that something cannot be read, until it can or the reason is another.
     fn warn(&mut self, path: &Path, error: &io::Error, walk: &mut Walk<'_>) {
-        // What may not be read holds nothing that was known.
-        walk.complete &= error.kind() == io::ErrorKind::PermissionDenied;
+        // What was known there is not forgotten.
+        walk.complete = false;
         let reason = error.to_string();
         let before = self.unreadable.insert(path.to_path_buf(), reason.clone());
         if before.as_ref() != Some(&reason) {

@@ -15,7 +15,7 @@ use crate::config::{Flavour, ModelConfig};
 use crate::data::preprocess::{ChannelOrder, Preprocess};
 use crate::engine::params::Params;
 use crate::graph::cutoff::nodes_between;
-use crate::graph::{Graph, GraphError, NodeId, Op, ParamKind, ParamSpec, Part};
+use crate::graph::{Graph, GraphError, NodeId, Op, ParamKind, ParamSpec, Part, Shape};
 use crate::weights::keys::{checkpoint_key, flattened_channels, variance_gap};
 
 /// Modules of a head that the package's network lacks.
@@ -227,6 +227,8 @@ impl Checkpoint {
         }
         let mut writer = Writer::new(network, package);
         let mut head = Vec::new();
+        // The map that the head has flattened, until a dense layer has read it.
+        let mut flattened = None;
         for id in nodes_between(graph, &[0], &[graph.output()]) {
             let node = &graph.nodes()[id];
             match node.part {
@@ -237,10 +239,17 @@ impl Checkpoint {
                     writer.put_batches(graph, id)?;
                 }
                 Part::Head => {
+                    if node.op == Op::Flatten {
+                        flattened = node.inputs.first().map(|&from| graph.nodes()[from].shape);
+                    }
                     for spec in graph.params(id) {
                         let key = format!("{HEAD}.{}.{}", head.len(), variable(spec.kind));
-                        let value = network.params.value(&spec.name).clone();
+                        let value = network.params.value(&spec.name);
+                        let value = channels_first(value, flattened)?;
                         writer.entries.push((key, Entry::Floats(value)));
+                    }
+                    if matches!(node.op, Op::Dense { .. }) {
+                        flattened = None;
                     }
                     head.push((node.name.clone(), node.op.kind()));
                 }
@@ -299,6 +308,33 @@ impl Checkpoint {
         }
         metadata.extend_from_slice(more);
         Ok(file::encode(&self.entries, &metadata)?)
+    }
+}
+
+/// A parameter of what reads a flattened map: rows, columns and channels here, channels first there.
+fn channels_first(value: &Tensor, flattened: Option<Shape>) -> candle_core::Result<Tensor> {
+    let Some(Shape::Map {
+        channels,
+        height,
+        width,
+    }) = flattened
+    else {
+        return Ok(value.clone());
+    };
+    let inputs = height * width * channels;
+    match *value.dims() {
+        [units, features] if features == inputs => value
+            .reshape((units, height, width, channels))?
+            .permute((0, 3, 1, 2))?
+            .contiguous()?
+            .reshape((units, inputs)),
+        [features] if features == inputs => value
+            .reshape((height, width, channels))?
+            .permute((2, 0, 1))?
+            .contiguous()?
+            .reshape(inputs),
+        // The bias of the dense layer itself.
+        _ => Ok(value.clone()),
     }
 }
 

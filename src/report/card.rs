@@ -1,6 +1,7 @@
 //! `model_card.md`: what a model is, for people and for model hubs, in Hugging Face's layout.
 
 use std::fmt::Write;
+use std::path::Path;
 
 use serde_json::{Value, json};
 
@@ -19,14 +20,15 @@ pub fn card(told: &Told<'_>) -> String {
     let mut card = front_matter(told);
     let backbone = text(&told.config["model"]["backbone"]).unwrap_or_else(|| "a network".into());
     let _ = writeln!(card, "# {}\n", line(told.name));
-    let weights = match text(&told.config["model"]["weights"]).filter(|it| it != "none") {
-        Some(weights) => format!("that began with the weights `{weights}`"),
-        None => "that began with random weights".into(),
+    let weights = match text(&told.config["model"]["weights"]).as_deref() {
+        Some("none") => " that began with random weights".into(),
+        Some(weights) => format!(" that began with the weights `{}`", file_name(weights)),
+        None => String::new(),
     };
     let classes = told.classes();
     let _ = writeln!(
         card,
-        "An image classifier of {} classes: `{backbone}` {weights}, trained with xp {}.\n",
+        "An image classifier of {} classes: `{backbone}`{weights}, trained with xp {}.\n",
         classes.len(),
         text(&told.manifest["xp_version"]).unwrap_or_default()
     );
@@ -236,6 +238,16 @@ fn training(card: &mut String, told: &Told<'_>) {
         let _ = writeln!(card, "\nRandom changes of training pictures: {augment}.");
     }
     card.push('\n');
+}
+
+/// What weights are called: of a file here, its name alone.
+fn file_name(weights: &str) -> String {
+    let path = Path::new(weights);
+    let name = path.file_name().filter(|_| path.is_absolute());
+    name.map_or_else(
+        || weights.into(),
+        |name| name.to_string_lossy().into_owned(),
+    )
 }
 
 /// A table of settings in a line; what is off, or 0, is left out.

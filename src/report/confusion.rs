@@ -51,7 +51,10 @@ pub fn confusion(report: &TestReport, title: &str) -> Canvas {
                 count as f64 / total as f64
             };
             let corner = (left + column as f64 * cell, top + row as f64 * cell);
-            canvas.rect(corner, (corner.0 + cell, corner.1 + cell), shade(share));
+            // Nothing is as white as the paper, and mostly there is nothing.
+            if count > 0 {
+                canvas.rect(corner, (corner.0 + cell, corner.1 + cell), shade(share));
+            }
             if classes <= WRITTEN_CLASSES {
                 write_cell(&mut canvas, corner, cell, count, share);
             }

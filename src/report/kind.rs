@@ -1,7 +1,7 @@
 //! What can be drawn of a run.
 
 /// A kind of picture of one run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Accuracy and loss.
     Curves,
@@ -30,6 +30,11 @@ impl Kind {
         Self::Classes,
         Self::Mistakes,
     ];
+
+    /// Whether it is drawn of the test split.
+    pub fn needs_test(self) -> bool {
+        !matches!(self, Self::Curves | Self::Lr)
+    }
 
     /// What it is called: on the command line, and as a file without its ending.
     pub fn name(self) -> &'static str {

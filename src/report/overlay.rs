@@ -3,7 +3,7 @@
 use super::axis::{LABEL, Marker, Panel, SMALL, Stroke, Unit, row_range};
 use super::canvas::{Align, Canvas, Font, INK};
 use super::curves::{LEFT, MARKED_ROWS, Metric, RIGHT, WIDTH, best_row};
-use super::palette::{COLORS, DASHES};
+use super::palette::distinct;
 use crate::records::MetricsRow;
 
 const PANEL: f64 = 290.0;
@@ -88,9 +88,8 @@ fn subtitle(runs: &[(String, Vec<MetricsRow>)]) -> String {
 
 fn stroke(index: usize, rows: &[MetricsRow]) -> Stroke {
     Stroke {
-        color: COLORS[index % COLORS.len()],
-        dashes: DASHES[index / COLORS.len() % DASHES.len()],
         marker: (rows.len() <= MARKED_ROWS).then_some(Marker::Disc),
+        ..distinct(index)
     }
 }
 

@@ -20,9 +20,6 @@ pub(super) const BLUE: Color = plotters::style::RGBColor(0, 114, 178);
 pub(super) const VERMILION: Color = plotters::style::RGBColor(213, 94, 0);
 pub(super) const ORANGE: Color = plotters::style::RGBColor(230, 159, 0);
 
-/// Lines beyond the colours: dashed, then dotted, then round again.
-pub(super) const DASHES: [Option<(f64, f64)>; 3] = [None, Some((9.0, 5.0)), Some((2.5, 3.5))];
-
 /// A line that differs in its colour, and from eleven others in its dashes or marks, too.
 pub(super) fn distinct(index: usize) -> Stroke {
     const DASHES: [Option<(f64, f64)>; 4] =

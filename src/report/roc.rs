@@ -5,7 +5,7 @@ use super::axis::{LABEL, Panel, Range, SMALL, Stroke};
 use super::canvas::{Align, Canvas, Color, Font, GREY, INK, PALE, Point};
 use super::palette::distinct;
 use super::scores::{Curve, Scores};
-use crate::records::ProbabilityTable;
+use crate::records::{ProbabilityRow, ProbabilityTable};
 
 /// Up to this many classes each has a line of its own in the legend.
 const NAMED: usize = 12;
@@ -67,7 +67,7 @@ pub fn precision_recall(table: &ProbabilityTable, split: &str, title: &str) -> C
     let panel = panel();
     panel.shares(&mut canvas, ["Recall", "Precision"]);
     // Who guesses is right as often as the class is there.
-    let chance = (table.classes.len() == 2 && !table.rows.is_empty()).then(|| {
+    let chance = (is_binary(table) && !table.rows.is_empty()).then(|| {
         let hits = table.rows.iter().filter(|row| row.label == 1).count();
         let share = hits as f64 / table.rows.len() as f64;
         let ends = [panel.at(0.0, share), panel.at(1.0, share)];
@@ -124,7 +124,7 @@ fn panel() -> Panel {
 fn subtitle(what: &str, table: &ProbabilityTable, split: &str) -> String {
     let pictures = table.rows.len();
     match table.classes.as_slice() {
-        [_, positive] => {
+        [_, positive] if is_binary(table) => {
             let hits = table.rows.iter().filter(|row| row.label == 1).count();
             format!("{what} of {positive}: {hits} of {pictures} pictures in the {split} split")
         }
@@ -133,6 +133,15 @@ fn subtitle(what: &str, table: &ProbabilityTable, split: &str) -> String {
             classes.len()
         ),
     }
+}
+
+/// Whether one class is what the other is not. Of more classes two may be all that there are pictures of.
+fn is_binary(table: &ProbabilityTable) -> bool {
+    let sums_to_one = |row: &ProbabilityRow| {
+        let sum: f32 = row.probabilities.iter().sum();
+        (sum - 1.0).abs() < 1e-3
+    };
+    table.classes.len() == 2 && table.rows.iter().all(sums_to_one)
 }
 
 /// What is drawn in a panel.
@@ -156,7 +165,7 @@ impl Chart<'_> {
             .filter_map(|(name, curve)| Some((name.as_str(), curve.as_ref()?)))
             .collect();
         let without = self.table.classes.len() - curves.len();
-        let two = self.table.classes.len() == 2;
+        let two = is_binary(self.table);
         if two {
             // The other is its mirror image.
             curves = curves.split_off(1.min(curves.len()));

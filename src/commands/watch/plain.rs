@@ -102,6 +102,7 @@ pub fn sweep_line(state: &SweepState) -> String {
         false if state.is_over() => {}
         false => parts.push(format!("left {}", shown(state.left))),
     }
+    parts.extend(state.damage.iter().map(|it| table::printable(it)));
     parts.join("  ")
 }
 

@@ -63,11 +63,8 @@ impl SweepState {
     /// Whether every trial has ended, one way or another.
     pub fn is_over(&self) -> bool {
         let open = ["running", "waiting", "broken", Ended::Paused.name()];
-        self.gone
-            || self
-                .trials
-                .iter()
-                .all(|it| !open.contains(&it.status.as_str()))
+        let ended = |it: &TrialState| !open.contains(&it.status.as_str());
+        self.gone || (!self.trials.is_empty() && self.trials.iter().all(ended))
     }
 }
 
@@ -124,6 +121,7 @@ impl SweepReader {
         let mut walls = Vec::new();
         let mut changed = false;
         let mut states = Vec::new();
+        let mut at_work = Vec::new();
         for trial in &trials {
             let path = sweep.run(trial);
             if !path.is_dir() {
@@ -158,9 +156,13 @@ impl SweepReader {
                 epochs: listed.epochs_planned,
                 val_accuracy: listed.val_accuracy,
                 test_accuracy: listed.test_accuracy,
-                left: running_left(run.left, listed, &walls),
+                left: None,
                 run: path,
             });
+            at_work.push((states.len() - 1, run.left, listed.clone()));
+        }
+        for (index, own, listed) in at_work {
+            states[index].left = running_left(own, &listed, &walls);
         }
         if changed {
             let complete = trials

@@ -435,3 +435,29 @@ fn cases() -> Vec<(String, Case)> {
     });
     families.chain(more).collect()
 }
+
+#[test]
+fn what_reads_a_flattened_map_reads_channels_first() {
+    let map = Some(Shape::Map {
+        channels: 2,
+        height: 1,
+        width: 2,
+    });
+    let values = |dims: &[usize]| {
+        Tensor::arange(0f32, 4.0, &Device::Cpu)
+            .unwrap()
+            .reshape(dims)
+    };
+    let there = |value: &Tensor, map| -> Vec<f32> {
+        let value = channels_first(value, map).unwrap();
+        value.flatten_all().unwrap().to_vec1().unwrap()
+    };
+    for dims in [&[1, 4][..], &[4]] {
+        let value = values(dims).unwrap();
+        assert_eq!(there(&value, map), [0.0, 2.0, 1.0, 3.0]);
+        assert_eq!(there(&value, None), [0.0, 1.0, 2.0, 3.0]);
+    }
+    // A bias of another length stays.
+    let bias = Tensor::arange(0f32, 3.0, &Device::Cpu).unwrap();
+    assert_eq!(there(&bias, map), [0.0, 1.0, 2.0]);
+}

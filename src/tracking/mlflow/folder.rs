@@ -60,6 +60,8 @@ impl Folder {
         let run = experiment.join(&story.id);
         for part in ["metrics", "params", "tags", "artifacts"] {
             make(&run.join(part))?;
+            // MLflow takes every file there for an entry.
+            fsx::sweep(&run.join(part))?;
         }
         for (name, value) in &story.parameters {
             put(&run.join("params"), name, value.as_bytes())?;

@@ -219,6 +219,8 @@ impl Server {
             let path = escaped(&format!("{folder}/{name}"));
             let address = format!("{}/api/2.0/mlflow-artifacts/artifacts/{path}", self.base);
             let request = self.authorized(self.agent.put(address));
+            // A model takes as long as it takes.
+            let request = request.config().timeout_global(None).build();
             let request = request.content_type("application/octet-stream");
             answer(request.send(bytes.as_slice()))?;
             there.files.insert(name.clone());
