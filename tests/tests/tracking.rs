@@ -109,7 +109,11 @@ fn a_run_that_is_interrupted_and_goes_on_tells_every_row_once() {
         "--tensorboard",
         to,
     ]));
-    let [again] = event_files(&elsewhere.join("run")).try_into().unwrap();
+    // Its folder says which run of that name it is.
+    let mut folders = fs::read_dir(&elsewhere).unwrap();
+    let told = folders.next().unwrap().unwrap();
+    assert!(told.file_name().to_str().unwrap().starts_with("run-"));
+    let [again] = event_files(&told.path()).try_into().unwrap();
     assert_eq!(count(&again, "loss/val"), 1 + 5);
     succeeds(xp(&["track", run.to_str().unwrap()]));
     assert_eq!(values(&mlruns, "val_loss").len(), 5);
