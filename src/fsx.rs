@@ -101,6 +101,15 @@ pub fn write_atomic_with(
     sync_dir(folder)
 }
 
+/// What the system numbers a file with: another once it was replaced; always 0 where it does not.
+pub fn file_number(found: &fs::Metadata) -> u64 {
+    #[cfg(unix)]
+    let number = std::os::unix::fs::MetadataExt::ino(found);
+    #[cfg(not(unix))]
+    let (number, _) = (0, found);
+    number
+}
+
 /// Removes from a folder what killed writers of [`write_atomic`] left half-written. One writer at a
 /// time: hold a [`Lock`].
 pub fn sweep(folder: &Path) -> Result<(), FsError> {

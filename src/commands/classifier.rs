@@ -28,7 +28,6 @@ pub struct Classifier {
     pub graph: Graph,
     /// Their parameters.
     pub params: Params,
-    network: Option<Prefix>,
 }
 
 impl Classifier {
@@ -45,7 +44,6 @@ impl Classifier {
                     framing: Framing::Resized,
                     graph: model.graph,
                     params: model.params,
-                    network: Some(model.network),
                 })
             }
             Target::Backbone(family) => {
@@ -57,20 +55,14 @@ impl Classifier {
                     framing: net.framing,
                     graph: net.graph,
                     params: net.params,
-                    network: None,
                 })
             }
         }
     }
 
-    /// From pictures `[batch, height, width, 3]` to logits, compiled; for one caller.
-    pub fn network(&mut self) -> Result<Prefix, Failure> {
-        match self.network.take() {
-            Some(network) => Ok(network),
-            None => {
-                let output = self.graph.output();
-                Ok(Prefix::compile(&self.graph, &self.params, &[0], &[output])?)
-            }
-        }
+    /// From pictures `[batch, height, width, 3]` to logits, compiled.
+    pub fn network(&self) -> Result<Prefix, Failure> {
+        let output = self.graph.output();
+        Ok(Prefix::compile(&self.graph, &self.params, &[0], &[output])?)
     }
 }

@@ -30,7 +30,7 @@ pub fn run(args: &EvaluateArgs, printer: &Printer) -> Result<(), Failure> {
         model.experiment.seed,
         0,
     );
-    let evaluation = evaluate::evaluate(&model.network, &plan, &feed, split)?;
+    let evaluation = evaluate::evaluate(&model.network()?, &plan, &feed, split)?;
     let (report, _) = results::report(feed.dataset(), split, &args.checkpoint, &evaluation);
     print(&report, printer)
 }

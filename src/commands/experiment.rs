@@ -94,9 +94,7 @@ impl Prepared {
         };
         manifest.update(|manifest| manifest.micro_batch = Some(allowance.micro_batch))?;
         let experiment = &blueprint.loaded.experiment;
-        if !experiment.tracking.is_off() {
-            *tracker = Tracker::new(run, &experiment.tracking, &run.manifest()?);
-        }
+        *tracker = Tracker::new(run, &experiment.tracking)?;
         let feed = feed(blueprint, dataset, allowance.pictures).with_waiting(allowance.waiting);
         let [part, all] = [
             feed.items(Split::Val).len(),

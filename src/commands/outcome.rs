@@ -111,9 +111,10 @@ fn draw(run: &RunDir, dataset: &Dataset, printer: &Printer) {
         title: &run.name(),
         dataset: Some(dataset),
     };
-    let judged = [Kind::Roc, Kind::Pr, Kind::Classes, Kind::Mistakes];
-    let judged = judged.into_iter().filter(|_| drawings.is_tested());
-    for kind in [Kind::Lr].into_iter().chain(judged) {
+    // Curves are drawn while it trains, the confusion matrix with the test.
+    let left = |kind: &Kind| !matches!(kind, Kind::Curves | Kind::Confusion);
+    let possible = |kind: &Kind| !kind.needs_test() || drawings.is_tested();
+    for kind in Kind::ALL.into_iter().filter(left).filter(possible) {
         if let Err(failure) = drawings.write(kind, Format::Png, printer) {
             let name = kind.name();
             printer.warning(format!("`{name}` is not drawn: {}", failure.message));

@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use base64::Engine;
 use image::RgbImage;
-use image::codecs::jpeg::JpegEncoder;
 use rayon::prelude::*;
 
 use super::overlays::overlays;
@@ -109,12 +107,7 @@ fn plain<'a>(
 /// Pictures as `data:` addresses.
 fn addresses(pictures: BTreeMap<String, RgbImage>) -> BTreeMap<String, String> {
     let encoded = pictures.into_par_iter().filter_map(|(path, picture)| {
-        let mut jpeg = Vec::new();
-        picture
-            .write_with_encoder(JpegEncoder::new_with_quality(&mut jpeg, QUALITY))
-            .ok()?;
-        let text = base64::engine::general_purpose::STANDARD.encode(&jpeg);
-        Some((path, format!("data:image/jpeg;base64,{text}")))
+        Some((path, report::picture_address(&picture, QUALITY).ok()?))
     });
     encoded.collect()
 }

@@ -170,16 +170,16 @@ fn draw_one(
     let mut drawn = Vec::new();
     for &kind in &wanted.kinds {
         let name = drawings::file_name(kind, wanted.format);
-        let written = match &wanted.place {
-            Place::Usual => drawings.write(kind, wanted.format, printer),
-            Place::Folder(folder) => {
-                let path = folder.join(&name);
+        let elsewhere = match &wanted.place {
+            Place::Usual => None,
+            Place::Folder(folder) => Some(folder.join(&name)),
+            Place::File(path) => Some(path.clone()),
+        };
+        let written = match elsewhere {
+            None => drawings.write(kind, wanted.format, printer),
+            Some(path) => {
                 let drawing = drawings.draw(kind, printer);
                 drawing.and_then(|drawing| save(&drawing, wanted.format, path))
-            }
-            Place::File(path) => {
-                let drawing = drawings.draw(kind, printer);
-                drawing.and_then(|drawing| save(&drawing, wanted.format, path.clone()))
             }
         };
         match written {

@@ -42,7 +42,7 @@ struct Model {
 
 impl Model {
     fn open(args: &PredictArgs, printer: &Printer) -> Result<Self, Failure> {
-        let mut classifier = Classifier::open(&args.model, &args.backbone, printer)?;
+        let classifier = Classifier::open(&args.model, &args.backbone, printer)?;
         let network = classifier.network()?;
         Ok(Self {
             classifier,

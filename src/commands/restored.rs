@@ -30,8 +30,6 @@ pub struct Restored {
     pub graph: Graph,
     /// Their parameters.
     pub params: Params,
-    /// From pictures `[batch, height, width, 3]` to logits `[batch, outputs]`.
-    pub network: Prefix,
     /// Number of logits.
     pub outputs: usize,
 }
@@ -90,7 +88,6 @@ impl Restored {
                 file.classes.len()
             )));
         }
-        let network = Prefix::compile(&graph, &params, &[0], &[graph.output()])?;
         Ok(Self {
             path,
             classes: file.classes,
@@ -99,7 +96,6 @@ impl Restored {
             flavour,
             graph,
             params,
-            network,
             outputs,
         })
     }
@@ -111,6 +107,12 @@ impl Restored {
             "last" => model.with_last_checkpoint(path),
             _ => Ok(model),
         }
+    }
+
+    /// From pictures `[batch, height, width, 3]` to logits `[batch, outputs]`, compiled.
+    pub fn network(&self) -> candle_core::Result<Prefix> {
+        let output = self.graph.output();
+        Prefix::compile(&self.graph, &self.params, &[0], &[output])
     }
 
     /// Writes a file made of the model beside its own, in its run directory if it has one.
@@ -134,8 +136,6 @@ impl Restored {
         for (name, value) in checkpoint.evaluated() {
             self.params.set(&name, value)?;
         }
-        let output = self.graph.output();
-        self.network = Prefix::compile(&self.graph, &self.params, &[0], &[output])?;
         Ok(self)
     }
 }

@@ -31,7 +31,7 @@ pub fn go_on(
     let before = begun(&run)?;
     if before.status == Status::Done {
         outcome::make_good(&run, pictures, printer);
-        tell_of_end(&run, &before, printer);
+        tell_of_end(&run, printer);
         return say_done(&run, &before, printer);
     }
     let decides = |set: &String| set.split('=').next().is_none_or(config::decides);
@@ -64,14 +64,14 @@ pub fn go_on(
 }
 
 /// Tells whoever was not told how a run ended, because it was killed before; nobody of anything twice.
-fn tell_of_end(run: &RunDir, manifest: &Manifest, printer: &Printer) {
+fn tell_of_end(run: &RunDir, printer: &Printer) {
     let (Ok(loaded), Ok(log)) = (
         config::load_with(&run.resolved_toml(), &[], []),
         run.metrics(),
     ) else {
         return;
     };
-    if let Some(tracker) = Tracker::new(run, &loaded.experiment.tracking, manifest) {
+    if let Ok(Some(tracker)) = Tracker::new(run, &loaded.experiment.tracking) {
         tracker.begin(run, &log.rows);
         tracker.end(run, printer);
     }

@@ -37,11 +37,12 @@ pub fn run(args: &ServeArgs, printer: &Printer) -> Result<(), Failure> {
          next: curl --data-binary @PICTURE {url}/predict",
         restored.classes.len()
     ));
+    let network = restored.network()?;
     let model = Model {
         name: restored.experiment.name,
         classes: restored.classes,
         preprocess: restored.preprocess,
-        network: restored.network,
+        network,
     };
     let limits = Limits {
         bytes: usize::try_from(args.max_upload).unwrap_or(usize::MAX),

@@ -13,7 +13,7 @@ use super::card::Gathered;
 use super::{Printer, tracked};
 use crate::config::TrackingConfig;
 use crate::records::MetricsRow;
-use crate::run::{EventsWriter, Manifest, RunDir};
+use crate::run::{EventsWriter, RunDir, RunError};
 use crate::tracking::mlflow::Mlflow;
 use crate::tracking::{Ending, Point, Story, points, tensorboard};
 
@@ -36,24 +36,28 @@ pub struct Tracker {
 
 impl Tracker {
     /// Tells of the run in a directory whatever `tracking` asks for; `None` if that is nothing.
-    pub fn new(run: &RunDir, tracking: &TrackingConfig, manifest: &Manifest) -> Option<Self> {
+    ///
+    /// # Errors
+    /// If the run's manifest cannot be read.
+    pub fn new(run: &RunDir, tracking: &TrackingConfig) -> Result<Option<Self>, RunError> {
         if tracking.is_off() {
-            return None;
+            return Ok(None);
         }
-        let story = tracked::story(run, manifest, tracking.experiment.as_deref());
+        let manifest = run.manifest()?;
+        let story = tracked::story(run, &manifest, tracking.experiment.as_deref());
         let worker = tracking
             .mlflow
             .as_ref()
             .map(|mlflow| Worker::start(mlflow, story.clone(), run.path()));
-        Some(Self {
+        Ok(Some(Self {
             story,
-            host: manifest.process.host.clone(),
+            host: manifest.process.host,
             tensorboard: tracking.tensorboard,
             events: RefCell::default(),
             points: RefCell::default(),
             worker,
             trouble: RefCell::default(),
-        })
+        }))
     }
 
     /// Goes on behind `rows`: what was told of later ones is taken back where it can be.

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::decode::{self, Kind};
 use super::scan;
+use crate::fsx;
 
 /// A file counts as whole once size and times have not changed for so long.
 const REST: Duration = Duration::from_millis(900);
@@ -97,7 +98,8 @@ impl Arrivals {
     }
 
     /// Files that are known.
-    pub fn known(&self) -> usize {
+    #[cfg(test)]
+    fn known(&self) -> usize {
         self.done.len() + self.pending.len()
     }
 
@@ -307,14 +309,10 @@ fn version(found: &Metadata) -> u64 {
     let modified = found.modified().ok();
     let modified = modified.and_then(|it| it.duration_since(SystemTime::UNIX_EPOCH).ok());
     let modified = modified.map_or(0, |it| it.as_nanos());
-    #[cfg(unix)]
-    let file = std::os::unix::fs::MetadataExt::ino(found);
-    #[cfg(not(unix))]
-    let file = 0u64;
     hash(&[
         &modified.to_le_bytes(),
         &found.len().to_le_bytes(),
-        &file.to_le_bytes(),
+        &fsx::file_number(found).to_le_bytes(),
     ])
 }
 

@@ -16,6 +16,12 @@ pub(super) struct Range {
 }
 
 impl Range {
+    /// No bounds at all.
+    pub(super) const EVERYTHING: Self = Self {
+        low: f64::MIN,
+        high: f64::MAX,
+    };
+
     /// The range of finite values; `None` if there are none.
     pub(super) fn of(values: impl Iterator<Item = f64>) -> Option<Self> {
         let finite = values.filter(|value| value.is_finite());
@@ -87,31 +93,47 @@ impl Panel {
     /// Grid, frame, ticks and the name of the vertical axis. Whole numbers below; `percent` writes
     /// 0.93 as 93%.
     pub(super) fn frame(&self, canvas: &mut Canvas, name: &str, percent: bool) {
-        let font = Font::new(SMALL, INK);
-        let (xs, _) = ticks(self.x, 10, 1.0);
-        for &x in &xs {
-            let (at, _) = self.at(x, self.y.low);
-            canvas.line(&[(at, self.top), (at, self.bottom)], PALE, 1.0);
-            canvas.line(&[(at, self.bottom), (at, self.bottom + 4.0)], INK, 1.0);
-            canvas.text(
-                &format!("{x}"),
-                (at, self.bottom + 15.0),
-                Align::Centre,
-                font,
-            );
-        }
+        self.whole_numbers(canvas);
         self.sides(canvas, name, percent);
+    }
+
+    /// Grid and ticks of whole numbers below.
+    pub(super) fn whole_numbers(&self, canvas: &mut Canvas) {
+        for x in ticks(self.x, 10, 1.0).0 {
+            self.tick_below(canvas, x, &format!("{x}"));
+        }
+    }
+
+    /// A line of the grid upward from a value below, and the tick with its text.
+    pub(super) fn tick_below(&self, canvas: &mut Canvas, x: f64, text: &str) {
+        let (at, _) = self.at(x, self.y.low);
+        canvas.line(&[(at, self.top), (at, self.bottom)], PALE, 1.0);
+        canvas.line(&[(at, self.bottom), (at, self.bottom + 4.0)], INK, 1.0);
+        let place = (at, self.bottom + 15.0);
+        canvas.text(text, place, Align::Centre, Font::new(SMALL, INK));
+    }
+
+    /// A line of the grid from a value at the left, and the tick with its text.
+    pub(super) fn tick_beside(&self, canvas: &mut Canvas, y: f64, text: &str) {
+        let (_, at) = self.at(self.x.low, y);
+        canvas.line(&[(self.left, at), (self.right, at)], PALE, 1.0);
+        canvas.line(&[(self.left - 4.0, at), (self.left, at)], INK, 1.0);
+        let place = (self.left - 8.0, at);
+        canvas.text(text, place, Align::Right, Font::new(SMALL, INK));
+    }
+
+    /// The rectangle around, and the name of the vertical axis.
+    pub(super) fn border(&self, canvas: &mut Canvas, name: &str) {
+        let corners = ((self.left, self.top), (self.right, self.bottom));
+        canvas.frame(corners.0, corners.1, GREY);
+        let middle = (16.0, (self.top + self.bottom) / 2.0);
+        canvas.text_upward(name, middle, Align::Centre, Font::new(LABEL, INK).bold());
     }
 
     /// The frame but for what stands below it.
     pub(super) fn sides(&self, canvas: &mut Canvas, name: &str, percent: bool) {
-        let font = Font::new(SMALL, INK);
-        let (left, top, right, bottom) = (self.left, self.top, self.right, self.bottom);
         let (ys, decimals) = ticks(self.y, 7, 0.0);
         for &y in &ys {
-            let (_, at) = self.at(self.x.low, y);
-            canvas.line(&[(left, at), (right, at)], PALE, 1.0);
-            canvas.line(&[(left - 4.0, at), (left, at)], INK, 1.0);
             let text = if percent {
                 format!("{:.*}%", decimals.saturating_sub(2), 100.0 * y)
             } else if decimals > 4 || y.abs() >= 1e5 {
@@ -119,16 +141,9 @@ impl Panel {
             } else {
                 format!("{y:.decimals$}")
             };
-            canvas.text(&text, (left - 8.0, at), Align::Right, font);
+            self.tick_beside(canvas, y, &text);
         }
-        canvas.frame((left, top), (right, bottom), GREY);
-        let middle = (top + bottom) / 2.0;
-        canvas.text_upward(
-            name,
-            (16.0, middle),
-            Align::Centre,
-            Font::new(LABEL, INK).bold(),
-        );
+        self.border(canvas, name);
     }
 
     /// Says in the middle that there is nothing to show.
@@ -291,15 +306,11 @@ impl Unit {
 
 /// Range of the horizontal axis: from the first to the last row with room at both ends.
 pub(super) fn row_range(places: impl Iterator<Item = f64>) -> Range {
-    let everywhere = Range {
-        low: f64::MIN,
-        high: f64::MAX,
-    };
     let range = Range::of(places).unwrap_or(Range {
         low: 0.0,
         high: 1.0,
     });
-    range.padded(0.02, 1.0, everywhere)
+    range.padded(0.02, 1.0, Range::EVERYTHING)
 }
 
 #[cfg(test)]

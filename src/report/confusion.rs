@@ -2,6 +2,7 @@
 
 use super::axis::{LABEL, SMALL};
 use super::canvas::{Align, Canvas, Color, Font, GREY, INK, PALE, WHITE};
+use super::scale::scale;
 use crate::records::TestReport;
 
 /// Up to this many classes each cell holds its count and share.
@@ -77,7 +78,15 @@ pub fn confusion(report: &TestReport, title: &str) -> Canvas {
     canvas.text_upward("True class", (20.0, top + middle), Align::Centre, label);
     let under = (left + middle, bottom + below + 12.0);
     canvas.text("Predicted class", under, Align::Centre, label);
-    draw_scale(&mut canvas, right + 22.0, top, bottom);
+    let texts = [
+        (0.0, "0%"),
+        (0.25, "25%"),
+        (0.5, "50%"),
+        (0.75, "75%"),
+        (1.0, "100%"),
+    ];
+    let place = (right + 22.0, top);
+    scale(&mut canvas, place, bottom, (100, shade), &texts);
     canvas
 }
 
@@ -139,26 +148,6 @@ fn shade(share: f64) -> Color {
     };
     let mix = |deep: f64| (255.0 + (deep - 255.0) * t).round() as u8;
     plotters::style::RGBColor(mix(DEEP.0), mix(DEEP.1), mix(DEEP.2))
-}
-
-fn draw_scale(canvas: &mut Canvas, left: f64, top: f64, bottom: f64) {
-    let (steps, right) = (100, left + 16.0);
-    let at = |share: f64| bottom - share * (bottom - top);
-    for step in 0..steps {
-        let (low, high) = (step as f64 / steps as f64, (step + 1) as f64 / steps as f64);
-        canvas.rect(
-            (left, at(high)),
-            (right, at(low)),
-            shade((low + high) / 2.0),
-        );
-    }
-    canvas.frame((left, top), (right, bottom), GREY);
-    let font = Font::new(SMALL, INK);
-    for percent in [0, 25, 50, 75, 100] {
-        let y = at(f64::from(percent) / 100.0);
-        canvas.line(&[(right, y), (right + 4.0, y)], GREY, 1.0);
-        canvas.text(&format!("{percent}%"), (right + 8.0, y), Align::Left, font);
-    }
 }
 
 #[cfg(test)]

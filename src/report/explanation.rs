@@ -6,6 +6,7 @@ use image::imageops::{self, FilterType};
 use super::axis::{LABEL, SMALL};
 use super::canvas::{Align, Canvas, Font, GREY, INK};
 use super::heat;
+use super::scale::scale;
 
 /// Pictures are drawn with a longer side of as many pixels as they have, within these bounds.
 const SIDES: [u32; 2] = [256, 640];
@@ -71,7 +72,12 @@ pub fn explanation(explained: &Explanation<'_>) -> Canvas {
         let pixels = heat::heated(explained.picture, &shown.values);
         draw(index + 1, pixels, &shown.caption, &shown.note);
     }
-    draw_scale(&mut canvas, right, bottom);
+    let color = |heat: f64| {
+        let [red, green, blue] = heat::color(heat as f32);
+        plotters::style::RGBColor(red, green, blue)
+    };
+    let texts = [(1.0, "most"), (0.5, "half"), (0.0, "nothing")];
+    scale(&mut canvas, (right, TOP), bottom, (128, color), &texts);
     canvas
 }
 
@@ -91,24 +97,6 @@ fn scaled(pixels: Vec<u8>, [height, width]: [u32; 2], to: [u32; 2]) -> RgbImage 
         return picture;
     }
     imageops::resize(&picture, to[1], to[0], FilterType::CatmullRom)
-}
-
-/// From nothing below to most above.
-fn draw_scale(canvas: &mut Canvas, left: f64, bottom: f64) {
-    let (steps, right) = (128, left + 16.0);
-    let at = |heat: f64| bottom - heat * (bottom - TOP);
-    for step in 0..steps {
-        let [low, high] = [step, step + 1].map(|step| f64::from(step) / f64::from(steps));
-        let [red, green, blue] = heat::color(((low + high) / 2.0) as f32);
-        let color = plotters::style::RGBColor(red, green, blue);
-        canvas.rect((left, at(high)), (right, at(low)), color);
-    }
-    canvas.frame((left, TOP), (right, bottom), GREY);
-    let font = Font::new(SMALL, INK);
-    for (heat, label) in [(1.0, "most"), (0.5, "half"), (0.0, "nothing")] {
-        canvas.line(&[(right, at(heat)), (right + 4.0, at(heat))], GREY, 1.0);
-        canvas.text(label, (right + 8.0, at(heat)), Align::Left, font);
-    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,10 @@
 
 use std::fmt::Write;
 
+use base64::Engine;
+use image::codecs::jpeg::JpegEncoder;
+use image::{ImageResult, RgbImage};
+
 /// A page that needs nothing else: `title` and `status` as text, `headline` and `body` as HTML, what
 /// the script draws from, and the script.
 pub(super) fn document(
@@ -28,6 +32,17 @@ pub(super) fn document(
         shared = include_str!("html/shared.js"),
     );
     html
+}
+
+/// A picture as an address that holds it, as JPEG of this quality (1 to 100).
+///
+/// # Errors
+/// If it cannot be encoded: it has no pixels, or too many.
+pub fn picture_address(picture: &RgbImage, quality: u8) -> ImageResult<String> {
+    let mut jpeg = Vec::new();
+    picture.write_with_encoder(JpegEncoder::new_with_quality(&mut jpeg, quality))?;
+    let text = base64::engine::general_purpose::STANDARD.encode(&jpeg);
+    Ok(format!("data:image/jpeg;base64,{text}"))
 }
 
 /// A table of text.

@@ -1,7 +1,7 @@
 //! The learning rate over a run.
 
-use super::axis::{LABEL, Marker, Panel, Range, SMALL, Stroke, Unit, row_range, ticks};
-use super::canvas::{Align, Canvas, Font, GREY, INK, PALE};
+use super::axis::{LABEL, Marker, Panel, Range, Stroke, Unit, row_range};
+use super::canvas::{Align, Canvas, Font, GREY, INK};
 use super::curves::{LEFT, MARKED_ROWS, RIGHT, WIDTH, label_phases, phase_starts};
 use super::palette::BLUE;
 use crate::records::MetricsRow;
@@ -159,10 +159,6 @@ impl Scale {
         let peaks = rates
             .iter()
             .filter_map(|line: &Vec<f64>| line.iter().copied().reduce(f64::max));
-        let everywhere = Range {
-            low: f64::MIN,
-            high: f64::MAX,
-        };
         let peaks = Range::of(peaks);
         if let Some(peaks) = peaks.filter(|peaks| peaks.high > FAR_APART * peaks.low) {
             let lowest = rates.iter().flatten().copied().fold(peaks.low, f64::min);
@@ -171,7 +167,7 @@ impl Scale {
                 low: low.log10(),
                 high: peaks.high.log10(),
             };
-            return Self::Logarithmic(range.padded(0.06, 0.5, everywhere));
+            return Self::Logarithmic(range.padded(0.06, 0.5, Range::EVERYTHING));
         }
         let high = peaks.map_or(1.0, |peaks| peaks.high);
         Self::Linear(Range {
@@ -199,7 +195,6 @@ impl Scale {
 impl Panel {
     /// As [`Panel::frame`], of decimal logarithms.
     fn logarithmic(&self, canvas: &mut Canvas, name: &str) {
-        let font = Font::new(SMALL, INK);
         let (first, last) = (self.y.low.floor() as i32, self.y.high.ceil() as i32);
         // Powers of ten alone, where they are enough.
         let factors: &[u32] = if last - first > 3 { &[1] } else { &[1, 2, 5] };
@@ -210,24 +205,12 @@ impl Panel {
                 if !(self.y.low..=self.y.high).contains(&y) {
                     continue;
                 }
-                let (_, at) = self.at(self.x.low, y);
-                canvas.line(&[(self.left, at), (self.right, at)], PALE, 1.0);
-                canvas.line(&[(self.left - 4.0, at), (self.left, at)], INK, 1.0);
                 let text = number(f64::from(*factor) * 10f64.powi(power));
-                canvas.text(&text, (self.left - 8.0, at), Align::Right, font);
+                self.tick_beside(canvas, y, &text);
             }
         }
-        for x in ticks(self.x, 10, 1.0).0 {
-            let (at, _) = self.at(x, self.y.low);
-            canvas.line(&[(at, self.top), (at, self.bottom)], PALE, 1.0);
-            canvas.line(&[(at, self.bottom), (at, self.bottom + 4.0)], INK, 1.0);
-            let below = (at, self.bottom + 15.0);
-            canvas.text(&format!("{x}"), below, Align::Centre, font);
-        }
-        let corners = ((self.left, self.top), (self.right, self.bottom));
-        canvas.frame(corners.0, corners.1, GREY);
-        let middle = (16.0, (self.top + self.bottom) / 2.0);
-        canvas.text_upward(name, middle, Align::Centre, Font::new(LABEL, INK).bold());
+        self.whole_numbers(canvas);
+        self.border(canvas, name);
     }
 }
 

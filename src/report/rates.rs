@@ -1,7 +1,7 @@
 //! The curve of a learning-rate range test.
 
 use super::axis::{LABEL, Panel, Range, SMALL, Stroke, loss_range};
-use super::canvas::{Align, Canvas, Color, Font, GREY, INK, PALE, WHITE};
+use super::canvas::{Align, Canvas, Color, Font, GREY, INK, WHITE};
 use super::curves::{LEFT, RIGHT, WIDTH};
 use super::palette;
 use plotters::style::RGBColor;
@@ -19,7 +19,6 @@ const BOTTOM: f64 = 444.0;
 const ABOVE: f64 = 0.5;
 /// With fewer decades than this, 2 and 5 times their powers have lines, too.
 const FEW_DECADES: f64 = 2.5;
-
 /// Of more decades, not each has a line.
 const MOST_DECADES: f64 = 12.0;
 
@@ -45,10 +44,6 @@ pub fn rates((title, subtitle): (&str, &str), points: &[RatePoint], marks: &[Rat
     let mut canvas = Canvas::new(WIDTH, HEIGHT);
     canvas.head(title, subtitle);
     let logs = points.iter().map(|point| point[0].log10());
-    let whole = Range {
-        low: f64::MIN,
-        high: f64::MAX,
-    };
     let x = Range::of(logs).unwrap_or(Range {
         low: -7.0,
         high: 1.0,
@@ -58,7 +53,7 @@ pub fn rates((title, subtitle): (&str, &str), points: &[RatePoint], marks: &[Rat
         top: TOP,
         right: RIGHT,
         bottom: BOTTOM,
-        x: x.padded(0.02, 0.1, whole),
+        x: x.padded(0.02, 0.1, Range::EVERYTHING),
         y: losses(points),
     };
     frame(&mut canvas, &panel);
@@ -120,7 +115,6 @@ fn inside(values: &[(f64, f64)], range: Range) -> Vec<(f64, f64)> {
 
 /// Frame, decades and losses.
 fn frame(canvas: &mut Canvas, panel: &Panel) {
-    let font = Font::new(SMALL, INK);
     let Range { low, high } = panel.x;
     let factors: &[u32] = match high - low < FEW_DECADES {
         true => &[1, 2, 5],
@@ -133,15 +127,11 @@ fn frame(canvas: &mut Canvas, panel: &Panel) {
             if !(low..=high).contains(&log) {
                 continue;
             }
-            let (at, _) = panel.at(log, panel.y.low);
-            canvas.line(&[(at, panel.top), (at, panel.bottom)], PALE, 1.0);
-            canvas.line(&[(at, panel.bottom), (at, panel.bottom + 4.0)], INK, 1.0);
             let text = match u32::try_from(decade) {
                 Ok(power @ 0..=2) => (factor * 10u32.pow(power)).to_string(),
                 _ => format!("{factor}e{decade}"),
             };
-            let place = (at, panel.bottom + 15.0);
-            canvas.text(&text, place, Align::Centre, font);
+            panel.tick_below(canvas, log, &text);
         }
     }
     panel.sides(canvas, "Loss", false);

@@ -2,7 +2,7 @@
 //! precision by recall.
 
 use super::axis::{LABEL, Panel, Range, SMALL, Stroke};
-use super::canvas::{Align, Canvas, Color, Font, GREY, INK, PALE, Point};
+use super::canvas::{Align, Canvas, Color, Font, GREY, INK, Point};
 use super::palette::distinct;
 use super::scores::{Curve, Scores};
 use crate::records::{ProbabilityRow, ProbabilityTable};
@@ -345,13 +345,8 @@ impl Legend {
 impl Panel {
     /// Frame and grid of two shares, from 0 to 1, with their names.
     fn shares(&self, canvas: &mut Canvas, [below, beside]: [&str; 2]) {
-        let font = Font::new(SMALL, INK);
         for tick in [0.0, 0.2, 0.4, 0.6, 0.8, 1.0] {
-            let (at, _) = self.at(tick, 0.0);
-            canvas.line(&[(at, self.top), (at, self.bottom)], PALE, 1.0);
-            canvas.line(&[(at, self.bottom), (at, self.bottom + 4.0)], INK, 1.0);
-            let text = format!("{tick:.1}");
-            canvas.text(&text, (at, self.bottom + 15.0), Align::Centre, font);
+            self.tick_below(canvas, tick, &format!("{tick:.1}"));
         }
         self.sides(canvas, beside, false);
         let middle = (self.left + self.right) / 2.0;

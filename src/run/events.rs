@@ -8,6 +8,8 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use crate::fsx;
+
 /// Of a long log, only so much of its end is read: the last of it matters.
 const MOST_BYTES: u64 = 256 << 10;
 
@@ -63,7 +65,7 @@ impl Event {
 #[derive(Debug, Default)]
 pub struct EventLog {
     read: u64,
-    /// Which file that was, where the system numbers files.
+    /// The number of the file that that was.
     file: Option<u64>,
 }
 
@@ -74,7 +76,7 @@ impl EventLog {
     /// If it cannot be read.
     pub fn read_new(&mut self, path: &Path) -> io::Result<Vec<Event>> {
         let found = fs::metadata(path)?;
-        let file = number(&found);
+        let file = Some(fsx::file_number(&found));
         if file != self.file || found.len() < self.read {
             *self = Self { read: 0, file };
         }
@@ -96,16 +98,6 @@ impl EventLog {
         let events = lines.filter_map(|line| serde_json::from_slice(line).ok());
         Ok(events.collect())
     }
-}
-
-#[cfg(unix)]
-fn number(found: &fs::Metadata) -> Option<u64> {
-    Some(std::os::unix::fs::MetadataExt::ino(found))
-}
-
-#[cfg(not(unix))]
-fn number(_: &fs::Metadata) -> Option<u64> {
-    None
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@ use std::process::Output;
 
 use assert_cmd::Command;
 
+use super::plot::KINDS;
+
 /// A small experiment on generated pictures: the embedded backbone, two phases, seconds.
 pub(super) const TINY: &[&str] = &[
     "data.generate.per_class=10",
@@ -154,16 +156,7 @@ fn a_run_leaves_a_complete_directory_that_the_other_commands_understand() {
     );
 
     // Drawn again from the tables, and the pictures that the configuration names, to the same bytes.
-    let kinds = [
-        "curves",
-        "lr",
-        "confusion",
-        "roc",
-        "pr",
-        "classes",
-        "mistakes",
-    ];
-    let drawn = kinds.map(|kind| run.join(format!("{kind}.png")));
+    let drawn = KINDS.map(|kind| run.join(format!("{kind}.png")));
     let before = drawn.each_ref().map(|path| fs::read(path).unwrap());
     for path in &drawn {
         fs::remove_file(path).unwrap();

@@ -6,6 +6,17 @@ use std::process::Command;
 
 use insta::assert_snapshot;
 
+/// What can be drawn of a run.
+pub(super) const KINDS: [&str; 7] = [
+    "curves",
+    "lr",
+    "confusion",
+    "roc",
+    "pr",
+    "classes",
+    "mistakes",
+];
+
 const HEADER: &str = "phase,phase_epoch,epoch,step,lr,train_loss,train_accuracy,val_loss,\
                       val_accuracy,images_per_second,seconds\n";
 const ROWS: &str = "\
@@ -226,15 +237,7 @@ fn every_kind_is_drawn_in_both_formats_to_the_same_bytes() {
     {"pictures":["paper/curves.svg","paper/lr.svg","paper/confusion.svg","paper/roc.svg","paper/pr.svg","paper/classes.svg","paper/mistakes.svg"]}
     warning: `mistakes` has no pictures: cannot read `run/resolved.toml`: No such file or directory (os error 2)
     "#);
-    for kind in [
-        "curves",
-        "lr",
-        "confusion",
-        "roc",
-        "pr",
-        "classes",
-        "mistakes",
-    ] {
+    for kind in KINDS {
         assert!(
             is_png(&folder.path().join(format!("run/{kind}.png"))),
             "{kind}"

@@ -4,6 +4,7 @@ use std::fs::{self, Metadata};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use crate::fsx;
 use crate::run::RunError;
 
 /// What tells one version of a file from another without reading it.
@@ -17,14 +18,10 @@ struct Stamp {
 
 impl Stamp {
     fn of(found: &Metadata) -> Self {
-        #[cfg(unix)]
-        let file = std::os::unix::fs::MetadataExt::ino(found);
-        #[cfg(not(unix))]
-        let file = 0;
         Self {
             modified: found.modified().ok(),
             length: found.len(),
-            file,
+            file: fsx::file_number(found),
         }
     }
 }

@@ -101,11 +101,6 @@ impl RunReader {
         }
     }
 
-    /// Where it looks.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// How it stood when it was last looked at.
     pub fn last(&self) -> Option<&RunState> {
         self.last.as_ref()

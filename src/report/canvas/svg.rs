@@ -5,12 +5,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use ab_glyph::{Font as _, GlyphId, OutlineCurve};
-use base64::Engine;
 use image::RgbImage;
-use image::codecs::jpeg::JpegEncoder;
 
 use super::{Canvas, Color, DrawError, Font, Point, Shape};
-use crate::report::html::escape;
+use crate::report::html::{escape, picture_address};
 
 /// Of photographs within, 1 to 100.
 const QUALITY: u8 = 85;
@@ -211,12 +209,7 @@ fn area(top_left: Point, bottom_right: Point) -> String {
 
 /// A photograph as an address that holds it.
 fn embedded(picture: &RgbImage) -> Result<String, DrawError> {
-    let mut jpeg = Vec::new();
-    picture
-        .write_with_encoder(JpegEncoder::new_with_quality(&mut jpeg, QUALITY))
-        .map_err(|error| DrawError(error.to_string()))?;
-    let text = base64::engine::general_purpose::STANDARD.encode(&jpeg);
-    Ok(format!("data:image/jpeg;base64,{text}"))
+    picture_address(picture, QUALITY).map_err(|error| DrawError(error.to_string()))
 }
 
 /// Text that XML can hold: control characters have no place in it.
