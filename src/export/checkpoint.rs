@@ -245,7 +245,9 @@ impl Checkpoint {
                     for spec in graph.params(id) {
                         let key = format!("{HEAD}.{}.{}", head.len(), variable(spec.kind));
                         let value = network.params.value(&spec.name);
-                        let value = channels_first(value, flattened)?;
+                        // A bias belongs to what comes out, however many that are.
+                        let map = flattened.filter(|_| spec.kind != ParamKind::Bias);
+                        let value = channels_first(value, map)?;
                         writer.entries.push((key, Entry::Floats(value)));
                     }
                     if matches!(node.op, Op::Dense { .. }) {
@@ -333,7 +335,6 @@ fn channels_first(value: &Tensor, flattened: Option<Shape>) -> candle_core::Resu
             .permute((2, 0, 1))?
             .contiguous()?
             .reshape(inputs),
-        // The bias of the dense layer itself.
         _ => Ok(value.clone()),
     }
 }
@@ -417,11 +418,15 @@ impl<'a> Writer<'a> {
             (flattened_channels(family, naming, &spec.name), dims)
         {
             let side = (features / channels).isqrt();
-            let kernel = value.reshape((units, side, side, channels))?;
-            let kernel = kernel.permute((0, 3, 1, 2))?.contiguous()?;
+            let map = Shape::Map {
+                channels,
+                height: side,
+                width: side,
+            };
+            let kernel = channels_first(&value, Some(map))?;
             return match timm {
-                true => Ok(kernel),
-                false => kernel.reshape((units, features)),
+                true => kernel.reshape((units, channels, side, side)),
+                false => Ok(kernel),
             };
         }
         match (spec.name.as_str(), dims) {

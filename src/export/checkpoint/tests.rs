@@ -457,7 +457,31 @@ fn what_reads_a_flattened_map_reads_channels_first() {
         assert_eq!(there(&value, map), [0.0, 2.0, 1.0, 3.0]);
         assert_eq!(there(&value, None), [0.0, 1.0, 2.0, 3.0]);
     }
-    // A bias of another length stays.
+    // What is of another length stays.
     let bias = Tensor::arange(0f32, 3.0, &Device::Cpu).unwrap();
     assert_eq!(there(&bias, map), [0.0, 1.0, 2.0]);
+}
+
+#[test]
+fn a_bias_keeps_its_order_behind_a_flattened_map() {
+    let model = "\"mobilenet_v2\"\nwidth = 0.35\ncut = \"block_2_add\"\npooling = \"none\"\n\
+                 head = [\"flatten\", { dense = 512 }]";
+    let case = case(model, 32, Flavour::Torch, 512);
+    let params = case.counted();
+    let network = case.network(&params);
+    let found = Checkpoint::split(&network, Package::Timm).unwrap();
+    let value = |name: &str| -> Vec<f32> {
+        let entry = found.entries.iter().find(|(found, _)| found == name);
+        let Some((_, Entry::Floats(value))) = entry else {
+            panic!("no `{name}`");
+        };
+        value.flatten_all().unwrap().to_vec1().unwrap()
+    };
+    let own =
+        |name: &str| -> Vec<f32> { params.value(name).flatten_all().unwrap().to_vec1().unwrap() };
+    let (kernel, bias) = (own("dense/kernel"), own("dense/bias"));
+    // As many outputs as inputs: only their names tell them apart.
+    assert_eq!(kernel.len(), bias.len() * bias.len());
+    assert_eq!(value("xp_head.1.bias"), bias);
+    assert_ne!(value("xp_head.1.weight"), kernel);
 }
