@@ -4,13 +4,14 @@ use base64::Engine;
 use serde_json::Value;
 
 use super::card::Gathered;
+use super::drawings;
 use crate::fsx;
-use crate::report;
+use crate::report::{self, Format, Kind};
 use crate::run::{Condition, Manifest, RunDir};
 use crate::tracking::{Ending, State, Story, parameters};
 
-/// The files that trackers get, where they are there.
-const FILES: [&str; 20] = [
+/// The files that trackers get beside the drawings, where they are there.
+const FILES: [&str; 13] = [
     "config.toml",
     "resolved.toml",
     "manifest.json",
@@ -19,13 +20,6 @@ const FILES: [&str; 20] = [
     "model_card.md",
     "data_issues.csv",
     "split.csv",
-    "curves.png",
-    "confusion.png",
-    "lr.png",
-    "roc.png",
-    "pr.png",
-    "classes.png",
-    "mistakes.png",
     "test.json",
     "test_last.json",
     "predictions.csv",
@@ -79,7 +73,12 @@ pub fn ending(run: &RunDir, gathered: &Gathered, manifest: &Manifest) -> Ending 
     let mut texts: Vec<(String, String)> = Vec::new();
     texts.extend(test.map(|test| (String::from("test"), report::test_table(test))));
     texts.extend(done.then(|| (String::from("model_card"), report::card(&told))));
-    let file = |name: &str| Some((name.to_owned(), fsx::read(&run.path().join(name)).ok()?));
+    let drawings = Kind::ALL.map(|kind| drawings::file_name(kind, Format::Png));
+    let names = FILES.into_iter().map(str::to_owned).chain(drawings);
+    let file = |name: String| {
+        let bytes = fsx::read(&run.path().join(&name)).ok()?;
+        Some((name, bytes))
+    };
     Ending {
         state,
         time: manifest
@@ -92,7 +91,7 @@ pub fn ending(run: &RunDir, gathered: &Gathered, manifest: &Manifest) -> Ending 
             Vec::new()
         },
         texts,
-        files: FILES.into_iter().filter_map(file).collect(),
+        files: names.filter_map(file).collect(),
     }
 }
 
