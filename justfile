@@ -13,7 +13,7 @@ default:
 
 # Everything that must pass
 [group('check')]
-ci: fmt lint test docs release quickstart sweep-kills slurm browser
+ci: fmt lint test docs release quickstart fuzz sweep-kills slurm browser
 
 # Formatting
 [group('check')]
@@ -119,10 +119,15 @@ slurm: release
 sweep-kills: release
     tests/sweep_kills.sh
 
-# Fuzz every reader of foreign files for so many seconds each (an hour each: `just fuzz 3600`), or some by name
+# Fuzz every reader of foreign files for so many seconds each, or some by name
 [group('check')]
-fuzz seconds="20" *targets: release
+fuzz seconds="10" *targets: release
     fuzz/run.sh {{ seconds }} {{ targets }}
+
+# The same guided by the branches of all dependencies too, an hour each (installs cargo-fuzz; builds 10 minutes)
+[group('measure')]
+fuzz-deep seconds="3600" *targets: release
+    fuzz/run.sh --deep {{ seconds }} {{ targets }}
 
 # Accuracy on real pictures, five seeds, beside PyTorch's recipe where PEERS_TORCH is there (needs ../shared)
 [group('measure')]

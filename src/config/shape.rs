@@ -10,8 +10,8 @@ use super::path::{self, Segment};
 use super::schema::Experiment;
 use super::suggest;
 use super::words::{
-    accepts_any_string, as_f64, bare, describe, first_sentence, has_type, names, properties,
-    required, resolve, show, stand_in, variants,
+    accepts_any_string, as_f64, bare, describe, first_sentence, has_type, key_that_takes, names,
+    properties, required, resolve, show, stand_in, variants,
 };
 
 /// Something wrong with the shape.
@@ -522,6 +522,11 @@ impl<'s> Walk<'s> {
             }
             (Some("string"), Value::Num(..) | Value::Bool(..)) => {
                 Some(format!("put it in quotes: \"{}\"", bare(value)))
+            }
+            (_, Value::String(_, text)) => {
+                let inner = key.rsplit(['.', ']']).next().unwrap_or(&key);
+                key_that_takes(self.root, schema, text)
+                    .map(|kind| format!("write `{inner} = {{ {kind} = \"{text}\" }}`"))
             }
             _ => None,
         };

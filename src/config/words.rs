@@ -41,6 +41,19 @@ pub(super) fn names<'s>(root: &'s Json, schema: &'s Json) -> Vec<&'s str> {
     own.chain(below).collect()
 }
 
+/// The key of a table under which it takes this string.
+pub(super) fn key_that_takes<'s>(root: &'s Json, schema: &'s Json, text: &str) -> Option<&'s str> {
+    let schema = resolve(root, schema);
+    let mut known = properties(schema).into_iter().flatten();
+    known
+        .find(|(_, below)| names(root, below).contains(&text))
+        .map(|(key, _)| key.as_str())
+        .or_else(|| {
+            let mut variants = variants(schema).iter();
+            variants.find_map(|variant| key_that_takes(root, variant, text))
+        })
+}
+
 pub(super) fn accepts_any_string(root: &Json, schema: &Json) -> bool {
     let schema = resolve(root, schema);
     let open = schema["type"] == "string" && schema["const"].is_null() && schema["enum"].is_null();
@@ -117,6 +130,7 @@ pub(super) fn describe(root: &Json, schema: &Json) -> String {
             continue;
         }
         match required(variant).as_slice() {
+            [head] if heads.contains(head) => {}
             [head] => heads.push(*head),
             _ => phrases.push(describe(root, variant)),
         }

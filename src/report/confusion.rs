@@ -9,6 +9,8 @@ use crate::records::TestReport;
 const WRITTEN_CLASSES: usize = 20;
 /// Widest name of a class, in pixels.
 const NAME_WIDTH: f64 = 130.0;
+/// Most pixels of a side, whatever the number of classes.
+const WIDEST: f64 = 4800.0;
 /// Colour of a full row.
 const DEEP: (f64, f64, f64) = (8.0, 64.0, 129.0);
 
@@ -22,7 +24,11 @@ pub fn confusion(report: &TestReport, title: &str) -> Canvas {
         7..=10 => 66.0,
         11..=WRITTEN_CLASSES => 44.0,
         21..=40 => 20.0,
-        _ => (800.0 / classes as f64).floor().max(4.0),
+        // Not over what a PNG can be looked at, at the price of cells that share a pixel.
+        _ => (800.0 / classes as f64)
+            .floor()
+            .max(4.0)
+            .min(WIDEST / classes as f64),
     };
     let font = Font::new(SMALL, INK);
     let names: Vec<String> = report

@@ -213,6 +213,22 @@ fn wrong_types() {
     6 | split = 0.8
       |         ^^^
     "#);
+    check!(replace(r#"{ kind = "adam", lr = 0.001 }"#, r#""adam""#), @r#"
+    error: `phase[0].optimizer` must be a table with `kind` and `lr`, but it is the string "adam"
+      --> config.toml:23:13
+       |
+    23 | optimizer = "adam"
+       |             ^^^^^^
+       = help: write `optimizer = { kind = "adam" }`
+    "#);
+    check!(format!("{BASE}schedule = \"cosine\"\n"), @r#"
+    error: `phase[0].schedule` must be a table with `kind`, but it is the string "cosine"
+      --> config.toml:24:12
+       |
+    24 | schedule = "cosine"
+       |            ^^^^^^^^
+       = help: write `schedule = { kind = "cosine" }`
+    "#);
     check!(replace("image_size = 160", r#"image_size = "160""#), @r#"
     error: `data.image_size` must be an integer from 8 to 4096 or an array of 2 integers from 8 to 4096, but it is the string "160"
      --> config.toml:7:14
