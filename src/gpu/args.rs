@@ -486,6 +486,11 @@ arguments! {
 
 }
 
+// SAFETY: numbers that fill it, the largest first: there is nothing between them.
+unsafe impl bytemuck::NoUninit for Part {}
+// SAFETY: numbers of four bytes each.
+unsafe impl bytemuck::NoUninit for Rule {}
+
 /// The kernels.
 pub mod kernels {
     use super::Kernel;

@@ -178,12 +178,13 @@ impl Gpu {
         self.singly(kernels::MASK, count, &args)
     }
 
-    /// Values in f32 from main memory as a map; `room` has as many bytes as they have.
-    pub fn upload_map(&self, values: &[f32], room: Address, to: Address) -> Result<()> {
+    /// Values in f32 from main memory as a map.
+    pub fn upload_map(&self, values: &[f32], to: Address) -> Result<()> {
         let bytes = bytemuck::cast_slice(values);
         if self.real() == Real::Single {
             return self.backend().upload(bytes, to);
         }
+        let [room] = self.scratch(Use::Padded, [bytes.len()])?;
         self.backend().upload(bytes, room)?;
         let args = args::Convert {
             from: room,

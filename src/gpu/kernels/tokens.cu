@@ -161,7 +161,7 @@ FLAT(tokens_1, Tokens) {
     i64 picture = at / a.output;
     int inner = (int)(at % a.output), from = inner - a.offset;
     if (a.first && inner < a.offset) {
-        store(a.y[at], a.first[inner] + a.first_position[inner]);
+        store(a.y[at], a.first[inner] + (a.first_position ? a.first_position[inner] : 0.0f));
         return;
     }
     float value = from >= 0 && from < a.input ? load(a.x[picture * a.input + from]) : 0.0f;
