@@ -48,7 +48,9 @@ impl Prefix {
             (Some(gpu), _) => {
                 Program::OnDevice(OnDevice::new(gpu, graph, params, inputs, outputs)?)
             }
-            (None, Device::Cpu) => Program::Compiled(Compiled::new(graph, params, inputs, outputs)?),
+            (None, Device::Cpu) => {
+                Program::Compiled(Compiled::new(graph, params, inputs, outputs)?)
+            }
             (None, _) => Program::Portable(Portable::new(graph, params, inputs, outputs)?),
         };
         let shape = |&id: &NodeId| graph.nodes()[id].shape;

@@ -68,12 +68,7 @@ impl Gpu {
     ///
     /// # Errors
     /// If the device failed.
-    pub fn attention_grad(
-        &self,
-        [x, dy]: [Address; 2],
-        heads: Heads,
-        dx: Address,
-    ) -> Result<()> {
+    pub fn attention_grad(&self, [x, dy]: [Address; 2], heads: Heads, dx: Address) -> Result<()> {
         let bytes = heads.rows() * heads.width() * self.real().bytes();
         let [weights] = self.scratch(Use::Weights, [bytes])?;
         let [gradients] = self.scratch(Use::WeightGradients, [bytes])?;
@@ -83,16 +78,34 @@ impl Gpu {
             let to = self.head(heads, index, dx, dy, gradients);
             self.weigh(heads, head)?;
             let turned = head.weights.turned();
-            self.multiply(heads, [tokens, size, tokens], turned, head.output, to.values)?;
+            self.multiply(
+                heads,
+                [tokens, size, tokens],
+                turned,
+                head.output,
+                to.values,
+            )?;
             let values = head.values.turned();
-            self.multiply(heads, [tokens, tokens, size], head.output, values, to.weights)?;
+            self.multiply(
+                heads,
+                [tokens, tokens, size],
+                head.output,
+                values,
+                to.weights,
+            )?;
             let args = args::Softmax {
                 weights,
                 gradient: gradients,
                 ..self.softmax(heads)
             };
             self.rows(kernels::SOFTMAX_GRAD, [heads.rows(), 1], &args)?;
-            self.multiply(heads, [tokens, size, tokens], to.weights, head.keys, to.queries)?;
+            self.multiply(
+                heads,
+                [tokens, size, tokens],
+                to.weights,
+                head.keys,
+                to.queries,
+            )?;
             let turned = to.weights.turned();
             self.multiply(heads, [tokens, size, tokens], turned, head.queries, to.keys)?;
         }

@@ -46,7 +46,10 @@ impl Host {
     fn function(&self, launch: &Launch) -> Result<Function> {
         let suffix = if launch.vector { "v" } else { "1" };
         let name = format!("{}_{suffix}", launch.kernel.name);
-        let mut functions = self.functions.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut functions = self
+            .functions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let known = functions.get(&(launch.real, name.clone())).copied();
         let address = match known {
             Some(address) => address,
@@ -102,7 +105,10 @@ fn compiled(file: &str, real: Real) -> Result<PathBuf> {
         return Ok(library);
     }
     let own = format!("{name}_{}", std::process::id());
-    let (cpp, part) = (folder.join(format!("{own}.cpp")), folder.join(format!("{own}.part")));
+    let (cpp, part) = (
+        folder.join(format!("{own}.cpp")),
+        folder.join(format!("{own}.part")),
+    );
     std::fs::write(&cpp, text).map_err(failed)?;
     let output = Command::new("g++")
         .args(["-std=c++17", "-O2", "-w", "-fPIC", "-shared"])
@@ -130,11 +136,15 @@ fn round(value: f32) -> u16 {
 fn read(address: Address, count: usize, real: Real) -> Vec<f32> {
     match real {
         // SAFETY: callers name memory that they have allocated.
-        Real::Single => unsafe { std::slice::from_raw_parts(address as *const f32, count) }.to_vec(),
+        Real::Single => {
+            unsafe { std::slice::from_raw_parts(address as *const f32, count) }.to_vec()
+        }
         Real::Brain => {
             // SAFETY: as above.
             let bits = unsafe { std::slice::from_raw_parts(address as *const u16, count) };
-            bits.iter().map(|bits| half::bf16::from_bits(*bits).to_f32()).collect()
+            bits.iter()
+                .map(|bits| half::bf16::from_bits(*bits).to_f32())
+                .collect()
         }
     }
 }
@@ -168,19 +178,32 @@ fn get(address: Address, index: usize, real: Real) -> f32 {
 /// The rows of one matrix, its transpose taken.
 fn rows(matrix: Matrix, index: usize, [rows, columns]: [usize; 2], real: Real) -> Vec<f32> {
     let at = |row: usize, column: usize| {
-        let (row, column) = if matrix.transposed { (column, row) } else { (row, column) };
+        let (row, column) = if matrix.transposed {
+            (column, row)
+        } else {
+            (row, column)
+        };
         index * matrix.stride + row * matrix.row + column
     };
     let all = (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column)));
-    all.map(|(row, column)| get(matrix.address, at(row, column), real)).collect()
+    all.map(|(row, column)| get(matrix.address, at(row, column), real))
+        .collect()
 }
 
 /// What an output becomes before it is stored.
 fn finished(value: f32, epilogue: Epilogue, at: usize, column: usize, real: Real) -> f32 {
-    let bias = epilogue.bias.map_or(0.0, |bias| get(bias.single, column, Real::Single));
-    let residual = epilogue.residual.map_or(0.0, |residual| get(residual, at, real));
+    let bias = epilogue
+        .bias
+        .map_or(0.0, |bias| get(bias.single, column, Real::Single));
+    let residual = epilogue
+        .residual
+        .map_or(0.0, |residual| get(residual, at, real));
     let value = value + bias + residual;
-    if epilogue.relu && value < 0.0 { 0.0 } else { value }
+    if epilogue.relu && value < 0.0 {
+        0.0
+    } else {
+        value
+    }
 }
 
 /// Calls `f` with output pixel, tap and input pixel of a picture wherever the window meets the map.
@@ -227,13 +250,19 @@ impl Backend for Host {
         // Not a number, so that what nobody has written shows.
         // SAFETY: that many bytes were allocated.
         unsafe { memory.write_bytes(0xff, bytes) };
-        let mut allocated = self.allocated.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut allocated = self
+            .allocated
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         allocated.insert(memory as Address, layout);
         Ok(memory as Address)
     }
 
     fn free(&self, address: Address, _: usize) {
-        let mut allocated = self.allocated.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut allocated = self
+            .allocated
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(layout) = allocated.remove(&address) {
             // SAFETY: it was allocated with this layout, and nobody has it any more.
             unsafe { std::alloc::dealloc(address as *mut u8, layout) };
@@ -384,7 +413,11 @@ impl Backend for Host {
         let mut sums = vec![0f32; c.kernel_elements()];
         for picture in 0..c.pictures {
             let at = |values: usize| (picture * values * c.real.bytes()) as Address;
-            let x = read(x + at(height * width * channels), height * width * channels, c.real);
+            let x = read(
+                x + at(height * width * channels),
+                height * width * channels,
+                c.real,
+            );
             let dy = read(dy + at(outs * c.filters), outs * c.filters, c.real);
             taps(c, |out, tap, pixel| {
                 for filter in 0..c.filters {

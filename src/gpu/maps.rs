@@ -276,7 +276,13 @@ impl Gpu {
     }
 
     /// Gradient of [`Self::global_max`]: to the first maximum.
-    pub fn global_max_grad(&self, x: Address, dy: Address, input: Input, dx: Address) -> Result<()> {
+    pub fn global_max_grad(
+        &self,
+        x: Address,
+        dy: Address,
+        input: Input,
+        dx: Address,
+    ) -> Result<()> {
         let count = input.pictures * input.channels;
         let args = global_max(x, dy, dx, input);
         self.singly(kernels::GLOBAL_MAX_GRAD, count, &args)
@@ -360,7 +366,9 @@ impl Gpu {
 
     /// Channels, or 1 where vectors would not begin at whole vectors on both sides.
     fn common(&self, channels: usize, first: usize, all: usize) -> usize {
-        let whole = [channels, first, all].iter().all(|it| self.takes_vectors(*it));
+        let whole = [channels, first, all]
+            .iter()
+            .all(|it| self.takes_vectors(*it));
         if whole { channels } else { 1 }
     }
 
@@ -537,7 +545,13 @@ impl Gpu {
         self.finish_sums(partial, blocks, count, to)
     }
 
-    fn finish_sums(&self, partial: Address, blocks: usize, count: usize, to: Address) -> Result<()> {
+    fn finish_sums(
+        &self,
+        partial: Address,
+        blocks: usize,
+        count: usize,
+        to: Address,
+    ) -> Result<()> {
         let args = args::Finish {
             partial,
             to,
@@ -613,12 +627,7 @@ impl Gpu {
 
     /// Mean, inverse deviation and scale of a norm from the rows of a batch, and running statistics
     /// moved by them. `finish` has all but what the sums give.
-    pub fn moments(
-        &self,
-        x: Address,
-        rows: [usize; 2],
-        finish: args::FinishMoments,
-    ) -> Result<()> {
+    pub fn moments(&self, x: Address, rows: [usize; 2], finish: args::FinishMoments) -> Result<()> {
         let args = args::Columns {
             x,
             ..args::Columns::default()
@@ -839,7 +848,8 @@ impl Gpu {
         } else {
             let (x, input, padding) = self.symmetric(x, input, window)?;
             let convolution = self.convolution(input, (filters, groups), window, padding);
-            self.backend().convolve(&convolution, x, kernel, epilogue, y)?;
+            self.backend()
+                .convolve(&convolution, x, kernel, epilogue, y)?;
         }
         match activation {
             Activation::Linear | Activation::Relu => Ok(()),

@@ -136,7 +136,8 @@ mod tests {
         for (i, a) in lives.iter().enumerate() {
             for (j, b) in lives.iter().enumerate().filter(|(j, _)| *j > i) {
                 let (Some(a), Some(b)) = (a, b) else { continue };
-                let apart = offsets[i] + a.bytes <= offsets[j] || offsets[j] + b.bytes <= offsets[i];
+                let apart =
+                    offsets[i] + a.bytes <= offsets[j] || offsets[j] + b.bytes <= offsets[i];
                 let (p, q) = (&a.passes, &b.passes);
                 let together = p.start < q.end && q.start < p.end;
                 assert!(apart || !together, "{i} and {j}");

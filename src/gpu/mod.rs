@@ -5,11 +5,11 @@
 //! device has them. Work is queued in order and runs on its own; only a download waits for it.
 
 pub mod args;
+mod attention;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 #[cfg(test)]
 pub(crate) mod host;
-mod attention;
 mod maps;
 mod memory;
 mod queue;

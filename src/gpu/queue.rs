@@ -135,7 +135,12 @@ impl Gpu {
     ) -> Result<()> {
         let vector = self.takes_vectors(channels);
         let step = if vector { self.real().vector() } else { 1 };
-        self.blocks(kernel, vector, [(count / step).div_ceil(THREADS), 1, 1], args)
+        self.blocks(
+            kernel,
+            vector,
+            [(count / step).div_ceil(THREADS), 1, 1],
+            args,
+        )
     }
 
     /// As [`Self::each`], one value a thread.

@@ -43,7 +43,11 @@ impl ThereOnly<'_> {
         };
         let values = layout.there(&values);
         // Depthwise kernels are few values: they stay in f32.
-        let real = if depthwise { Real::Single } else { self.0.real() };
+        let real = if depthwise {
+            Real::Single
+        } else {
+            self.0.real()
+        };
         Ok(stored(self.0, &values, real)?)
     }
 }
@@ -139,7 +143,11 @@ enum Work {
     Affine(usize),
     Pad(MapDims, crate::geometry::Padding),
     Pool(MapDims, crate::geometry::Window, Option<bool>),
-    Place { channels: usize, first: usize, all: usize },
+    Place {
+        channels: usize,
+        first: usize,
+        all: usize,
+    },
     Token(crate::engine::tokens::TokenLayer),
     Gate(MapDims),
     GlobalAvg(MapDims),
@@ -214,7 +222,9 @@ impl OnDevice {
                 let host = memory::to_host(input)?;
                 self.gpu.upload_map(&Slice::of(&host)?, batch.at(id))?;
             }
-            self.steps.iter().try_for_each(|step| self.step(step, batch))?;
+            self.steps
+                .iter()
+                .try_for_each(|step| self.step(step, batch))?;
             for &id in &self.computed {
                 let count = pictures * self.elements[id];
                 computed.push(self.gpu.download_map(batch.at(id), count)?);
@@ -239,7 +249,9 @@ impl OnDevice {
         let kept = self.batch.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(batch) = &*kept {
             for _ in 0..times {
-                self.steps.iter().try_for_each(|step| self.step(step, batch))?;
+                self.steps
+                    .iter()
+                    .try_for_each(|step| self.step(step, batch))?;
             }
             if let Some(&id) = self.computed.first() {
                 self.gpu.download_map(batch.at(id), 1)?;

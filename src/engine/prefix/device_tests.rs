@@ -27,7 +27,11 @@ fn worst(
     let there = run(&params.clone().on(Some(gpu)));
     let here = run(params);
     let pairs = there.iter().zip(&here);
-    Some(pairs.map(|(there, here)| difference(there, here)).fold(0.0, f64::max))
+    Some(
+        pairs
+            .map(|(there, here)| difference(there, here))
+            .fold(0.0, f64::max),
+    )
 }
 
 #[test]
@@ -46,14 +50,15 @@ fn every_step_is_that_of_the_cpu() {
 
 #[test]
 fn networks_compute_what_they_compute_on_the_cpu() {
-    let build = |name: &str, side| Graph::build_backbone(name, 1.0, [side; 2], Flavour::Torch).unwrap();
+    let build =
+        |name: &str, side| Graph::build_backbone(name, 1.0, [side; 2], Flavour::Torch).unwrap();
     let narrow = mobilenet(0.35, 64, "[{ dense = 5 }]");
     for (name, graph, side) in [
         ("mobilenet_v2", narrow, 64),
         ("xception", build("xception", 72), 72),
         ("resnet18", build("resnet18", 64), 64),
         ("mobilenet_v3_small", build("mobilenet_v3_small", 64), 64),
-        ("vit_tiny", build("vit_tiny_patch16_224", 32), 32),
+        ("vit_small_16", build("vit_small_16", 32), 32),
     ] {
         let params = formula(&graph);
         let side = side as usize;

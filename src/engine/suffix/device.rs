@@ -34,6 +34,7 @@ pub struct Session {
     /// Gradients averaged over several batches.
     mean: Option<Block>,
     moments: Vec<Block>,
+    rules: Option<update::Rules>,
     average: Option<Block>,
 }
 
@@ -108,6 +109,7 @@ impl Session {
             batch: None,
             mean: None,
             moments: Vec::new(),
+            rules: None,
             average: None,
         };
         session.load(params)?;
@@ -134,7 +136,11 @@ impl Session {
         let pictures = inputs[0].dim(0)?;
         let gpu = self.gpu.clone();
         let _turn = gpu.turn();
-        if self.batch.as_ref().is_none_or(|batch| batch.pictures != pictures) {
+        if self
+            .batch
+            .as_ref()
+            .is_none_or(|batch| batch.pictures != pictures)
+        {
             // Given back first: both might not fit.
             self.batch = None;
             self.batch = Some(Batch::new(&gpu, &self.graph, &self.program, pictures)?);
@@ -241,6 +247,15 @@ impl Session {
     /// Goes back to the statistics as they were remembered.
     pub fn forget(&self) -> Result<()> {
         self.parameters.forget(&self.gpu)
+    }
+
+    /// Sets running statistics.
+    pub fn set_statistics(&self, values: &[(String, Tensor)]) -> Result<()> {
+        let (at, _) = self.parameters.all_moving();
+        for (name, value) in values {
+            self.parameters.fill_statistic(&self.gpu, at, name, value)?;
+        }
+        Ok(())
     }
 
     /// Bytes of the device's memory that it takes with such a batch.

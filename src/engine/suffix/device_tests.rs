@@ -8,6 +8,7 @@ use candle_core::Tensor;
 use super::tests::{graph as branches, suffix};
 use super::token_tests::nets;
 use super::*;
+use crate::engine::memory;
 use crate::engine::prefix::Prefix;
 use crate::engine::test_support::{assert_close, difference, formula, mobilenet, noise};
 use crate::gpu::host;
@@ -33,13 +34,35 @@ fn both(
     Some([&there, &params].map(|params| suffix.step(params, &inputs, 7, &loss).unwrap()))
 }
 
+fn largest(tensor: &Tensor) -> f32 {
+    let values = memory::values(tensor).unwrap();
+    // `max` would drop a NaN.
+    let most = |most: f32, value: f32| match value.is_nan() {
+        true => f32::INFINITY,
+        false => most.max(value.abs()),
+    };
+    values.into_iter().fold(0.0, most)
+}
+
 fn assert_alike(what: &str, [there, here]: &[Stepped; 2], tolerance: f64) {
-    assert_close(&format!("{what}: logits"), &there.logits, &here.logits, tolerance);
+    assert_close(
+        &format!("{what}: logits"),
+        &there.logits,
+        &here.logits,
+        tolerance,
+    );
     assert!(there.gradients.len() > 1, "{what}");
     assert!(there.gradients.keys().eq(here.gradients.keys()), "{what}");
+    // What a norm of the batch takes away again has a gradient of 0 but for rounding.
+    let most = here.gradients.values().map(largest).fold(0.0, f32::max);
     for (name, gradient) in &there.gradients {
-        let what = format!("{what}: gradient to {name}");
-        assert_close(&what, gradient, &here.gradients[name], tolerance);
+        let here = &here.gradients[name];
+        let gap = largest(&(gradient - here).unwrap());
+        let scale = largest(here) + 1e-3 * most;
+        assert!(
+            gap <= tolerance as f32 * scale,
+            "{what}: gradient to {name} differs by {gap:e} of {scale:e}"
+        );
     }
     let here: std::collections::BTreeMap<_, _> = here.statistics.iter().cloned().collect();
     assert_eq!(there.statistics.len(), here.len(), "{what}");
@@ -85,11 +108,41 @@ fn networks_are_trained_as_on_the_cpu() {
         Graph::build(&model, [side, side], crate::config::Flavour::Torch).unwrap()
     };
     for (name, graph, side, how, bn) in [
-        ("mobilenet_v2", mobilenet(0.35, 64, "[{ dense = 5 }]"), 64, "freeze_before = 100", BatchNormMode::Eval),
-        ("mobilenet_v2", mobilenet(0.35, 64, "[{ dense = 5 }]"), 64, "freeze_before = 40", BatchNormMode::Train),
-        ("xception", build("xception", 72), 72, "freeze_before = \"block13_sepconv1_act\"", BatchNormMode::Eval),
-        ("resnet18", build("resnet18", 64), 64, "freeze_before = -30", BatchNormMode::Train),
-        ("vgg16", build("vgg16", 32), 32, "freeze_before = \"block5_conv1\"", BatchNormMode::Eval),
+        (
+            "mobilenet_v2",
+            mobilenet(0.35, 64, "[{ dense = 5 }]"),
+            64,
+            "freeze_before = 100",
+            BatchNormMode::Eval,
+        ),
+        (
+            "mobilenet_v2",
+            mobilenet(0.35, 64, "[{ dense = 5 }]"),
+            64,
+            "freeze_before = 40",
+            BatchNormMode::Train,
+        ),
+        (
+            "xception",
+            build("xception", 72),
+            72,
+            "freeze_before = \"block13_sepconv1_act\"",
+            BatchNormMode::Eval,
+        ),
+        (
+            "resnet18",
+            build("resnet18", 64),
+            64,
+            "freeze_before = -30",
+            BatchNormMode::Train,
+        ),
+        (
+            "vgg16",
+            build("vgg16", 32),
+            32,
+            "freeze_before = \"block5_conv1\"",
+            BatchNormMode::Eval,
+        ),
     ] {
         let picture = noise("picture", &[2, side, side, 3]);
         let Some(steps) = both(&graph, how, bn, &picture, Precision::F32) else {
@@ -142,7 +195,9 @@ fn a_session_keeps_its_parameters_from_step_to_step() {
         session.optimize(&numbers).unwrap();
         // The same step from the values in main memory.
         let there = params.clone();
-        let stepped = suffix.step(&there.on(None), &[picture.clone()], step, &loss).unwrap();
+        let stepped = suffix
+            .step(&there.on(None), &[picture.clone()], step, &loss)
+            .unwrap();
         for (name, gradient) in &stepped.gradients {
             let moved = (params.value(name) - (gradient * 0.01).unwrap()).unwrap();
             params.set(name, moved).unwrap();

@@ -143,7 +143,8 @@ impl KernelRoom {
     }
 
     pub(super) fn is_folded(&self) -> bool {
-        self.fold.is_some_and(|fold| fold.gamma != 0 || fold.variance != 0)
+        self.fold
+            .is_some_and(|fold| fold.gamma != 0 || fold.variance != 0)
     }
 
     /// The bias in both precisions.
@@ -382,7 +383,11 @@ impl Parameters {
             rooms.push(self.kernel(gpu, graph, spec)?);
         }
         // The gradient to a scaled kernel waits for nothing but its being taken apart.
-        let largest = program.kernels.iter().map(KernelSpec::kernel_elements).max();
+        let largest = program
+            .kernels
+            .iter()
+            .map(KernelSpec::kernel_elements)
+            .max();
         let scaled = gpu.block(largest.unwrap_or(0) * size_of::<f32>())?;
         for (room, spec) in rooms.iter_mut().zip(&program.kernels) {
             let single = spec.depthwise || Gpu::kernel_grad_is_single(&spec.window, spec.groups);
@@ -477,10 +482,18 @@ impl Parameters {
             let count = spec.kernel_elements();
             parts[which].push(args::Part {
                 from: room.kernel,
-                scale: if room.is_folded() { room.folded().scale } else { 0 },
+                scale: if room.is_folded() {
+                    room.folded().scale
+                } else {
+                    0
+                },
                 to: room.stored,
                 count: count as i64,
-                row: if spec.depthwise { 0 } else { (spec.channels() * spec.area()) as i32 },
+                row: if spec.depthwise {
+                    0
+                } else {
+                    (spec.channels() * spec.area()) as i32
+                },
                 filters: spec.filters as i32,
                 single: i32::from(spec.depthwise),
                 first_block: blocks[which] as i32,
@@ -514,7 +527,12 @@ impl Parameters {
         Ok(())
     }
 
-    pub(super) fn norms(&self, gpu: &Gpu, graph: &Graph, program: &Program) -> Result<Vec<NormRoom>> {
+    pub(super) fn norms(
+        &self,
+        gpu: &Gpu,
+        graph: &Graph,
+        program: &Program,
+    ) -> Result<Vec<NormRoom>> {
         let norms = program.norms.iter();
         norms.map(|spec| self.norm(gpu, graph, spec)).collect()
     }
@@ -581,7 +599,12 @@ impl Parameters {
         })
     }
 
-    pub(super) fn tokens(&self, gpu: &Gpu, graph: &Graph, program: &Program) -> Result<Vec<TokenRoom>> {
+    pub(super) fn tokens(
+        &self,
+        gpu: &Gpu,
+        graph: &Graph,
+        program: &Program,
+    ) -> Result<Vec<TokenRoom>> {
         let tokens = program.tokens.iter().map(|spec| {
             let kinds = match () {
                 () if self.of(graph, spec.node, ParamKind::Gamma) != 0 => {

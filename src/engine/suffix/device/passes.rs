@@ -300,14 +300,7 @@ impl Session {
 
     fn token(&self, token: usize, pictures: usize, x: Address, y: Address) -> Result<()> {
         let (layer, room) = (self.program.tokens[token].layer, &self.tokens[token]);
-        device::token(
-            &self.gpu,
-            layer,
-            [room.first, room.second],
-            pictures,
-            x,
-            y,
-        )
+        device::token(&self.gpu, layer, [room.first, room.second], pictures, x, y)
     }
 
     fn token_sums(&self, token: usize, pictures: usize, x: Address, dy: Address) -> Result<()> {

@@ -31,6 +31,16 @@ pub struct OptimizerNumbers {
     pub moments: usize,
 }
 
+/// Rules where kernels read them.
+#[derive(Debug)]
+pub(super) struct Rules {
+    rules: Block,
+    /// Of each block of parameters.
+    of_blocks: Block,
+    /// Of each parameter.
+    rule_of: Vec<usize>,
+}
+
 impl Session {
     /// Takes the gradients of the last batch into a mean of several, by weight; the first of them
     /// sets it.
@@ -90,18 +100,35 @@ impl Session {
             let bytes = count * size_of::<f32>();
             self.moments.push(Block::zeros(self.gpu.backend(), bytes)?);
         }
-        let blocks = self.parameters.blocks().zip(&numbers.rule_of);
-        let rule_of: Vec<i32> = blocks
-            .flat_map(|((_, blocks), rule)| std::iter::repeat_n(*rule as i32, blocks))
-            .collect();
-        if rule_of.len() * BLOCK != count {
-            bail!("the optimizer's members are not the session's parameters");
-        }
         if count == 0 {
             return Ok(());
         }
-        let rules = Block::of(self.gpu.backend(), &numbers.rules)?;
-        let rule_of = Block::of(self.gpu.backend(), &rule_of)?;
+        let backend = self.gpu.backend();
+        if self
+            .rules
+            .as_ref()
+            .is_none_or(|kept| kept.rule_of != numbers.rule_of)
+        {
+            let blocks = self.parameters.blocks().zip(&numbers.rule_of);
+            let of_blocks: Vec<i32> = blocks
+                .flat_map(|((_, blocks), rule)| std::iter::repeat_n(*rule as i32, blocks))
+                .collect();
+            if of_blocks.len() * BLOCK != count {
+                bail!("the optimizer's members are not the session's parameters");
+            }
+            self.rules = Some(Rules {
+                rules: Block::of(backend, &numbers.rules)?,
+                of_blocks: Block::of(backend, &of_blocks)?,
+                rule_of: numbers.rule_of.clone(),
+            });
+        }
+        let Some(Rules {
+            rules, of_blocks, ..
+        }) = &self.rules
+        else {
+            return Ok(());
+        };
+        backend.upload(bytemuck::cast_slice(&numbers.rules), rules.address())?;
         let moment = |index: usize| self.moments.get(index).map_or(0, Block::address);
         self.gpu.optimize(args::Optimize {
             values,
@@ -110,7 +137,7 @@ impl Session {
             second: moment(1),
             third: moment(2),
             rules: rules.address(),
-            rule_of: rule_of.address(),
+            rule_of: of_blocks.address(),
             count: count as i64,
         })?;
         Ok(())
@@ -175,7 +202,8 @@ impl Session {
         let (values, _, count) = self.parameters.all();
         let (statistics, moving) = self.parameters.all_moving();
         let behind = block.address() + (count * size_of::<f32>()) as Address;
-        self.gpu.lerp(block.address(), values, count, share as f32)?;
+        self.gpu
+            .lerp(block.address(), values, count, share as f32)?;
         Ok(self.gpu.lerp(behind, statistics, moving, share as f32)?)
     }
 
