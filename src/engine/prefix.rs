@@ -71,6 +71,15 @@ impl Prefix {
         }
     }
 
+    /// Runs the batch that [`Self::run`] has just brought to a GPU so many times again and waits:
+    /// what the device alone takes. Elsewhere it does nothing.
+    pub fn repeat(&self, times: usize) -> Result<()> {
+        match &self.program {
+            Program::OnDevice(program) => program.repeat(times),
+            Program::Compiled(_) | Program::Portable(_) => Ok(()),
+        }
+    }
+
     /// Bytes that it holds and that a batch takes on so many threads, its inputs apart.
     pub fn memory(&self, batch: usize, threads: usize) -> usize {
         match &self.program {

@@ -133,6 +133,12 @@ impl Session {
         dropout: u64,
         loss: &LossGradient<'_>,
     ) -> Result<Tensor> {
+        self.put(inputs, dropout)?;
+        self.again(loss)
+    }
+
+    /// Brings a batch to the device, with the masks of this seed.
+    pub fn put(&mut self, inputs: &[Tensor], dropout: u64) -> Result<()> {
         let pictures = inputs[0].dim(0)?;
         let gpu = self.gpu.clone();
         let _turn = gpu.turn();
@@ -145,7 +151,14 @@ impl Session {
             self.batch = None;
             self.batch = Some(Batch::new(&gpu, &self.graph, &self.program, pictures)?);
         }
-        self.upload(inputs, dropout)?;
+        self.upload(inputs, dropout)
+    }
+
+    /// [`Session::run`] of the batch that is there.
+    pub fn again(&mut self, loss: &LossGradient<'_>) -> Result<Tensor> {
+        let gpu = self.gpu.clone();
+        let _turn = gpu.turn();
+        let pictures = self.batch.as_ref().map_or(0, |batch| batch.pictures);
         self.prepare(false)?;
         let mut logits = None;
         let passes = std::mem::take(&mut self.program.passes);
