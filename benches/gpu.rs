@@ -123,7 +123,7 @@ fn largest(tensor: &Tensor) -> Outcome<f32> {
 }
 
 fn gap(there: &Tensor, here: &Tensor, beside: f32) -> Outcome<f32> {
-    Ok(largest(&(there - here)?)? / (largest(here)? + beside).max(f32::MIN_POSITIVE))
+    Ok(largest(&(there - here)?)? / largest(here)?.max(beside).max(f32::MIN_POSITIVE))
 }
 
 /// Logits of inference, and logits and gradients of training, on both.
@@ -146,13 +146,12 @@ fn parity(names: &[&str]) -> Outcome<bool> {
             let loss = |_: &Tensor, part: Range<usize>| weights.narrow(0, part.start, part.len());
             let inputs = match stored == [0] {
                 true => vec![pictures.clone()],
-                false => {
-                    Prefix::compile(&graph, &params, &[0], &stored)?.run(&[pictures.clone()])?
-                }
+                false => Prefix::compile(&graph, &params, &[0], &stored)?
+                    .run(std::slice::from_ref(&pictures))?,
             };
             let infer = |params: &Params| -> Outcome<Tensor> {
                 let prefix = Prefix::compile(&graph, params, &[0], &[graph.output()])?;
-                Ok(prefix.run(&[pictures.clone()])?.swap_remove(0))
+                Ok(prefix.run(std::slice::from_ref(&pictures))?.swap_remove(0))
             };
             let here = suffix.step(&params, &inputs, 0, &loss)?;
             let inferred = infer(&params)?;
@@ -172,7 +171,7 @@ fn parity(names: &[&str]) -> Outcome<bool> {
                     let logits = gap(&there.logits, &here.logits, 0.0)?;
                     let mut worst = (0.0, String::new());
                     for (name, gradient) in &there.gradients {
-                        let gap = gap(gradient, &here.gradients[name], 1e-3 * most)?;
+                        let gap = gap(gradient, &here.gradients[name], 1e-2 * most)?;
                         if gap > worst.0 {
                             worst = (gap, name.clone());
                         }
@@ -220,7 +219,7 @@ fn layers(name: &str) -> Outcome<bool> {
     for id in 1..graph.nodes().len() {
         let infer = |params: &Params| -> Outcome<Tensor> {
             let prefix = Prefix::compile(&graph, params, &[0], &[id])?;
-            Ok(prefix.run(&[pictures.clone()])?.swap_remove(0))
+            Ok(prefix.run(std::slice::from_ref(&pictures))?.swap_remove(0))
         };
         let gap = gap(&infer(&there)?, &infer(&params)?, 0.0)?;
         let verdict = if gap <= BAR { "" } else { "FAILED" };
@@ -245,7 +244,7 @@ fn same() -> Outcome<bool> {
     for gpu in [&brain, &brain, &single, &single] {
         let mut params = params.clone().on(Some(gpu.clone()));
         let mut training = Training::new(&suffix, &params)?;
-        training.session.put(&[pictures.clone()], 0)?;
+        training.session.put(std::slice::from_ref(&pictures), 0)?;
         for _ in 0..10 {
             training.step()?;
         }

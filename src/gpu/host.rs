@@ -134,19 +134,7 @@ fn round(value: f32) -> u16 {
 
 /// Values in memory.
 fn read(address: Address, count: usize, real: Real) -> Vec<f32> {
-    match real {
-        // SAFETY: callers name memory that they have allocated.
-        Real::Single => {
-            unsafe { std::slice::from_raw_parts(address as *const f32, count) }.to_vec()
-        }
-        Real::Brain => {
-            // SAFETY: as above.
-            let bits = unsafe { std::slice::from_raw_parts(address as *const u16, count) };
-            bits.iter()
-                .map(|bits| half::bf16::from_bits(*bits).to_f32())
-                .collect()
-        }
-    }
+    (0..count).map(|index| get(address, index, real)).collect()
 }
 
 fn write(values: &[f32], address: Address, real: Real) {

@@ -212,9 +212,8 @@ impl OnDevice {
         let _turn = self.gpu.turn();
         let mut kept = self.batch.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.as_ref().is_none_or(|batch| batch.pictures != pictures) {
-            // Given back first: both might not fit.
-            *kept = None;
-            *kept = Some(self.plan(pictures)?);
+            let earlier = kept.take();
+            *kept = Some(self.plan(pictures, earlier)?);
         }
         let mut computed = Vec::with_capacity(self.computed.len());
         if let (Some(batch), true) = (&*kept, pictures > 0) {
@@ -260,7 +259,8 @@ impl OnDevice {
         Ok(())
     }
 
-    fn plan(&self, pictures: usize) -> Result<Batch> {
+    /// Where values of so many pictures lie, in the memory of an earlier batch if it is large enough.
+    fn plan(&self, pictures: usize, earlier: Option<Batch>) -> Result<Batch> {
         let mut lives: Vec<Option<Life>> = vec![None; self.elements.len()];
         let end = self.steps.len() + 1;
         let mut live = |id: NodeId, at: usize| {
@@ -279,9 +279,14 @@ impl OnDevice {
         }
         self.computed.iter().for_each(|&id| live(id, end));
         let (offsets, bytes) = gpu::plan(&lives);
+        let kept = earlier.map(|batch| batch.arena);
+        let arena = match kept.filter(|arena| arena.bytes() >= bytes) {
+            Some(arena) => arena,
+            None => self.gpu.block(bytes)?,
+        };
         Ok(Batch {
             pictures,
-            arena: self.gpu.block(bytes)?,
+            arena,
             offsets,
         })
     }

@@ -50,7 +50,14 @@ struct Batch {
 }
 
 impl Batch {
-    fn new(gpu: &Gpu, graph: &Graph, program: &Program, pictures: usize) -> Result<Self> {
+    /// For so many pictures, in the memory of an earlier one where that is large enough.
+    fn new(
+        gpu: &Gpu,
+        graph: &Graph,
+        program: &Program,
+        pictures: usize,
+        earlier: Option<Self>,
+    ) -> Result<Self> {
         let mut lives: Vec<Option<Life>> = vec![None; program.rooms.len()];
         for (buffer, room) in program.rooms.iter().enumerate() {
             let used = |pass: &Pass| pass.buffers().any(|it| it == buffer);
@@ -73,9 +80,14 @@ impl Batch {
             let values = graph.nodes()[id].shape.elements() * pictures;
             gpu.block(values * size_of::<f32>())
         });
+        let kept = earlier.map(|batch| batch.arena);
+        let arena = match kept.filter(|arena| arena.bytes() >= bytes) {
+            Some(arena) => arena,
+            None => gpu.block(bytes)?,
+        };
         Ok(Self {
             pictures,
-            arena: gpu.block(bytes)?,
+            arena,
             offsets,
             masks: masks.collect::<gpu::Result<_>>()?,
         })
@@ -147,9 +159,9 @@ impl Session {
             .as_ref()
             .is_none_or(|batch| batch.pictures != pictures)
         {
-            // Given back first: both might not fit.
-            self.batch = None;
-            self.batch = Some(Batch::new(&gpu, &self.graph, &self.program, pictures)?);
+            let earlier = self.batch.take();
+            let batch = Batch::new(&gpu, &self.graph, &self.program, pictures, earlier)?;
+            self.batch = Some(batch);
         }
         self.upload(inputs, dropout)
     }

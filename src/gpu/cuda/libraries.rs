@@ -28,10 +28,14 @@ pub(super) fn open() -> Result<()> {
         &["libnvrtc-builtins.so.13.0", "libnvrtc-builtins.so.12.8"][..],
         &["libnvrtc.so.13", "libnvrtc.so.12"],
         &["libcublasLt.so.13", "libcublasLt.so.12"],
+        &["libcudnn_graph.so.9"],
+        &["libcudnn_ops.so.9"],
         &["libcudnn.so.9"],
     ] {
         let opened = names.iter().any(|name| open_in(&folders, name));
-        if !opened && !names[0].contains("builtins") {
+        // Parts of the libraries, which they may find by themselves.
+        let part = names[0].contains(['-', '_']);
+        if !opened && !part {
             return Err(nowhere(names, &folders));
         }
     }

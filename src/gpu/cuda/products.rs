@@ -112,11 +112,7 @@ impl Products {
             }
         };
         if let Some(bias) = epilogue.bias {
-            set(
-                plan.product,
-                Attribute::CUBLASLT_MATMUL_DESC_BIAS_POINTER,
-                &bias.real,
-            )?;
+            set_bias(&plan, bias.real)?;
         }
         check("multiply", self.launch(driver, &plan, product, epilogue))
     }
@@ -174,6 +170,9 @@ impl Products {
                 "cuBLASLt knows no way to multiply {key:?}"
             )));
         };
+        if let Some(bias) = epilogue.bias {
+            set_bias(&first, bias.real)?;
+        }
         // What is added to would be added to again.
         if self.deterministic || product.add || found.len() == 1 {
             return Ok(first);
@@ -332,6 +331,11 @@ impl Products {
         }
         Ok(layout)
     }
+}
+
+fn set_bias(plan: &Plan, bias: Address) -> Result<()> {
+    let attribute = Attribute::CUBLASLT_MATMUL_DESC_BIAS_POINTER;
+    set(plan.product, attribute, &bias)
 }
 
 fn set<T>(product: cublasLtMatmulDesc_t, attribute: Attribute, value: &T) -> Result<()> {
