@@ -74,6 +74,12 @@ cuda-lint:
 cuda-numerics:
     cargo test --lib -- device_tests a_gpu_trains structs_are
 
+# The whole way to NVIDIA's libraries on fakes of them: parity of some networks (needs g++; minutes)
+[group('check')]
+cuda-fakes *networks="mobilenet_v2 resnet18":
+    cargo build --release --locked --features cuda --bench gpu
+    tests/fake_cuda.sh "$(ls -t "${CARGO_TARGET_DIR:-target}"/release/deps/gpu-* | grep -v '\.d$' | head -1)" parity {{ networks }}
+
 # target/gpu/gpu and target/gpu/xp, for a GPU machine without Rust
 [group('measure')]
 gpu-binary:

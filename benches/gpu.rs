@@ -23,6 +23,10 @@ type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 /// Largest difference to the CPU as a share of the largest value.
 const BAR: f32 = 1e-3;
 
+/// The same of gradients through norms of a batch of four pictures: their activations lie around the
+/// kinks, where a last digit decides whether a gradient passes.
+const BAR_IN_TRAINING: f32 = 2e-2;
+
 /// Networks with a side that the CPU computes in reasonable time.
 const NETWORKS: [(&str, u32); 14] = [
     ("mobilenet_v2", 96),

@@ -6,7 +6,6 @@ use super::Printer;
 use crate::config::{Experiment, Problem};
 use crate::engine::params::Params;
 use crate::gpu::Gpu;
-#[cfg(feature = "cuda")]
 use crate::precision::Precision;
 
 /// Where tensors lie: in main memory, but for Apple's GPUs. An error if this build of xp cannot
@@ -49,21 +48,34 @@ pub(super) fn open(experiment: &Experiment, printer: &Printer) -> Result<Option<
         _ => nvidia(experiment),
     };
     match opened {
-        Ok(gpu) => {
-            if let Some(gpu) = &gpu {
-                let precision = gpu.precision().name();
-                printer.note(format!("device: {}, {precision}", gpu.describe()));
-            }
-            Ok(gpu)
+        Ok(Some(gpu)) => {
+            let precision = gpu.precision().name();
+            printer.note(format!("device: {}, {precision}", gpu.describe()));
+            Ok(Some(gpu))
+        }
+        Ok(None) => {
+            rounds_nothing(experiment, printer);
+            Ok(None)
         }
         Err(reason) if name == "auto" => {
             printer.note(format!("device: the CPU, as {reason}"));
+            rounds_nothing(experiment, printer);
             Ok(None)
         }
         Err(reason) => Err(
             Problem::new("device", format!("`{name}` cannot be used: {reason}"))
                 .help("use `device = \"cpu\"` or `\"auto\"`, or mend what is said to be missing"),
         ),
+    }
+}
+
+/// Says so where a precision was asked for that only a GPU has.
+fn rounds_nothing(experiment: &Experiment, printer: &Printer) {
+    if let Some(precision) = experiment.precision.filter(|it| *it != Precision::F32) {
+        printer.warning(format!(
+            "`precision = \"{}\"` has no effect on the CPU, which computes in f32",
+            precision.name()
+        ));
     }
 }
 

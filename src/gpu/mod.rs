@@ -12,8 +12,10 @@ pub mod cuda;
 pub(crate) mod host;
 mod maps;
 mod memory;
+mod norms;
 mod queue;
 mod weights;
+mod windows;
 
 use std::fmt::Debug;
 
