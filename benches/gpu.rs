@@ -186,7 +186,7 @@ fn parity(names: &[&str]) -> Outcome<bool> {
                 match judged() {
                     Ok((inference, logits, gradients, worst)) => {
                         let bar = match bn {
-                            BatchNormMode::Eval => BAR,
+                            BatchNormMode::Eval | BatchNormMode::Frozen => BAR,
                             BatchNormMode::Train => BAR_IN_TRAINING,
                         };
                         let fits = inference <= BAR && logits <= BAR && gradients <= bar;
