@@ -13,7 +13,7 @@ default:
 
 # Everything that must pass
 [group('check')]
-ci: fmt lint test docs release quickstart fuzz sweep-kills slurm browser
+ci: fmt lint cuda-lint test docs release quickstart fuzz sweep-kills slurm browser
 
 # Formatting
 [group('check')]
@@ -56,6 +56,43 @@ bench *args:
 [group('measure')]
 kernels:
     cargo bench --bench kernels
+
+# Every CUDA kernel compiled to machine code by NVRTC from PyPI; needs no GPU
+[group('check')]
+cuda-kernels *architectures:
+    mkdir -p target/cuda
+    [ -d target/cuda/nvidia ] || { python3 -m pip download -q --no-deps --only-binary=:all: -d target/cuda nvidia-cuda-nvrtc==13.0.88 && python3 -m zipfile -e target/cuda/nvidia_cuda_nvrtc-*.whl target/cuda; }
+    python3 tests/cuda_kernels.py target/cuda {{ architectures }}
+
+# The code for NVIDIA GPUs compiles without CUDA, free of warnings
+[group('check')]
+cuda-lint:
+    cargo clippy --lib --bins --benches --locked --features cuda -- -D warnings
+
+# The kernels' sources on an emulated GPU, against the CPU (needs g++)
+[group('check')]
+cuda-numerics:
+    cargo test --lib -- device_tests a_gpu_trains structs_are
+
+# The whole way to NVIDIA's libraries on fakes of them: parity of some networks (needs g++; minutes)
+[group('check')]
+cuda-fakes *networks="mobilenet_v2 resnet18":
+    cargo build --release --locked --features cuda --bench gpu
+    tests/fake_cuda.sh "$(ls -t "${CARGO_TARGET_DIR:-target}"/release/deps/gpu-* | grep -v '\.d$' | head -1)" parity {{ networks }}
+
+# target/gpu/gpu and target/gpu/xp, for a GPU machine without Rust
+[group('measure')]
+gpu-binary:
+    cargo build --release --locked --features cuda --bench gpu --bin xp
+    mkdir -p target/gpu
+    cp "$(ls -t "${CARGO_TARGET_DIR:-target}"/release/deps/gpu-* | grep -v '\.d$' | head -1)" target/gpu/gpu
+    cp "${CARGO_TARGET_DIR:-target}/release/xp" target/gpu/xp
+    strip target/gpu/gpu
+
+# On a GPU machine: parity with the CPU, then races against PyTorch (PEERS_TORCH); wants `just gpu-binary`'s files
+[group('measure')]
+bench-gpu *args:
+    benches/gpu.sh {{ args }}
 
 # Make the peers' environments where PEERS_TORCH and PEERS_TF do not exist (Python 3.11, downloads gigabytes)
 [group('measure')]

@@ -11,10 +11,10 @@
 //! | [`sweep`] | axes to trials to processes to a leaderboard; sees runs only as directories |
 //! | [`train`], [`export`], [`serve`] | phases, loop, optimizers, schedules, metrics; never prints, opens no file. Networks in formats of other tools. A network behind HTTP |
 //! | [`data`], [`engine`], [`run`], [`report`], [`tracking`] | pictures to batches; graph and parameters to tensors; the run directory; rows to PNG, HTML and Markdown; rows to TensorBoard and MLflow |
-//! | [`graph`] (with [`zoo`]), [`ops`], [`weights`] | architectures as data; operations with gradients; files to named tensors |
+//! | [`graph`] (with [`zoo`]), [`ops`], [`gpu`], [`weights`] | architectures as data; operations with gradients; devices and operations there; files to named tensors |
 //! | [`fetch`] | files from elsewhere: downloads, the hub, archives unpacked |
 //! | [`config`], [`records`], [`geometry`], [`rng`], [`fsx`], [`allocator`], [`program`] | no Candle here |
-//! | [`activation`] | a word that configurations, graphs and kernels share |
+//! | [`activation`], [`precision`] | words that configurations, graphs and kernels share |
 //!
 //! Invariants: only [`run`] writes under a run directory; only the printer of [`commands`] writes
 //! to the terminal, and its `terminal.rs` draws on it where a command lives there; only [`rng`] makes randomness; [`report`] works from CSV and JSON alone; the
@@ -31,8 +31,10 @@ pub mod export;
 pub mod fetch;
 pub mod fsx;
 pub mod geometry;
+pub mod gpu;
 pub mod graph;
 pub mod ops;
+pub mod precision;
 pub mod program;
 pub mod records;
 pub mod report;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use candle_core::Device;
 
-use super::{Exit, Failure, Printer};
+use super::{Exit, Failure, Printer, device};
 use crate::config::{
     self, Activation, DenseLayer, Flavour, HeadLayer, Loaded, ModelConfig, Pooling, Problem,
 };
@@ -21,7 +21,7 @@ use crate::zoo::registry::{self, Family};
 pub struct Blueprint {
     /// The configuration.
     pub loaded: Loaded,
-    /// Where to compute.
+    /// Where tensors lie.
     pub device: Device,
     /// Family of the backbone.
     pub family: &'static Family,
@@ -52,7 +52,7 @@ impl Blueprint {
         let model = &experiment.model;
         let mut problems = Problems::default();
 
-        let device = problems.keep(device(&experiment.device));
+        let device = problems.keep(device::of_tensors(&experiment.device));
         let family = problems.keep(registry::find(&model.backbone));
         let weights = problems.keep(weights_source(model, family));
         let flavour = weights.as_ref().and_then(|weights| {
@@ -207,18 +207,6 @@ fn flavour_name(flavour: Flavour) -> &'static str {
     match flavour {
         Flavour::Torch => "torch",
         Flavour::Tf => "tf",
-    }
-}
-
-/// The device of that name. This build computes on the CPU.
-fn device(name: &str) -> Result<Device, Problem> {
-    match name {
-        "auto" | "cpu" => Ok(Device::Cpu),
-        other => Err(Problem {
-            key: "device".into(),
-            message: format!("this build of xp cannot compute on `{other}`"),
-            help: Some("use `device = \"cpu\"` or `\"auto\"`".into()),
-        }),
     }
 }
 

@@ -12,11 +12,12 @@ use super::recorder::{Recorder, Target};
 use super::state::Restored;
 use super::testing::{self, Tester};
 use super::tracker::Tracker;
-use super::{Failure, Printer, memory, network, pictures};
+use super::{Failure, Printer, device, memory, network, pictures};
 use crate::config::CacheConfig;
 use crate::data::{Dataset, Keep, ScanOptions};
 use crate::engine::params::Params;
 use crate::engine::store::FeatureStore;
+use crate::gpu::Gpu;
 use crate::records::Split;
 use crate::run::{ManifestWriter, RunDir};
 use crate::train::features::{Disk, FeatureBank};
@@ -31,6 +32,8 @@ use crate::train::sampler;
 pub struct Prepared {
     /// The configuration and its network.
     pub blueprint: Blueprint,
+    /// The GPU that computes, if one does.
+    pub gpu: Option<Gpu>,
     /// Threads that compute.
     pub threads: usize,
     /// The pictures.
@@ -46,6 +49,8 @@ impl Prepared {
     pub fn new(blueprint: Blueprint, printer: &Printer) -> Result<Self, Failure> {
         let experiment = &blueprint.loaded.experiment;
         let threads = blueprint::set_threads(experiment.threads)?;
+        let gpu =
+            device::open(experiment, printer).map_err(|problem| blueprint.problem(problem))?;
         let options = ScanOptions {
             keep: Some(Keep {
                 preprocess: blueprint.preprocess,
@@ -58,6 +63,7 @@ impl Prepared {
         let plan = plan(&blueprint, &dataset)?;
         Ok(Self {
             blueprint,
+            gpu,
             threads,
             dataset: Arc::new(dataset),
             plan,
@@ -119,7 +125,7 @@ impl Prepared {
         let mut bank = bank(blueprint, allowance.features.memory, printer);
         let fitted = fit::fit(
             &blueprint.graph,
-            restored.start,
+            restored.start.on(self.gpu.as_ref()),
             plan,
             &feed,
             &mut bank,

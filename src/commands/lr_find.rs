@@ -144,6 +144,7 @@ fn test(
     printer: &Printer,
 ) -> Result<RangeTest, Failure> {
     let blueprint = &prepared.blueprint;
+    let params = params.on(prepared.gpu.clone());
     let allowance = prepared.allowance(&params, printer)?;
     let plan = Plan {
         micro_batch: Some(allowance.micro_batch),

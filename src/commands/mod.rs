@@ -9,6 +9,7 @@ pub mod classifier;
 pub mod compare;
 pub mod completions;
 pub mod data;
+mod device;
 pub mod diff;
 pub mod drawings;
 pub mod dry_run;

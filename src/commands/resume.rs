@@ -218,6 +218,10 @@ fn warn_of_changes(before: &Manifest, now: &Manifest, printer: &Printer) {
 fn taken_over(before: Manifest, prepared: &Prepared) -> Manifest {
     Manifest {
         threads: prepared.threads,
+        device: match &prepared.gpu {
+            Some(gpu) => format!("{}, {}", gpu.describe(), gpu.precision().name()),
+            None => "cpu".into(),
+        },
         instructions: Some(instructions().into()),
         ..before.taken_over()
     }

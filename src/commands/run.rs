@@ -7,7 +7,7 @@ use super::experiment::Prepared;
 use super::outcome::{self, Outcome};
 use super::state::Restored;
 use super::tracker::Tracker;
-use super::{Exit, Failure, Printer, interrupt, logging, network, resume};
+use super::{Exit, Failure, Printer, device, interrupt, logging, network, resume};
 use crate::cli::RunArgs;
 use crate::config;
 use crate::data::Dataset;
@@ -42,7 +42,9 @@ pub fn run(args: &RunArgs, printer: &Printer) -> Result<(), Failure> {
     let initial = network::initial(&prepared.blueprint, &prepared.blueprint.device, printer)?;
     let allowance = prepared.allowance(&initial.params, printer)?;
     interrupt::watch()?;
-    let (run, manifest) = create_run(&prepared, args.run_dir.as_deref(), initial.fingerprint)?;
+    let device = device::describe(&initial.params, prepared.gpu.as_ref());
+    let begun = (device, initial.fingerprint);
+    let (run, manifest) = create_run(&prepared, args.run_dir.as_deref(), begun)?;
     printer.note(format!("run directory: {}", run.path().display()));
     say_data(&prepared.dataset, printer);
     if let Some(note) = initial.note {
@@ -117,7 +119,7 @@ fn check_same(dir: &Path, blueprint: &Blueprint) -> Result<(), Failure> {
 fn create_run(
     prepared: &Prepared,
     dir: Option<&Path>,
-    weights: String,
+    (device, weights): (String, String),
 ) -> Result<(RunDir, ManifestWriter), Failure> {
     let Prepared {
         blueprint,
@@ -132,7 +134,7 @@ fn create_run(
         Some(dir) => RunDir::create_at(dir)?,
         None => RunDir::create(&runs, &experiment.name, &loaded.hash(), now)?,
     };
-    let mut manifest = Manifest::begin("cpu", *threads, experiment.seed);
+    let mut manifest = Manifest::begin(device, *threads, experiment.seed);
     manifest.instructions = Some(instructions().into());
     manifest.fingerprints = Fingerprints {
         data: dataset.data_fingerprint.clone(),

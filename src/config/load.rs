@@ -13,10 +13,11 @@ use super::sources::Sources;
 use super::{shape, validate};
 
 /// Settings that change where or how fast a run computes, but not what.
-const NOT_HASHED: [&str; 7] = [
+const NOT_HASHED: [&str; 8] = [
     "runs_dir",
     "threads",
     "device",
+    "deterministic",
     "cache",
     "memory_limit",
     "checkpoint",
@@ -268,7 +269,8 @@ impl Loaded {
     }
 
     /// Hash of what is computed, 64 hex digits; where results go and what computes them
-    /// (`runs_dir`, `threads`, `device`, `cache`, `memory_limit`, `checkpoint`, `tracking`, `data.download_dir`)
+    /// (`runs_dir`, `threads`, `device`, `deterministic`, `cache`, `memory_limit`, `checkpoint`, `tracking`,
+    /// `data.download_dir`)
     /// are left out.
     pub fn hash(&self) -> String {
         let mut json = serde_json::to_value(&self.experiment).unwrap_or_default();

@@ -5,6 +5,7 @@ use super::schema::*;
 use super::size;
 use super::suggest;
 use super::validate_head::logits;
+use crate::precision::Precision;
 
 /// Names become part of file names.
 const LONGEST_NAME: usize = 100;
@@ -123,6 +124,12 @@ impl Findings {
                 }
             };
             self.error("device", format!("there is no device `{device}`"), &help);
+        }
+        let rounded = experiment.precision.filter(|it| *it != Precision::F32);
+        if let (Some(precision), "cpu") = (rounded, device) {
+            let message = format!("the CPU does not compute in `{}`", precision.name());
+            let help = "leave `precision` out, or name a GPU as `device`";
+            self.error("precision", message, help);
         }
         if let Some(limit) = &experiment.memory_limit {
             self.size("memory_limit", limit);

@@ -1,8 +1,10 @@
 //! Graph and parameters to tensors: the frozen prefix, the trainable suffix, the feature cache.
 
 pub mod cache;
+mod device;
 pub mod explain;
 mod forward;
+mod layout;
 mod memory;
 pub mod params;
 pub mod prefix;

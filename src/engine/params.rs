@@ -7,6 +7,7 @@ use indexmap::IndexMap;
 use rand::Rng;
 
 use super::memory;
+use crate::gpu::Gpu;
 use crate::graph::{Graph, Node, NodeId, Op, ParamKind, ParamSpec, Part};
 use crate::rng;
 
@@ -30,6 +31,8 @@ pub struct Params {
     ones: BTreeMap<usize, Tensor>,
     /// Offsets of scales that have none, by number of channels.
     zeros: BTreeMap<usize, Tensor>,
+    /// What their network runs on, where that is not the device that they lie on.
+    gpu: Option<Gpu>,
 }
 
 impl Params {
@@ -105,7 +108,20 @@ impl Params {
             by_name,
             ones,
             zeros,
+            gpu: None,
         })
+    }
+
+    /// The same, whose network runs on a GPU; they themselves stay in main memory.
+    #[must_use]
+    pub fn on(mut self, gpu: Option<Gpu>) -> Self {
+        self.gpu = gpu;
+        self
+    }
+
+    /// The GPU that their network runs on.
+    pub fn gpu(&self) -> Option<&Gpu> {
+        self.gpu.as_ref()
     }
 
     /// The value of a parameter that the graph has.

@@ -4,6 +4,7 @@
 //! A picture's output has the same bits whatever else is in its batch and however many threads
 //! there are.
 
+mod device;
 mod fuse;
 mod run;
 mod schedule;
@@ -13,6 +14,7 @@ use candle_core::{Device, Result, Tensor, bail};
 use super::forward;
 use super::params::Params;
 use crate::graph::{Graph, NodeId, Shape};
+use device::OnDevice;
 use run::Compiled;
 
 /// A compiled part of the graph.
@@ -26,6 +28,8 @@ pub struct Prefix {
 enum Program {
     /// Own kernels on the CPU.
     Compiled(Compiled),
+    /// The same steps on a GPU.
+    OnDevice(OnDevice),
     /// Tensor operations, node by node, on any other device.
     Portable(Portable),
 }
@@ -40,9 +44,14 @@ impl Prefix {
         inputs: &[NodeId],
         outputs: &[NodeId],
     ) -> Result<Self> {
-        let program = match params.device() {
-            Device::Cpu => Program::Compiled(Compiled::new(graph, params, inputs, outputs)?),
-            _ => Program::Portable(Portable::new(graph, params, inputs, outputs)?),
+        let program = match (params.gpu(), params.device()) {
+            (Some(gpu), _) => {
+                Program::OnDevice(OnDevice::new(gpu, graph, params, inputs, outputs)?)
+            }
+            (None, Device::Cpu) => {
+                Program::Compiled(Compiled::new(graph, params, inputs, outputs)?)
+            }
+            (None, _) => Program::Portable(Portable::new(graph, params, inputs, outputs)?),
         };
         let shape = |&id: &NodeId| graph.nodes()[id].shape;
         Ok(Self {
@@ -57,7 +66,17 @@ impl Prefix {
         let batch = self.batch(inputs)?;
         match &self.program {
             Program::Compiled(compiled) => compiled.run(inputs, batch),
+            Program::OnDevice(program) => program.run(inputs, batch),
             Program::Portable(portable) => portable.run(inputs),
+        }
+    }
+
+    /// Runs the batch that [`Self::run`] has just brought to a GPU so many times again and waits:
+    /// what the device alone takes. Elsewhere it does nothing.
+    pub fn repeat(&self, times: usize) -> Result<()> {
+        match &self.program {
+            Program::OnDevice(program) => program.repeat(times),
+            Program::Compiled(_) | Program::Portable(_) => Ok(()),
         }
     }
 
@@ -65,8 +84,8 @@ impl Prefix {
     pub fn memory(&self, batch: usize, threads: usize) -> usize {
         match &self.program {
             Program::Compiled(compiled) => compiled.memory(batch, threads),
-            // Its parameters are shared, and its maps lie on the device.
-            Program::Portable(_) => 0,
+            // Maps lie on the device.
+            Program::OnDevice(_) | Program::Portable(_) => 0,
         }
     }
 
@@ -148,5 +167,7 @@ impl Portable {
     }
 }
 
+#[cfg(test)]
+mod device_tests;
 #[cfg(test)]
 mod tests;

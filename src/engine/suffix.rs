@@ -5,6 +5,7 @@
 
 mod above;
 mod backward;
+mod device;
 mod fuse;
 mod kernels;
 mod lower;
@@ -24,6 +25,7 @@ use crate::config::BatchNormMode;
 use crate::graph::Graph;
 use crate::graph::cutoff::{Frontier, Trainable};
 pub use above::Above;
+pub use device::{OptimizerNumbers, Rule, RuleKind, Session};
 use plan::Plan;
 use run::Compiled;
 
@@ -129,12 +131,30 @@ impl Suffix {
             }
             Ok(gradient)
         };
+        if let Some(mut session) = self.session(params)? {
+            let logits = session.run(inputs, dropout, &loss)?;
+            return Ok(Stepped {
+                logits,
+                statistics: session.statistics()?,
+                gradients: session.gradients()?,
+            });
+        }
         match (&self.compiled, params.device()) {
             (Some(compiled), Device::Cpu) => {
                 compiled.step(&self.graph, &self.plan, params, inputs, dropout, &loss)
             }
             _ => portable::step(&self.graph, &self.plan, params, inputs, dropout, &loss),
         }
+    }
+
+    /// Training on the GPU that the parameters are meant for, beginning at their values; `None` if
+    /// that is none.
+    ///
+    /// # Errors
+    /// If the device has no room for them.
+    pub fn session(&self, params: &Params) -> Result<Option<Session>> {
+        let session = |gpu| Session::new(gpu, &self.graph, &self.plan, params);
+        params.gpu().map(session).transpose()
     }
 
     fn check(&self, inputs: &[Tensor]) -> Result<()> {
@@ -161,6 +181,8 @@ impl Suffix {
     }
 }
 
+#[cfg(test)]
+mod device_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

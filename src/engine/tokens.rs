@@ -11,14 +11,14 @@ use crate::ops::kernel::{self, AttentionDims};
 /// A layer that works on the tokens of each picture.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TokenLayer {
-    kind: Kind,
+    pub(super) kind: Kind,
     /// Values per picture of input and output.
-    input: usize,
-    output: usize,
+    pub(super) input: usize,
+    pub(super) output: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Kind {
+pub(super) enum Kind {
     Attention(AttentionDims),
     /// So many values before the others.
     ClassToken(usize),
@@ -74,6 +74,14 @@ impl TokenLayer {
             Kind::Position => read(ParamKind::Position)?,
             Kind::Attention(_) | Kind::Take(_) => Vec::new(),
         })
+    }
+
+    /// How many of these values belong to the first of its parameters.
+    pub(super) fn first_values(&self, count: usize) -> usize {
+        match self.kind {
+            Kind::LayerNorm { channels, .. } => channels,
+            _ => count,
+        }
     }
 
     /// Floats of scratch that [`Self::forward`] wants.

@@ -50,6 +50,18 @@ impl Ema {
         take_in(&mut self.params, params, &self.names, decay)
     }
 
+    /// Counts a step whose weights are taken in elsewhere: the share that they get.
+    pub fn count_step(&mut self) -> f64 {
+        self.steps += 1;
+        1.0 - decay(self.config, self.steps)
+    }
+
+    /// Replaces averages by what they have become elsewhere.
+    pub fn replace(&mut self, averages: Vec<(String, Tensor)>) -> Result<()> {
+        let mut averages = averages.into_iter();
+        averages.try_for_each(|(name, value)| self.params.set(&name, value))
+    }
+
     /// All parameters with the averages in place.
     pub fn params(&self) -> &Params {
         &self.params

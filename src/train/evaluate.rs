@@ -66,6 +66,18 @@ fn loss_of_one(plan: &LossPlan, logits: &Tensor, target: Target<'_>) -> Result<L
     }
 }
 
+/// Sum of the weights of a batch's pictures.
+pub fn weight(plan: &LossPlan, labels: &Labels) -> f64 {
+    let (labels, others) = labels.part(0..labels.len());
+    let target = Target {
+        labels,
+        others,
+        smoothing: plan.smoothing,
+        class_weights: plan.class_weights.as_deref(),
+    };
+    target.weight()
+}
+
 /// The gradient of a batch's mean loss to the logits of a part of it.
 pub fn loss_gradient(
     plan: &LossPlan,

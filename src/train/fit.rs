@@ -163,6 +163,7 @@ impl<'a> Fit<'a> {
         let mut trainer = Trainer::new(graph, plan, phase);
         let pace = self.pace(phase, &trainer)?;
         self.restore(&mut trainer)?;
+        trainer.open(&self.params, self.ema.as_ref())?;
         let trained = trainer.suffix.trained();
         let values = trained
             .iter()
@@ -288,7 +289,8 @@ impl<'a> Fit<'a> {
     /// Hands over the state between two rows.
     fn save(&mut self, stage: &Stage<'_>) -> Result<(), FitError> {
         self.settle();
-        let optimizer = stage.trainer.optimizer.state()?;
+        stage.trainer.fetch(&mut self.params, self.ema.as_mut())?;
+        let optimizer = stage.trainer.optimizer_state()?;
         self.observer.save(Snapshot {
             position: &self.position,
             params: &self.params,
@@ -343,7 +345,7 @@ impl<'a> Fit<'a> {
             self.position.step += 1;
             self.position.checked = true;
             if let Some(ema) = &mut self.ema {
-                ema.update(&self.params)?;
+                trainer.average(&self.params, ema)?;
             }
         }
         self.position.stepped(&pace);

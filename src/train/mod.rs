@@ -23,6 +23,7 @@ pub mod sampler;
 pub mod schedule;
 pub mod selfcheck;
 mod step;
+mod step_there;
 pub mod suggest;
 
 #[cfg(test)]

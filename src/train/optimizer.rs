@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use super::rule::{MAX_MOMENTS, Rule};
 use crate::config::OptimizerConfig;
 use crate::engine::params::Params;
-use crate::engine::suffix::Gradients;
+use crate::engine::suffix::{Gradients, OptimizerNumbers};
 
 /// Elements that one task updates: parameters and moments of a chunk fit the second-level cache.
 const CHUNK: usize = 16 * 1024;
@@ -158,6 +158,48 @@ impl Optimizer {
         }
         self.step += 1;
         Ok(())
+    }
+
+    /// The numbers of the next step on a GPU, for parameters in this order.
+    ///
+    /// # Errors
+    /// If one of them is no member.
+    pub fn numbers(&self, names: &[String], lr: f64) -> Result<OptimizerNumbers> {
+        let moments = Rule::moments(&self.config).len();
+        let mut numbers = OptimizerNumbers {
+            moments,
+            ..OptimizerNumbers::default()
+        };
+        let mut kinds: Vec<(f64, bool)> = Vec::new();
+        for name in names {
+            let Some(slot) = self.slots.iter().find(|slot| slot.name == *name) else {
+                bail!("`{name}` is no member of the optimizer");
+            };
+            let kind = (slot.lr_multiplier, slot.weight_decay);
+            let known = kinds.iter().position(|known| *known == kind);
+            numbers.rule_of.push(known.unwrap_or_else(|| {
+                kinds.push(kind);
+                let rule = slot.rule(&self.config, lr, self.step + 1);
+                numbers.rules.push(rule.there(moments));
+                kinds.len() - 1
+            }));
+        }
+        Ok(numbers)
+    }
+
+    /// Counts a step that was taken on a GPU.
+    pub fn count_step(&mut self) {
+        self.step += 1;
+    }
+
+    /// Names of the moments, in the order in which a GPU has them.
+    pub fn moments(&self) -> &'static [&'static str] {
+        Rule::moments(&self.config)
+    }
+
+    /// Steps taken.
+    pub fn steps(&self) -> u64 {
+        self.step
     }
 
     /// A copy of the state, to be saved.

@@ -11,6 +11,7 @@ use super::metrics::Accumulator;
 use super::optimizer::OptimizerState;
 use super::pace::Pace;
 use crate::engine::params::Params;
+use crate::gpu::Gpu;
 use crate::records::MetricsRow;
 
 /// What comes next.
@@ -154,6 +155,18 @@ impl Start {
             averaged: None,
             optimizer: OptimizerState::default(),
             best: None,
+        }
+    }
+
+    /// The same, on a GPU where there is one.
+    #[must_use]
+    pub fn on(self, gpu: Option<&Gpu>) -> Self {
+        let on = |params: Params| params.on(gpu.cloned());
+        Self {
+            params: on(self.params),
+            averaged: self.averaged.map(|(params, steps)| (on(params), steps)),
+            best: self.best.map(on),
+            ..self
         }
     }
 }

@@ -109,6 +109,7 @@ pub fn range_test(
     }
     let stored = &phase.frontier.stored;
     let inputs = Inputs::open(bank, &feed, graph, &params, stored, &[Split::Train])?;
+    trainer.open(&params, None)?;
     let trained = trainer.suffix.trained();
     let values = trained
         .iter()

@@ -3,6 +3,7 @@
 use candle_core::{Result, Tensor};
 
 use crate::config::OptimizerConfig;
+use crate::engine::suffix::{self, RuleKind};
 
 /// Most moments that any rule keeps for a parameter.
 pub(super) const MAX_MOMENTS: usize = 3;
@@ -108,6 +109,67 @@ impl Rule {
                 weight_decay,
                 ..
             } => adam(beta1, beta2, epsilon, 0.0, 1.0 - lr * weight_decay),
+        }
+    }
+
+    /// The numbers of the same step on a GPU, for a rule that keeps so many moments.
+    pub(super) fn there(&self, moments: usize) -> suffix::Rule {
+        let moments = moments as i32;
+        match *self {
+            Self::Sgd {
+                lr,
+                momentum,
+                nesterov,
+                l2,
+            } => suffix::Rule {
+                kind: RuleKind::Sgd as i32,
+                moments,
+                nesterov: i32::from(nesterov),
+                lr: lr as f32,
+                momentum: momentum as f32,
+                l2: l2 as f32,
+                ..suffix::Rule::default()
+            },
+            Self::Rmsprop {
+                lr,
+                rho,
+                momentum,
+                epsilon,
+                centered,
+                l2,
+            } => suffix::Rule {
+                kind: RuleKind::Rmsprop as i32,
+                moments,
+                centered: i32::from(centered),
+                lr: lr as f32,
+                rho: rho as f32,
+                share: (1.0 - rho) as f32,
+                momentum: momentum as f32,
+                epsilon: epsilon as f32,
+                l2: l2 as f32,
+                ..suffix::Rule::default()
+            },
+            Self::Adam {
+                rate,
+                correction,
+                beta1,
+                beta2,
+                epsilon,
+                l2,
+                keep,
+            } => suffix::Rule {
+                kind: RuleKind::Adam as i32,
+                moments,
+                lr: rate as f32,
+                correction: correction as f32,
+                share1: (1.0 - beta1) as f32,
+                rho: beta2 as f32,
+                share: (1.0 - beta2) as f32,
+                epsilon: epsilon as f32,
+                l2: l2 as f32,
+                keep: keep as f32,
+                ..suffix::Rule::default()
+            },
         }
     }
 

@@ -13,7 +13,7 @@ use super::phase::{LossPlan, PhasePlan, Plan};
 use super::sampler::Sampler;
 use super::selfcheck::SelfCheck;
 use crate::engine::params::Params;
-use crate::engine::suffix::{Gradients, Stepped, Suffix};
+use crate::engine::suffix::{Gradients, Session, Stepped, Suffix};
 use crate::graph::Graph;
 use crate::rng;
 
@@ -27,6 +27,8 @@ pub(super) struct Trainer<'a> {
     /// Running statistics that the phase updates.
     pub(super) updated_statistics: Vec<String>,
     pub(super) seed: u64,
+    /// The same on a GPU, where parameters and moments then are.
+    pub(super) there: Option<Session>,
 }
 
 /// A step before it is taken.
@@ -65,6 +67,7 @@ impl<'a> Trainer<'a> {
             optimizer: Optimizer::of(&phase.optimizer, members),
             suffix,
             seed: plan.seed,
+            there: None,
         }
     }
 
@@ -99,6 +102,13 @@ impl<'a> Trainer<'a> {
         totals: &mut Accumulator,
         interrupted: impl Fn() -> bool,
     ) -> Result<bool, StepError> {
+        if let Some(session) = self.there.take() {
+            let mut session = session;
+            let stepped =
+                self.step_there(&mut session, params, stride, batches, totals, interrupted);
+            self.there = Some(session);
+            return stepped;
+        }
         let statistics = self.updated_statistics.iter();
         let statistics = statistics.map(|name| (name, params.value(name).clone()));
         let before = (*totals, statistics.collect::<Vec<_>>());
@@ -140,10 +150,7 @@ impl<'a> Trainer<'a> {
         (features, labels): SuffixBatch,
         totals: &mut Accumulator,
     ) -> Result<(Gradients, f64), StepError> {
-        let indices = [stride.number, index as u64];
-        // The first batch's stream is named after the step alone.
-        let indices = if index == 0 { &indices[..1] } else { &indices };
-        let dropout = rng::derive(self.seed, "dropout", indices);
+        let dropout = self.dropout(stride, index);
         let gradient = evaluate::loss_gradient(self.loss, &labels);
         let Stepped {
             logits,
@@ -161,6 +168,14 @@ impl<'a> Trainer<'a> {
             }
         }
         Ok((gradients, loss.weight))
+    }
+
+    /// The seed of a batch's dropout.
+    pub(super) fn dropout(&self, stride: Stride, index: usize) -> u64 {
+        let indices = [stride.number, index as u64];
+        // The first batch's stream is named after the step alone.
+        let indices = if index == 0 { &indices[..1] } else { &indices };
+        rng::derive(self.seed, "dropout", indices)
     }
 
     fn clip(&self, gradients: &mut Gradients) -> Result<(), StepError> {

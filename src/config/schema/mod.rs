@@ -22,6 +22,8 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::precision::Precision;
+
 pub use augment::*;
 pub use cache::*;
 pub use checkpoint::*;
@@ -47,6 +49,15 @@ pub struct Experiment {
     /// Where to compute: `auto`, `cpu`, `cuda`, `cuda:N` or `metal`.
     #[serde(default = "defaults::device")]
     pub device: String,
+    /// What a GPU computes with: `f32` as on the CPU, `tf32` (products of numbers with 11 bits) or
+    /// `bf16` (maps and products of numbers with 8 bits); weights, statistics and sums are f32 in
+    /// any case. Default: `tf32`. The CPU computes in f32 and refuses the others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub precision: Option<Precision>,
+    /// On a GPU, choose algorithms that give the same bits in every run, at some cost in speed. On
+    /// the CPU results are the same in any case.
+    #[serde(default, skip_serializing_if = "is_off")]
+    pub deterministic: bool,
     /// Number of threads; 0 means all cores. Results do not depend on it.
     #[serde(default)]
     pub threads: usize,
@@ -82,6 +93,10 @@ pub struct Experiment {
     /// What runs the trials of a sweep; like it, no part of an experiment.
     #[serde(default, skip_serializing)]
     pub launcher: LauncherConfig,
+}
+
+fn is_off(on: &bool) -> bool {
+    !on
 }
 
 /// Values of keys that are left out.

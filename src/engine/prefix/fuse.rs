@@ -1,6 +1,8 @@
 //! From nodes to steps: pads go into the window behind them, batch norms into the convolution
 //! before them, residual additions and activations into its epilogue.
 
+use std::fmt::Debug;
+
 use candle_core::{Result, bail};
 
 use crate::activation::Activation;
@@ -12,10 +14,62 @@ use crate::geometry::{Padding, Window};
 use crate::graph::{Graph, NodeId, Op, ParamKind, Shape};
 use crate::ops::kernel::{MapDims, PackedConv, PackedDepthwise};
 
+/// A kernel with a window as the parameters have it.
+pub(super) struct Weights<'a> {
+    /// `[filters, channels, height, width]`.
+    pub(super) values: &'a [f32],
+    pub(super) dims: [usize; 4],
+    /// A factor of each filter.
+    pub(super) scale: Option<&'a [f32]>,
+    pub(super) input: MapDims,
+    pub(super) window: &'a Window,
+}
+
+/// How kernels are kept to run fast.
+pub(super) trait Packing: Debug {
+    /// One of a convolution.
+    type Conv: Debug;
+    /// One of a depthwise convolution.
+    type Depthwise: Debug;
+
+    fn conv(&self, weights: Weights<'_>) -> Result<Self::Conv>;
+    fn depthwise(&self, weights: Weights<'_>) -> Result<Self::Depthwise>;
+}
+
+/// For the kernels of the CPU.
+#[derive(Debug)]
+pub(super) struct Host;
+
+impl Packing for Host {
+    type Conv = PackedConv;
+    type Depthwise = PackedDepthwise;
+
+    fn conv(&self, weights: Weights<'_>) -> Result<PackedConv> {
+        let Weights {
+            values,
+            dims,
+            scale,
+            input,
+            window,
+        } = weights;
+        Ok(PackedConv::for_window(values, dims, scale, input, window))
+    }
+
+    fn depthwise(&self, weights: Weights<'_>) -> Result<PackedDepthwise> {
+        let Weights {
+            values,
+            dims,
+            scale,
+            ..
+        } = weights;
+        Ok(PackedDepthwise::new(values, dims, scale))
+    }
+}
+
 /// What one pass over memory computes.
 #[derive(Debug)]
-pub(super) struct Step {
-    pub(super) kernel: Kernel,
+pub(super) struct Step<P: Packing = Host> {
+    pub(super) kernel: Kernel<P>,
     /// The node whose output is read.
     pub(super) input: NodeId,
     /// The node whose output is added before the activation, or holds the factors of a gate.
@@ -37,15 +91,15 @@ impl Step {
 
 /// The kernel of a step, ready to run.
 #[derive(Debug)]
-pub(super) enum Kernel {
+pub(super) enum Kernel<P: Packing = Host> {
     Conv {
-        kernel: PackedConv,
+        kernel: P::Conv,
         window: Window,
         dims: MapDims,
         bias: Option<Vec<f32>>,
     },
     Depthwise {
-        kernel: PackedDepthwise,
+        kernel: P::Depthwise,
         window: Window,
         dims: MapDims,
         bias: Option<Vec<f32>>,
@@ -91,7 +145,8 @@ struct Affine {
 }
 
 /// Nodes with what reads them. Some, such as dropout and flatten, are other names of their input.
-pub(super) struct Fuser<'a> {
+pub(super) struct Fuser<'a, P> {
+    packing: &'a P,
     graph: &'a Graph,
     params: &'a Params,
     given: &'a [NodeId],
@@ -99,15 +154,16 @@ pub(super) struct Fuser<'a> {
     wanted: Vec<bool>,
 }
 
-impl<'a> Fuser<'a> {
+impl<'a, P: Packing> Fuser<'a, P> {
     pub(super) fn new(
-        graph: &'a Graph,
-        params: &'a Params,
+        packing: &'a P,
+        (graph, params): (&'a Graph, &'a Params),
         given: &'a [NodeId],
         wanted_nodes: &[NodeId],
         order: &[NodeId],
     ) -> Self {
         let mut fuser = Self {
+            packing,
             graph,
             params,
             given,
@@ -143,7 +199,7 @@ impl<'a> Fuser<'a> {
     }
 
     /// Steps that compute the nodes in `order`, in the order to run them.
-    pub(super) fn steps(&self, order: &[NodeId]) -> Result<Vec<Step>> {
+    pub(super) fn steps(&self, order: &[NodeId]) -> Result<Vec<Step<P>>> {
         let mut done = vec![false; self.graph.nodes().len()];
         let mut steps = Vec::new();
         for &id in order {
@@ -170,7 +226,7 @@ impl<'a> Fuser<'a> {
     }
 
     /// Steps that put the inputs of the concatenation `id` into `output`, from channel `first` on.
-    fn place(&self, id: NodeId, output: NodeId, first: &mut usize, steps: &mut Vec<Step>) {
+    fn place(&self, id: NodeId, output: NodeId, first: &mut usize, steps: &mut Vec<Step<P>>) {
         let nodes = self.graph.nodes();
         for &input in &nodes[id].inputs {
             let input = self.canonical(input);
@@ -236,7 +292,7 @@ impl<'a> Fuser<'a> {
         }
     }
 
-    fn step(&self, root: NodeId, done: &mut [bool]) -> Result<Step> {
+    fn step(&self, root: NodeId, done: &mut [bool]) -> Result<Step<P>> {
         let node = &self.graph.nodes()[root];
         let channels = node.shape.channels();
         let fuses = !matches!(
@@ -299,7 +355,7 @@ impl<'a> Fuser<'a> {
         })
     }
 
-    fn kernel(&self, root: NodeId, affine: Option<Affine>) -> Result<(Kernel, NodeId)> {
+    fn kernel(&self, root: NodeId, affine: Option<Affine>) -> Result<(Kernel<P>, NodeId)> {
         let node = &self.graph.nodes()[root];
         let mut input = self.canonical(node.inputs[0]);
         let kernel = match node.op {
@@ -307,14 +363,15 @@ impl<'a> Fuser<'a> {
                 input = self.through_pad(input, &mut window);
                 let (values, dims, scale, bias) = self.weights(root, affine)?;
                 let dims: [usize; 4] = fixed(&dims)?;
+                let weights = Weights {
+                    values: &values,
+                    dims,
+                    scale: scale.as_deref(),
+                    input: self.map(input),
+                    window: &window,
+                };
                 Kernel::Conv {
-                    kernel: PackedConv::for_window(
-                        &values,
-                        dims,
-                        scale.as_deref(),
-                        self.map(input),
-                        &window,
-                    ),
+                    kernel: self.packing.conv(weights)?,
                     window,
                     dims: self.map(input),
                     bias,
@@ -324,34 +381,43 @@ impl<'a> Fuser<'a> {
                 input = self.through_pad(input, &mut window);
                 let (values, dims, scale, bias) = self.weights(root, affine)?;
                 let dims: [usize; 4] = fixed(&dims)?;
+                let weights = Weights {
+                    values: &values,
+                    dims,
+                    scale: scale.as_deref(),
+                    input: self.map(input),
+                    window: &window,
+                };
                 Kernel::Depthwise {
-                    kernel: PackedDepthwise::new(&values, dims, scale.as_deref()),
+                    kernel: self.packing.depthwise(weights)?,
                     window,
                     dims: self.map(input),
                     bias,
                 }
             }
-            Op::PointwiseDense { .. } => {
-                let (values, dims, scale, bias) = self.weights(root, affine)?;
-                let [units, channels]: [usize; 2] = fixed(&dims)?;
-                Kernel::Conv {
-                    kernel: PackedConv::new(&values, [units, channels, 1, 1], scale.as_deref()),
-                    window: Window::POINT,
-                    dims: self.map(input),
-                    bias,
-                }
-            }
-            Op::Dense { .. } => {
+            Op::PointwiseDense { .. } | Op::Dense { .. } => {
                 let (values, dims, scale, bias) = self.weights(root, affine)?;
                 let [units, features]: [usize; 2] = fixed(&dims)?;
-                Kernel::Conv {
-                    kernel: PackedConv::new(&values, [units, features, 1, 1], scale.as_deref()),
-                    window: Window::POINT,
-                    dims: MapDims {
+                let input = match node.op {
+                    Op::PointwiseDense { .. } => self.map(input),
+                    // A map is read as one long vector.
+                    _ => MapDims {
                         height: 1,
                         width: 1,
                         channels: features,
                     },
+                };
+                let weights = Weights {
+                    values: &values,
+                    dims: [units, features, 1, 1],
+                    scale: scale.as_deref(),
+                    input,
+                    window: &Window::POINT,
+                };
+                Kernel::Conv {
+                    kernel: self.packing.conv(weights)?,
+                    window: Window::POINT,
+                    dims: input,
                     bias,
                 }
             }

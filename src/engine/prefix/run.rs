@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use candle_core::{Device, Result, Tensor};
 use rayon::prelude::*;
 
-use super::fuse::{Fuser, Kernel, Step};
+use super::fuse::{Fuser, Host, Kernel, Step};
 use super::schedule::{MOST_PICTURES, Place, Schedule, Stage};
 use crate::engine::forward;
 use crate::engine::memory::{self, Slice};
@@ -52,7 +52,7 @@ impl Compiled {
         outputs: &[NodeId],
     ) -> Result<Self> {
         let order = forward::between(graph, inputs, outputs)?;
-        let fuser = Fuser::new(graph, params, inputs, outputs, &order);
+        let fuser = Fuser::new(&Host, (graph, params), inputs, outputs, &order);
         let steps = fuser.steps(&order)?;
         let elements: Vec<usize> = graph.nodes().iter().map(|n| n.shape.elements()).collect();
         let mut computed = Vec::new();

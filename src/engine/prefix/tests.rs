@@ -20,7 +20,7 @@ fn window(kernel: usize, stride: usize, padding: usize) -> Window {
 }
 
 /// Everything that can be fused, and everything that looks like it but cannot.
-fn odd_graph() -> Graph {
+pub(super) fn odd_graph() -> Graph {
     let norm = Op::BatchNorm {
         gamma: true,
         epsilon: 1e-3,

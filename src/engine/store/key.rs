@@ -23,6 +23,9 @@ pub fn key(graph: &Graph, params: &Params, stored: &[NodeId], input: &str) -> Re
     let release = env!("CARGO_PKG_VERSION");
     add(&format!("{VERSION} {release} {}", instructions()));
     add(&format!("{:?}", params.device().location()));
+    if let Some(gpu) = params.gpu() {
+        add(&format!("{} {}", gpu.describe(), gpu.precision().name()));
+    }
     add(input);
     let mut order = nodes_between(graph, &[0], stored);
     order.insert(0, 0);

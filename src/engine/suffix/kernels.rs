@@ -28,11 +28,11 @@ use crate::ops::norm::{inverse_deviation, sum_of_rows};
 /// What of a layer with a kernel stays the same from step to step.
 #[derive(Debug)]
 pub(super) struct KernelSpec {
-    node: NodeId,
-    norm: Option<(NodeId, f64)>,
-    depthwise: bool,
-    groups: usize,
-    window: Window,
+    pub(super) node: NodeId,
+    pub(super) norm: Option<(NodeId, f64)>,
+    pub(super) depthwise: bool,
+    pub(super) groups: usize,
+    pub(super) window: Window,
     pub(super) input: MapDims,
     pub(super) filters: usize,
     pub(super) needs: Needs,
@@ -92,12 +92,12 @@ impl KernelSpec {
         !self.depthwise && self.groups == 1 && self.area() * self.channels() < self.filters
     }
 
-    fn area(&self) -> usize {
+    pub(super) fn area(&self) -> usize {
         self.window.kernel[0] * self.window.kernel[1]
     }
 
     /// Input channels that a filter reads.
-    fn channels(&self) -> usize {
+    pub(super) fn channels(&self) -> usize {
         if self.depthwise {
             1
         } else {

@@ -9,7 +9,7 @@ use crate::graph::{Graph, NodeId, Op, ParamKind, Part};
 
 /// The static analysis of a suffix. All lists but `stored`, `order` and `trained` have an entry
 /// a node.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Plan {
     /// The node whose output is computed, and whose gradient is given.
     pub(super) output: NodeId,

@@ -19,7 +19,7 @@ const SEED: u64 = 11;
 
 /// Two inverted residuals, one with a way past it, pools of all kinds, joined branches, a norm without
 /// scale, dropout and two dense layers.
-fn graph() -> Graph {
+pub(super) fn graph() -> Graph {
     let norm = Op::BatchNorm {
         gamma: true,
         epsilon: 1e-3,
@@ -238,7 +238,7 @@ fn vars(params: &Params) -> IndexMap<String, Var> {
         .collect()
 }
 
-fn suffix(graph: &Graph, how: &str, bn: BatchNormMode) -> Suffix {
+pub(super) fn suffix(graph: &Graph, how: &str, bn: BatchNormMode) -> Suffix {
     let (trainable, frontier) = freezing(graph, how);
     Suffix::new(Arc::new(graph.clone()), &trainable, &frontier, bn)
 }

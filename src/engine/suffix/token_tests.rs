@@ -21,7 +21,7 @@ use crate::zoo::{convnext, vit};
 const CLOSE: f64 = 1e-4;
 
 /// Tiny nets with a head of three logits, and the size of their pictures.
-fn nets() -> [(&'static str, Graph, [usize; 2]); 2] {
+pub(super) fn nets() -> [(&'static str, Graph, [usize; 2]); 2] {
     let logits = |builder: &mut GraphBuilder| {
         let pooled = builder.last();
         let dense = Op::Dense { units: 3 };

@@ -21,6 +21,7 @@ impl Fit<'_> {
     pub(super) fn evaluate(&mut self, stage: &Stage<'_>) -> Result<(), FitError> {
         self.settle();
         let started = Instant::now();
+        stage.trainer.fetch(&mut self.params, self.ema.as_mut())?;
         let val = self.validate(stage);
         let val = self.save_if_interrupted(val, stage)?;
         if val.is_none() {
@@ -111,8 +112,8 @@ impl Fit<'_> {
     ) -> Result<(), FitError> {
         // The next phase begins with an optimizer of its own.
         let goes_on = self.position.phase == stage.index && self.position.next != Next::Begin;
-        let optimizer = &stage.trainer.optimizer;
-        let optimizer = goes_on.then(|| optimizer.state()).transpose()?;
+        let trainer = &stage.trainer;
+        let optimizer = goes_on.then(|| trainer.optimizer_state()).transpose()?;
         self.observer.evaluated(Evaluated {
             row,
             phase_step,

@@ -205,3 +205,51 @@ fn training_ended_anywhere_goes_on_to_the_same_bits() {
     }
     assert!(places.len() >= 13, "after every step: {places:?}");
 }
+
+#[test]
+fn a_gpu_trains_alike_and_goes_on_from_anywhere_to_the_same_bits() {
+    let Some(gpu) = crate::gpu::host::gpu(crate::precision::Precision::F32) else {
+        return;
+    };
+    let setting = setting();
+    let initial = Params::initialise(&setting.graph, 1, &Device::Cpu).unwrap();
+    let mut here = Listener::default();
+    run(&setting, Start::fresh(initial.clone(), 1), &mut here).unwrap();
+
+    let fresh = || Start::fresh(initial.clone(), 1).on(Some(&gpu));
+    let mut there = Listener::default();
+    let fitted = run(&setting, fresh(), &mut there).unwrap();
+    let expected = prints(&fitted);
+    assert_eq!(there.rows.len(), here.rows.len());
+    for (there, here) in there.rows.iter().zip(&here.rows) {
+        let close = |there: Option<f64>, here: Option<f64>| match (there, here) {
+            (Some(there), Some(here)) => (there - here).abs() < 1e-2 * here.abs().max(1.0),
+            (there, here) => there == here,
+        };
+        assert_eq!((there.epoch, there.step), (here.epoch, here.step));
+        assert!(
+            close(there.train_loss, here.train_loss),
+            "{there:?} {here:?}"
+        );
+        assert!(close(there.val_loss, here.val_loss), "{there:?} {here:?}");
+    }
+    let asked = there.asked.get();
+    for until in [asked / 5, asked / 2, asked - 2] {
+        let mut listener = Listener {
+            until: Some(until),
+            ..Listener::default()
+        };
+        assert!(run(&setting, fresh(), &mut listener).is_err());
+        let kept = listener.kept.take().unwrap();
+        let start = Start {
+            position: serde_json::from_str(&kept.position).unwrap(),
+            params: kept.params,
+            averaged: kept.averaged,
+            optimizer: kept.optimizer,
+            best: listener.best.take(),
+        };
+        listener.until = None;
+        let fitted = run(&setting, start.on(Some(&gpu)), &mut listener).unwrap();
+        assert_eq!(prints(&fitted), expected, "after {until}");
+    }
+}
