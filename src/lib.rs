@@ -13,7 +13,7 @@
 //! | [`data`], [`engine`], [`run`], [`report`], [`tracking`] | pictures to batches; graph and parameters to tensors; the run directory; rows to PNG, HTML and Markdown; rows to TensorBoard and MLflow |
 //! | [`graph`] (with [`zoo`]), [`ops`], [`weights`] | architectures as data; operations with gradients; files to named tensors |
 //! | [`fetch`] | files from elsewhere: downloads, the hub, archives unpacked |
-//! | [`config`], [`records`], [`geometry`], [`rng`], [`fsx`], [`allocator`], [`program`] | no Candle here |
+//! | [`config`], [`records`], [`geometry`], [`rng`], [`fsx`], [`allocator`], [`program`], [`ranks`] | no Candle here; of the last, several processes as one |
 //! | [`activation`] | a word that configurations, graphs and kernels share |
 //!
 //! Invariants: only [`run`] writes under a run directory; only the printer of [`commands`] writes
@@ -34,6 +34,7 @@ pub mod geometry;
 pub mod graph;
 pub mod ops;
 pub mod program;
+pub mod ranks;
 pub mod records;
 pub mod report;
 pub mod rng;

@@ -9,11 +9,13 @@ use std::sync::{Mutex, PoisonError};
 use candle_core::{Device, Result, Tensor};
 use rayon::prelude::*;
 
-use super::kernels::{Banded, KernelValues, bias_grad, kernel_grad, kernel_grad_of, total};
+use super::kernels::{Banded, KernelValues, bias_grad, kernel_grad, kernel_grad_of};
 use super::lower::Program;
 use super::plan::Plan;
 use super::program::{Buffer, Channels, Join, NormSpec, Pass, Place, Pool, Stage, Step, TokenSpec};
-use super::{Gradients, LossGradient, Stepped};
+use super::sums::{Spot, Sums, total};
+use super::team::{self, Desk, Pledge, Team};
+use super::{Gradients, LossGradient, Part, Stepped};
 use crate::activation::Activation;
 use crate::engine::forward;
 use crate::engine::memory::{self, Slice, values};
@@ -37,7 +39,7 @@ pub(super) struct Compiled {
     /// Most pictures of a batch that are computed at a time; all of them if `None`.
     at_once: Option<usize>,
     arenas: Mutex<Vec<Arena>>,
-    sums: Mutex<Vec<Vec<f32>>>,
+    sums: Mutex<Vec<Sums>>,
 }
 
 /// The memory of one chunk, kept from step to step.
@@ -108,22 +110,36 @@ impl NormValues {
 
 /// Some pictures of a batch, and what they sum up.
 struct Chunk {
+    /// Its number among those of this process.
+    index: usize,
     pictures: Range<usize>,
     arena: Option<Arena>,
-    sums: Vec<f32>,
+    sums: Sums,
     logits: Vec<f32>,
 }
 
 /// What the passes of a step read.
 struct Values<'a> {
     inputs: Vec<Slice<'a>>,
+    /// Pictures of the whole batch, and the first of those that the inputs are of.
     batch: usize,
+    offset: usize,
+    /// Pictures of a chunk.
+    size: usize,
     kernels: Vec<KernelValues>,
     norms: Vec<NormValues>,
     tokens: Vec<Vec<f32>>,
     masks: Vec<Vec<f32>>,
     scratch: usize,
     loss: &'a LossGradient<'a>,
+}
+
+/// What a step that several processes share needs beside its chunks.
+struct Share<'a> {
+    team: &'a dyn Team,
+    desk: &'a Desk<'a>,
+    /// Of what is joined within the step.
+    totals: &'a mut Sums,
 }
 
 impl Values<'_> {
@@ -150,40 +166,34 @@ impl Compiled {
         self.at_once = pictures.filter(|_| !joined);
     }
 
+    /// Which pictures of a batch this process of a team computes.
+    pub(super) fn pictures(&self, batch: usize, team: &dyn Team) -> Range<usize> {
+        let (size, _) = self.portions(batch);
+        let Range { start, end } = team.part(batch.div_ceil(size));
+        (start * size).min(batch)..(end * size).min(batch)
+    }
+
     pub(super) fn step(
         &self,
         graph: &Graph,
         plan: &Plan,
         params: &Params,
-        inputs: &[Tensor],
+        part: Part<'_>,
         seed: u64,
         loss: &LossGradient<'_>,
+        team: &dyn Team,
     ) -> Result<Stepped> {
-        let batch = inputs[0].dim(0)?;
-        let host: Vec<Tensor> = inputs.iter().map(memory::to_host).collect::<Result<_>>()?;
+        let batch = part.batch;
+        let host = part.inputs.iter().map(memory::to_host);
+        let host: Vec<Tensor> = host.collect::<Result<_>>()?;
         let mut step = self.values(graph, params, &host, batch, seed, loss)?;
-        let (size, round) = self.portions(batch);
-        let mut statistics = Vec::new();
-        let classes = graph.nodes()[graph.training_output()].shape.elements();
-        let mut logits = Vec::with_capacity(batch * classes);
-        let mut sums: Vec<Vec<f32>> = Vec::new();
-        for first in (0..batch).step_by(round) {
-            let mut chunks = self.chunks(first..(first + round).min(batch), size);
-            statistics.extend(self.run(graph, plan, params, &mut step, &mut chunks)?);
-            for chunk in chunks {
-                logits.extend(chunk.logits);
-                match sums.first_mut() {
-                    // Later rounds go into the first sums, in the order that they would have anyway.
-                    Some(total) if round < batch => {
-                        kernel::add_into(&chunk.sums, total);
-                        lock(&self.sums).push(chunk.sums);
-                    }
-                    _ => sums.push(chunk.sums),
-                }
-            }
-        }
+        let (logits, statistics, sums) = match team.is_alone() {
+            true => self.alone(graph, plan, params, &mut step)?,
+            false => self.together(graph, plan, params, &mut step, team)?,
+        };
         let gradients = self.gradients(graph, plan, params, &step, &sums)?;
         lock(&self.sums).extend(sums);
+        let classes = graph.nodes()[graph.training_output()].shape.elements();
         Ok(Stepped {
             logits: Tensor::from_vec(logits, (batch, classes), &Device::Cpu)?,
             statistics,
@@ -191,21 +201,113 @@ impl Compiled {
         })
     }
 
+    /// Logits, new statistics, and sums of all chunks, or of some.
+    #[expect(clippy::type_complexity, reason = "three parts of one result")]
+    fn alone(
+        &self,
+        graph: &Graph,
+        plan: &Plan,
+        params: &Params,
+        step: &mut Values<'_>,
+    ) -> Result<(Vec<f32>, Vec<(String, Tensor)>, Vec<Sums>)> {
+        let batch = step.batch;
+        let (size, round) = self.portions(batch);
+        let (mut logits, mut statistics) = (Vec::new(), Vec::new());
+        let mut sums: Vec<Sums> = Vec::new();
+        for first in (0..batch).step_by(round) {
+            let mut chunks = self.chunks(first..(first + round).min(batch), size);
+            statistics.extend(self.run(graph, plan, params, step, &mut chunks, None)?);
+            for chunk in chunks {
+                logits.extend(chunk.logits);
+                match sums.first_mut() {
+                    // Later rounds go into the first sums, in the order that they would have anyway.
+                    Some(total) if round < batch => {
+                        total.add(&chunk.sums);
+                        lock(&self.sums).push(chunk.sums);
+                    }
+                    _ => sums.push(chunk.sums),
+                }
+            }
+        }
+        Ok((logits, statistics, sums))
+    }
+
+    /// The same with some of the chunks, and the totals of all.
+    #[expect(clippy::type_complexity, reason = "three parts of one result")]
+    fn together(
+        &self,
+        graph: &Graph,
+        plan: &Plan,
+        params: &Params,
+        step: &mut Values<'_>,
+        team: &dyn Team,
+    ) -> Result<(Vec<f32>, Vec<(String, Tensor)>, Vec<Sums>)> {
+        let pictures = self.pictures(step.batch, team);
+        step.offset = pictures.start;
+        let (size, round) = self.portions(step.batch);
+        let blocks = &self.program.blocks;
+        let (desk, ready) = Desk::new(blocks, pictures.len().div_ceil(size));
+        let mut totals = self.memory_of_sums();
+        let (logits, statistics, memory) = std::thread::scope(|scope| {
+            let talk = scope.spawn(move || team::hand_on(team, blocks, &ready));
+            let desk = desk;
+            let mut pledge = Pledge { team, kept: false };
+            let mut done: Vec<Sums> = Vec::new();
+            let (mut logits, mut statistics) = (Vec::new(), Vec::new());
+            // A process without a chunk joins what the others have, too.
+            let starts = std::iter::once(pictures.start);
+            let starts = starts.chain(pictures.clone().step_by(round).skip(1));
+            for first in starts {
+                let portion = first..(first + round).min(pictures.end);
+                let mut chunks = self.chunks(portion, size);
+                for chunk in &mut chunks {
+                    chunk.index += done.len();
+                }
+                let share = Share {
+                    team,
+                    desk: &desk,
+                    totals: &mut totals,
+                };
+                let run = self.run(graph, plan, params, step, &mut chunks, Some(share));
+                statistics.extend(run?);
+                for chunk in chunks {
+                    logits.extend(chunk.logits);
+                    done.push(chunk.sums);
+                }
+            }
+            let logits = team.gather(logits)?;
+            team::take_totals(team, blocks, &mut totals)?;
+            pledge.kept = true;
+            let talked = talk.join();
+            let talked = talked.unwrap_or_else(|_| candle_core::bail!("the exchange panicked"))?;
+            for (block, parts) in talked {
+                for (sums, part) in done.iter_mut().zip(parts) {
+                    sums.blocks[block] = part;
+                }
+            }
+            Ok::<_, candle_core::Error>((logits, statistics, done))
+        })?;
+        lock(&self.sums).extend(memory);
+        Ok((logits, statistics, vec![totals]))
+    }
+
+    fn memory_of_sums(&self) -> Sums {
+        let mut sums = lock(&self.sums).pop().unwrap_or_default();
+        sums.resize(&self.program.blocks);
+        sums
+    }
+
     /// Pictures of the batch in chunks of a size, with memory for what they sum up.
     fn chunks(&self, pictures: Range<usize>, size: usize) -> Vec<Chunk> {
-        let mut kept = lock(&self.sums);
         let end = pictures.end;
-        let chunk = |first| {
-            let mut sums = kept.pop().unwrap_or_default();
-            sums.resize(self.program.sums, 0.0);
-            Chunk {
-                pictures: first..(first + size).min(end),
-                arena: None,
-                sums,
-                logits: Vec::new(),
-            }
+        let chunk = |(index, first)| Chunk {
+            index,
+            pictures: first..(first + size).min(end),
+            arena: None,
+            sums: self.memory_of_sums(),
+            logits: Vec::new(),
         };
-        pictures.step_by(size).map(chunk).collect()
+        pictures.step_by(size).enumerate().map(chunk).collect()
     }
 
     /// Runs all stages for these chunks; new values of running statistics.
@@ -216,6 +318,7 @@ impl Compiled {
         params: &Params,
         step: &mut Values<'_>,
         chunks: &mut [Chunk],
+        mut share: Option<Share<'_>>,
     ) -> Result<Vec<(String, Tensor)>> {
         let mut statistics = Vec::new();
         let mut left = self.program.stages.len();
@@ -223,10 +326,16 @@ impl Compiled {
         // own way, and those that have not begun take no memory.
         let joined = self.program.stages.split_inclusive(|it| it.join.is_some());
         for (index, stages) in joined.enumerate() {
+            let first = self.program.stages.len() - left;
             left -= stages.len();
+            let desk = share.as_ref().map(|share| share.desk);
             let run = |chunk: &mut Chunk| {
-                let mut stages = stages.iter();
-                stages.try_for_each(|stage| self.run_stage(stage, step, chunk))?;
+                for (number, stage) in stages.iter().enumerate() {
+                    self.run_stage(stage, step, chunk)?;
+                    if let Some(desk) = desk {
+                        desk.leave(first + number, chunk.index, &mut chunk.sums);
+                    }
+                }
                 if left == 0 {
                     lock(&self.arenas).extend(chunk.arena.take());
                 }
@@ -240,9 +349,24 @@ impl Compiled {
             }
             match stages.last().and_then(|stage| stage.join) {
                 Some(Join::Moments(norm)) => {
-                    statistics.extend(self.join_moments(graph, plan, params, norm, chunks, step)?);
+                    let spot = self.program.norms[norm].moments;
+                    let parts = self.parts(norm, spot, chunks, share.as_ref())?;
+                    statistics.extend(self.join_moments(graph, plan, params, norm, &parts, step)?);
                 }
-                Some(Join::Sums(norm)) => self.join_sums(norm, chunks, step),
+                Some(Join::Sums(norm)) => {
+                    let spot = self.program.norms[norm].sums;
+                    let parts = self.parts(norm, spot, chunks, share.as_ref())?;
+                    self.join_sums(norm, &parts, step);
+                    if let Some(share) = &mut share {
+                        let total = share
+                            .totals
+                            .at_mut(spot, 2 * self.program.norms[norm].channels);
+                        total.fill(0.0);
+                        let mut parts = parts.chunks(total.len().max(1));
+                        total.copy_from_slice(parts.next().unwrap_or_default());
+                        parts.for_each(|part| kernel::add_into(part, total));
+                    }
+                }
                 None => {}
             }
         }
@@ -333,6 +457,8 @@ impl Compiled {
         Ok(Values {
             inputs: inputs.iter().map(Slice::of).collect::<Result<_>>()?,
             batch,
+            offset: 0,
+            size: self.portions(batch).0,
             scratch: self.scratch(&kernels),
             kernels,
             norms: norms
@@ -480,7 +606,7 @@ impl Compiled {
             }),
             Pass::Moments { norm: index, x } => {
                 let spec = &norms[index];
-                let moments = &mut sums[spec.moments..][..2 * spec.channels];
+                let moments = sums.at_mut(spec.moments, 2 * spec.channels);
                 let (mean, squares) = moments.split_at_mut(spec.channels);
                 let before = match span.by_rows {
                     true => span.range.start,
@@ -505,7 +631,7 @@ impl Compiled {
                 dy,
             } => {
                 let (spec, values) = (&norms[index], &step.norms[index]);
-                let sums = &mut sums[spec.sums..][..2 * spec.channels];
+                let sums = sums.at_mut(spec.sums, 2 * spec.channels);
                 let (x, dy) = (memory.read(x), memory.read(dy));
                 let clamped = values.clamped(activation);
                 norm::gradient_sums(x, dy, &values.mean, clamped, add_up, sums);
@@ -617,7 +743,7 @@ impl Compiled {
                 let TokenSpec {
                     layer, sums: first, ..
                 } = tokens[token];
-                let sums = &mut sums[first..][..layer.sums()];
+                let sums = sums.at_mut(first, layer.sums());
                 layer.param_sums(memory.read(x), memory.read(dy), add_up, sums);
             }
             Pass::TokenGrad { token, x, dy, dx } => memory.write(dx, |memory, dx| {
@@ -646,20 +772,38 @@ impl Compiled {
         Ok(())
     }
 
+    /// What the chunks of all processes have for a norm, one after the other.
+    fn parts(
+        &self,
+        norm: usize,
+        spot: Spot,
+        chunks: &[Chunk],
+        share: Option<&Share<'_>>,
+    ) -> Result<Vec<f32>> {
+        let length = 2 * self.program.norms[norm].channels;
+        let own = chunks.iter().flat_map(|chunk| chunk.sums.at(spot, length));
+        let own: Vec<f32> = own.copied().collect();
+        match share {
+            Some(share) => share.team.gather(own),
+            None => Ok(own),
+        }
+    }
+
     fn join_moments(
         &self,
         graph: &Graph,
         plan: &Plan,
         params: &Params,
         index: usize,
-        chunks: &[Chunk],
+        parts: &[f32],
         step: &mut Values<'_>,
     ) -> Result<Vec<(String, Tensor)>> {
         let spec = &self.program.norms[index];
         let channels = spec.channels;
-        let parts = chunks.iter().map(|chunk| {
-            let part = &chunk.sums[spec.moments..][..2 * channels];
-            (part, chunk.pictures.len() * spec.rows)
+        let parts = parts.chunks(2 * channels.max(1)).enumerate();
+        let parts = parts.map(|(chunk, part)| {
+            let pictures = step.size.min(step.batch - chunk * step.size);
+            (part, pictures * spec.rows)
         });
         let moments = norm::join_moments(parts, channels);
         if step.batch == 0 {
@@ -676,12 +820,11 @@ impl Compiled {
         Ok(names.cloned().zip(running).collect())
     }
 
-    fn join_sums(&self, index: usize, chunks: &[Chunk], step: &mut Values<'_>) {
+    fn join_sums(&self, index: usize, parts: &[f32], step: &mut Values<'_>) {
         let spec = &self.program.norms[index];
         let channels = spec.channels;
         let mut sums = vec![0f64; 2 * channels];
-        for chunk in chunks {
-            let part = &chunk.sums[spec.sums..][..2 * channels];
+        for part in parts.chunks(2 * channels.max(1)) {
             for (sum, value) in sums.iter_mut().zip(part) {
                 *sum += f64::from(*value);
             }
@@ -702,7 +845,7 @@ impl Compiled {
         plan: &Plan,
         params: &Params,
         step: &Values<'_>,
-        sums: &[Vec<f32>],
+        sums: &[Sums],
     ) -> Result<Gradients> {
         let specs = self.program.kernels.par_iter().zip(&step.kernels);
         let of_kernels: Vec<_> = specs
@@ -713,8 +856,8 @@ impl Compiled {
         let mut found: Gradients = of_kernels.into_iter().flatten().collect();
         let norms = self.program.norms.iter().zip(&step.norms);
         for (spec, values) in norms.filter(|(spec, _)| spec.trains) {
-            let beta = total(sums, spec.sums, spec.channels);
-            let product = total(sums, spec.sums + spec.channels, spec.channels);
+            let mut beta = total(sums, spec.sums, 2 * spec.channels);
+            let product = beta.split_off(spec.channels);
             let gamma = product.iter().zip(&values.inverse);
             let gamma = gamma.map(|(sum, inverse)| (f64::from(*sum) * inverse) as f32);
             for (kind, gradient) in [(ParamKind::Gamma, gamma.collect()), (ParamKind::Beta, beta)] {
@@ -776,7 +919,8 @@ impl Memory<'_> {
     fn read(&self, buffer: Buffer) -> &[f32] {
         match self.program.places[buffer] {
             Place::Input(index) => {
-                let first = self.span.first * self.program.rooms[buffer].elements;
+                let first = self.span.first - self.step.offset;
+                let first = first * self.program.rooms[buffer].elements;
                 &self.step.inputs[index][first..][self.range(buffer, true)]
             }
             Place::Slot { index, whole } => &self.slots[index][self.range(buffer, whole)],
