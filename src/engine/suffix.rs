@@ -112,6 +112,18 @@ impl Suffix {
         self.plan.statistics.values().flatten().cloned().collect()
     }
 
+    /// Multiply-adds of the forward pass of a picture.
+    pub fn multiply_adds(&self, graph: &Graph) -> u64 {
+        let nodes = self.plan.order.iter();
+        nodes.map(|&id| graph.node_multiply_adds(id)).sum()
+    }
+
+    /// Values that a process of a team sends on, and gets back, in a step, norms that join the batch
+    /// apart.
+    pub fn exchanged(&self) -> usize {
+        self.compiled.as_ref().map_or(0, Compiled::exchanged)
+    }
+
     /// Bytes that steps of a batch hold and take on so many threads, inputs and gradients apart.
     pub fn memory(&self, params: &Params, batch: usize, threads: usize) -> Result<usize> {
         match &self.compiled {

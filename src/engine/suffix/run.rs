@@ -387,6 +387,12 @@ impl Compiled {
         }
     }
 
+    pub(super) fn exchanged(&self) -> usize {
+        let blocks = self.program.blocks.iter();
+        let exchanged = blocks.filter(|block| block.stage.is_some());
+        exchanged.map(|block| block.values).sum()
+    }
+
     /// Bytes that steps of a batch hold and take on so many threads, inputs and gradients apart.
     pub(super) fn memory(
         &self,
