@@ -88,7 +88,9 @@ impl Step {
     /// The most ranks that lose no more than that share.
     fn ranks(&self, least: f64) -> usize {
         let all = 1..=BATCH.div_ceil(CHUNK);
-        all.filter(|&ranks| self.efficiency(ranks) >= least).last().unwrap_or(1)
+        all.filter(|&ranks| self.efficiency(ranks) >= least)
+            .last()
+            .unwrap_or(1)
     }
 }
 
@@ -119,7 +121,10 @@ fn measure(name: &str, side: u32, cutoff: &str, bn: &str) -> Option<Step> {
     };
     let (one, two) = (step(CHUNK), step(3 * CHUNK));
     let picture = (two - one) / (2 * CHUNK) as f64;
-    let values = suffix.trained().iter().map(|it| params.value(it).elem_count());
+    let values = suffix
+        .trained()
+        .iter()
+        .map(|it| params.value(it).elem_count());
     let values = values.sum::<usize>();
     // Adam reads and writes four times as many values.
     let moments: Vec<Tensor> = (0..4)
@@ -143,7 +148,9 @@ fn reading(side: u32) -> f64 {
         image::Rgb([x, y, x ^ y].map(|value| (value % 256) as u8))
     });
     let mut jpeg = std::io::Cursor::new(Vec::new());
-    picture.write_to(&mut jpeg, image::ImageFormat::Jpeg).unwrap();
+    picture
+        .write_to(&mut jpeg, image::ImageFormat::Jpeg)
+        .unwrap();
     let bytes = jpeg.into_inner();
     seconds(|| {
         let picture = xp::data::decode_guarded(&bytes).unwrap();
@@ -159,12 +166,22 @@ fn reading(side: u32) -> f64 {
 }
 
 fn main() {
-    let wanted: Vec<String> = std::env::args().skip(1).filter(|it| !it.starts_with('-')).collect();
-    rayon::ThreadPoolBuilder::new().num_threads(1).build_global().unwrap();
-    println!("| backbone, pixels | cutoff | ms a picture | ms a process and step | MB each way | ranks at 80 % | at 50 % |");
+    let wanted: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|it| !it.starts_with('-'))
+        .collect();
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(1)
+        .build_global()
+        .unwrap();
+    println!(
+        "| backbone, pixels | cutoff | ms a picture | ms a process and step | MB each way | ranks at 80 % | at 50 % |"
+    );
     println!("|---|---|---|---|---|---|---|");
     for &(name, side) in BACKBONES {
-        if !wanted.is_empty() && !wanted.iter().any(|it| it == name) || registry::find(name).is_err() {
+        if !wanted.is_empty() && !wanted.iter().any(|it| it == name)
+            || registry::find(name).is_err()
+        {
             continue;
         }
         for (cutoff, bn, shown) in [
@@ -188,6 +205,9 @@ fn main() {
                 step.ranks(0.5),
             );
         }
-        println!("| {name}, {side} | reading | {:.2} | | | | |", reading(side) * 1e3);
+        println!(
+            "| {name}, {side} | reading | {:.2} | | | | |",
+            reading(side) * 1e3
+        );
     }
 }

@@ -8,18 +8,21 @@ if ! command -v mpirun mpicc >/dev/null; then
     exit 0
 fi
 target=${CARGO_TARGET_DIR:-target}
-cargo build --release --locked
-cargo build --release --locked --features mpi --target-dir "$target/mpi"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+cargo build --release --locked --features mpi
+cp "$target/release/xp" "$work/xp-mpi"
+cargo build --release --locked
+cp "$target/release/xp" "$work/xp-tcp"
 export XP_CACHE__DISK=false
 export OMPI_MCA_rmaps_base_oversubscribe=1
 arguments=(run configs/quickstart.toml --quiet --set data.generate.per_class=20 --set data.image_size=32
     --set train.batch_size=10 --set threads=1 --set phase[0].epochs=2 --set phase[1].epochs=2
     --set phase[1].bn=train --set data.augment.flip_horizontal=true)
 launch() { mpirun --allow-run-as-root --oversubscribe "$@"; }
-"$target/release/xp" "${arguments[@]}" --run-dir "$work/one"
-for binary in "$target/release/xp" "$target/mpi/release/xp"; do
+"$work/xp-tcp" "${arguments[@]}" --run-dir "$work/one"
+for binary in "$work/xp-tcp" "$work/xp-mpi"; do
+    name=${binary##*/}
     for count in 2 3; do
         run=$work/$count
         launch -n $count "$binary" "${arguments[@]}" --run-dir "$run"
@@ -28,7 +31,7 @@ for binary in "$target/release/xp" "$target/mpi/release/xp"; do
         cmp <(cut -d, -f1-9 "$work/one/metrics.csv") <(cut -d, -f1-9 "$run/metrics.csv")
         grep -q "\"ranks\": $count" "$run/manifest.json"
         rm -rf "$run"
-        echo "$binary: $count ranks give the bytes of one process"
+        echo "$name: $count ranks give the bytes of one process"
     done
     launch -n 2 "$binary" "${arguments[@]}" --set phase[1].epochs=200 --run-dir "$work/lost" >"$work/out" 2>&1 &
     job=$!
@@ -36,11 +39,11 @@ for binary in "$target/release/xp" "$target/mpi/release/xp"; do
         [ ! -e "$work/lost/checkpoints/last" ] || break
         sleep 0.1
     done
-    victim=$(pgrep -P "$(pgrep -P $job -x mpirun || echo $job)" -x xp | tail -n 1)
+    victim=$(pgrep -P "$(pgrep -P $job -x mpirun || echo $job)" -x "$name" | tail -n 1)
     kill -KILL "$victim"
     began=$SECONDS code=0
     wait $job || code=$?
     [ $code != 0 ] && [ $((SECONDS - began)) -le 30 ] || { cat "$work/out"; exit 1; }
     rm -rf "$work/lost"
-    echo "$binary: a job that lost a rank ended with $code"
+    echo "$name: a job that lost a rank ended with $code"
 done

@@ -242,13 +242,23 @@ pub fn agreed(allowance: Allowance, ranks: &Ranks) -> Result<Allowance, Failure>
 /// nobody has given processors of their own, divide it.
 pub fn threads(wanted: usize, ranks: &Ranks) -> usize {
     let available = std::thread::available_parallelism().map_or(1, usize::from);
-    // SAFETY: it takes a number and gives a number.
-    let all = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) };
-    let is_bound = usize::try_from(all).is_ok_and(|all| available < all);
     match wanted {
-        0 if !ranks.is_alone() && !is_bound => (available / ranks.on_this_host()).max(1),
+        0 if !ranks.is_alone() && !is_bound(available) => (available / ranks.on_this_host()).max(1),
         wanted => wanted,
     }
+}
+
+/// Whether the launcher has given this process some of the machine's processors.
+#[cfg(unix)]
+fn is_bound(available: usize) -> bool {
+    // SAFETY: it takes a number and gives a number.
+    let all = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) };
+    usize::try_from(all).is_ok_and(|all| available < all)
+}
+
+#[cfg(not(unix))]
+fn is_bound(_: usize) -> bool {
+    false
 }
 
 impl From<RankError> for Failure {

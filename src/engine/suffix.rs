@@ -8,12 +8,14 @@ mod backward;
 mod fuse;
 mod kernels;
 mod lower;
+mod memory;
 mod plan;
 mod portable;
 mod program;
 mod run;
 mod sums;
 mod team;
+mod together;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -184,7 +186,8 @@ impl Suffix {
         };
         match (&self.compiled, params.device()) {
             (Some(compiled), Device::Cpu) => {
-                compiled.step(&self.graph, &self.plan, params, part, dropout, &loss, team)
+                let how = (dropout, &loss as &LossGradient<'_>);
+                compiled.step(&self.graph, &self.plan, params, part, how, team)
             }
             _ if !team.is_alone() => bail!("only the CPU shares a step among processes"),
             _ => portable::step(&self.graph, &self.plan, params, inputs, dropout, &loss),

@@ -46,8 +46,8 @@ const HERE: &str = "127.0.0.1";
 /// If the environment contradicts itself or does not say where ranks meet.
 pub fn identity(env: &dyn Fn(&str) -> Option<String>) -> Result<Option<Identity>, RankError> {
     // The innermost first: torchrun may be started by srun, as the daemons of mpirun are.
-    for found in [torchrun(env)?, open_mpi(env)?, slurm(env)?] {
-        if let Some(identity) = found {
+    for read in [torchrun, open_mpi, slurm] as [Reader; 3] {
+        if let Some(identity) = read(env)? {
             return Ok((identity.count > 1).then_some(identity));
         }
     }
@@ -55,6 +55,8 @@ pub fn identity(env: &dyn Fn(&str) -> Option<String>) -> Result<Option<Identity>
 }
 
 type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+type Reader = fn(Env<'_>) -> Result<Option<Identity>, RankError>;
 
 /// Rank and count; `None` unless both are set: one alone is left over from something else.
 fn place(env: Env<'_>, names: [&str; 2]) -> Result<Option<(usize, usize)>, RankError> {

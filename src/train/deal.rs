@@ -63,7 +63,7 @@ impl<'a> Deal<'a> {
             for batch in round {
                 let (of_batch, others) = rest
                     .split_at_checked(batch.len() * values)
-                    .ok_or_else(|| short().into())?;
+                    .ok_or_else(short)?;
                 each(batch, of_batch)?;
                 rest = others;
             }

@@ -100,7 +100,9 @@ fn succeed(outputs: &[Output]) {
 
 fn run(folder: &Path, name: &str, count: usize, sets: &[&str]) -> PathBuf {
     let run = folder.join(name);
-    let job = Job::start(count, &arguments(run.to_str().unwrap(), sets), |_| Vec::new());
+    let job = Job::start(count, &arguments(run.to_str().unwrap(), sets), |_| {
+        Vec::new()
+    });
     succeed(&job.end());
     run
 }
@@ -143,7 +145,10 @@ fn features_are_computed_in_parts_and_taken_from_disk_by_one() {
     let with = [&sets[..], &[&cache]].concat();
     let expected = results(&run(folder.path(), "none", 1, &without));
     for (name, count) in [("cold", 2), ("warm", 3), ("alone", 1)] {
-        assert!(results(&run(folder.path(), name, count, &with)) == expected, "{name}");
+        assert!(
+            results(&run(folder.path(), name, count, &with)) == expected,
+            "{name}"
+        );
     }
     assert!(results(&run(folder.path(), "never", 2, &without)) == expected);
 }
@@ -186,10 +191,15 @@ fn survives(signal: &str, of: usize, count: usize, then: usize) {
     for output in &survivors {
         assert_eq!(output.status.code(), Some(75), "{}", said(output));
     }
-    let told = survivors.iter().filter(|output| said(output).contains("error: "));
+    let told = survivors
+        .iter()
+        .filter(|output| said(output).contains("error: "));
     assert_eq!(told.count(), 1);
     if signal != "-TERM" {
-        let text = survivors.iter().map(|output| said(output)).collect::<String>();
+        let text = survivors
+            .iter()
+            .map(|output| said(output))
+            .collect::<String>();
         assert!(text.contains(&format!("rank {of} on `")), "{text}");
     }
     let job = Job::start(then, &["resume", path], |_| Vec::new());
@@ -223,8 +233,16 @@ fn ranks_that_have_not_the_same_are_named() {
     let path = folder.path().join("run");
     let arguments = arguments(path.to_str().unwrap(), &["data.generate.per_class=10"]);
     for (set, code, message) in [
-        ("train.batch_size=7", 2, "has another configuration than rank 0"),
-        ("data.generate.per_class=11", 2, "has another configuration than rank 0"),
+        (
+            "train.batch_size=7",
+            2,
+            "has another configuration than rank 0",
+        ),
+        (
+            "data.generate.per_class=11",
+            2,
+            "has another configuration than rank 0",
+        ),
         ("data.root=/nowhere", 3, "there is no folder"),
         ("train.batch_sise=7", 2, "batch_sise"),
     ] {
@@ -235,7 +253,10 @@ fn ranks_that_have_not_the_same_are_named() {
         let outputs = Job::start(2, &arguments, each).end();
         assert_eq!(codes(&outputs), [Some(code); 2], "{}", said(&outputs[0]));
         let told = said(&outputs[0]);
-        assert!(told.contains("rank 1 on `") && told.contains(message), "{told}");
+        assert!(
+            told.contains("rank 1 on `") && told.contains(message),
+            "{told}"
+        );
         assert_eq!(said(&outputs[1]), "");
         assert!(!path.exists());
     }
@@ -266,7 +287,11 @@ fn a_launcher_that_says_half_is_refused_and_leftovers_are_not_one() {
     assert!(!first.stdout.is_empty() && second.stdout.is_empty());
     let sweep = xp(&whole("0"), &["sweep", CONFIG]);
     assert_eq!(sweep.status.code(), Some(2));
-    assert!(said(&sweep).contains("was started 2 times"), "{}", said(&sweep));
+    assert!(
+        said(&sweep).contains("was started 2 times"),
+        "{}",
+        said(&sweep)
+    );
     let left_over = xp(&[("RANK", "3")], &["check", CONFIG]);
     assert_eq!(left_over.status.code(), Some(0));
 }

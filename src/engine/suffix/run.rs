@@ -11,17 +11,19 @@ use rayon::prelude::*;
 
 use super::kernels::{Banded, KernelValues, bias_grad, kernel_grad, kernel_grad_of};
 use super::lower::Program;
+use super::memory::{Memory, NormValues, Span};
 use super::plan::Plan;
-use super::program::{Buffer, Channels, Join, NormSpec, Pass, Place, Pool, Stage, Step, TokenSpec};
-use super::sums::{Spot, Sums, total};
-use super::team::{self, Desk, Pledge, Team};
+use super::program::{Channels, Join, Pass, Pool, Stage, Step, TokenSpec};
+use super::sums::{Sums, total};
+use super::team::Team;
+use super::together::Share;
 use super::{Gradients, LossGradient, Part, Stepped};
 use crate::activation::Activation;
 use crate::engine::forward;
-use crate::engine::memory::{self, Slice, values};
+use crate::engine::memory::{self, Slice};
 use crate::engine::params::Params;
 use crate::graph::{Graph, Op, ParamKind};
-use crate::ops::kernel::{self, Clamped, Epilogue, MapDims};
+use crate::ops::kernel::{self, Epilogue};
 use crate::ops::{dropout, norm};
 use crate::rng;
 
@@ -35,7 +37,7 @@ const LEAST_CHUNKS: usize = 2;
 /// A training step compiled for the CPU.
 #[derive(Debug)]
 pub(super) struct Compiled {
-    program: Program,
+    pub(super) program: Program,
     /// Most pictures of a batch that are computed at a time; all of them if `None`.
     at_once: Option<usize>,
     arenas: Mutex<Vec<Arena>>,
@@ -50,96 +52,30 @@ struct Arena {
     growing: [Vec<f32>; 2],
 }
 
-/// The values of a batch norm in one step.
-struct NormValues {
-    gamma: Vec<f32>,
-    beta: Vec<f32>,
-    mean: Vec<f32>,
-    variance: Vec<f32>,
-    inverse: Vec<f64>,
-    scale: Vec<f32>,
-    /// Of the gradient to the input.
-    coefficients: [Vec<f32>; 3],
-}
-
-impl NormValues {
-    fn stored(graph: &Graph, params: &Params, spec: &NormSpec) -> Result<Self> {
-        let norm = forward::batch_norm(graph, params, spec.node, spec.epsilon)?;
-        let mut found = Self {
-            gamma: values(norm.gamma)?,
-            beta: values(norm.beta)?,
-            mean: Vec::new(),
-            variance: Vec::new(),
-            inverse: Vec::new(),
-            scale: Vec::new(),
-            coefficients: Default::default(),
-        };
-        found.moments([values(norm.mean)?, values(norm.variance)?], spec.epsilon);
-        found.coefficients = norm::input_coefficients(&found.gamma, &found.inverse, None);
-        Ok(found)
-    }
-
-    fn moments(&mut self, [mean, variance]: [Vec<f32>; 2], epsilon: f64) {
-        self.inverse = norm::inverse_deviation(&variance, epsilon);
-        let scale = self.gamma.iter().zip(&self.inverse);
-        self.scale = scale
-            .map(|(gamma, inverse)| (f64::from(*gamma) * inverse) as f32)
-            .collect();
-        self.mean = mean;
-        self.variance = variance;
-    }
-
-    fn forward(&self, x: &[f32], residual: Option<&[f32]>, activation: Activation, y: &mut [f32]) {
-        let (mean, scale, beta) = (Some(self.mean.as_slice()), &self.scale, &self.beta);
-        kernel::normalise(x, mean, scale, beta, residual, activation, y);
-    }
-
-    /// A clamp behind the norm, as its gradient wants it.
-    fn clamped(&self, activation: Activation) -> Option<Clamped<'_>> {
-        let clamped = |bounds| Clamped {
-            scale: &self.scale,
-            offset: &self.beta,
-            bounds,
-        };
-        match activation {
-            Activation::Linear => None,
-            _ => activation.bounds().map(clamped),
-        }
-    }
-}
-
 /// Some pictures of a batch, and what they sum up.
-struct Chunk {
+pub(super) struct Chunk {
     /// Its number among those of this process.
-    index: usize,
-    pictures: Range<usize>,
+    pub(super) index: usize,
+    pub(super) pictures: Range<usize>,
     arena: Option<Arena>,
-    sums: Sums,
-    logits: Vec<f32>,
+    pub(super) sums: Sums,
+    pub(super) logits: Vec<f32>,
 }
 
 /// What the passes of a step read.
-struct Values<'a> {
-    inputs: Vec<Slice<'a>>,
+pub(super) struct Values<'a> {
+    pub(super) inputs: Vec<Slice<'a>>,
     /// Pictures of the whole batch, and the first of those that the inputs are of.
-    batch: usize,
-    offset: usize,
+    pub(super) batch: usize,
+    pub(super) offset: usize,
     /// Pictures of a chunk.
-    size: usize,
-    kernels: Vec<KernelValues>,
-    norms: Vec<NormValues>,
-    tokens: Vec<Vec<f32>>,
-    masks: Vec<Vec<f32>>,
-    scratch: usize,
-    loss: &'a LossGradient<'a>,
-}
-
-/// What a step that several processes share needs beside its chunks.
-struct Share<'a> {
-    team: &'a dyn Team,
-    desk: &'a Desk<'a>,
-    /// Of what is joined within the step.
-    totals: &'a mut Sums,
+    pub(super) size: usize,
+    pub(super) kernels: Vec<KernelValues>,
+    pub(super) norms: Vec<NormValues>,
+    pub(super) tokens: Vec<Vec<f32>>,
+    pub(super) masks: Vec<Vec<f32>>,
+    pub(super) scratch: usize,
+    pub(super) loss: &'a LossGradient<'a>,
 }
 
 impl Values<'_> {
@@ -166,21 +102,13 @@ impl Compiled {
         self.at_once = pictures.filter(|_| !joined);
     }
 
-    /// Which pictures of a batch this process of a team computes.
-    pub(super) fn pictures(&self, batch: usize, team: &dyn Team) -> Range<usize> {
-        let (size, _) = self.portions(batch);
-        let Range { start, end } = team.part(batch.div_ceil(size));
-        (start * size).min(batch)..(end * size).min(batch)
-    }
-
     pub(super) fn step(
         &self,
         graph: &Graph,
         plan: &Plan,
         params: &Params,
         part: Part<'_>,
-        seed: u64,
-        loss: &LossGradient<'_>,
+        (seed, loss): (u64, &LossGradient<'_>),
         team: &dyn Team,
     ) -> Result<Stepped> {
         let batch = part.batch;
@@ -192,7 +120,7 @@ impl Compiled {
             false => self.together(graph, plan, params, &mut step, team)?,
         };
         let gradients = self.gradients(graph, plan, params, &step, &sums)?;
-        lock(&self.sums).extend(sums);
+        self.keep_sums(sums);
         let classes = graph.nodes()[graph.training_output()].shape.elements();
         Ok(Stepped {
             logits: Tensor::from_vec(logits, (batch, classes), &Device::Cpu)?,
@@ -232,73 +160,18 @@ impl Compiled {
         Ok((logits, statistics, sums))
     }
 
-    /// The same with some of the chunks, and the totals of all.
-    #[expect(clippy::type_complexity, reason = "three parts of one result")]
-    fn together(
-        &self,
-        graph: &Graph,
-        plan: &Plan,
-        params: &Params,
-        step: &mut Values<'_>,
-        team: &dyn Team,
-    ) -> Result<(Vec<f32>, Vec<(String, Tensor)>, Vec<Sums>)> {
-        let pictures = self.pictures(step.batch, team);
-        step.offset = pictures.start;
-        let (size, round) = self.portions(step.batch);
-        let blocks = &self.program.blocks;
-        let (desk, ready) = Desk::new(blocks, pictures.len().div_ceil(size));
-        let mut totals = self.memory_of_sums();
-        let (logits, statistics, memory) = std::thread::scope(|scope| {
-            let talk = scope.spawn(move || team::hand_on(team, blocks, &ready));
-            let desk = desk;
-            let mut pledge = Pledge { team, kept: false };
-            let mut done: Vec<Sums> = Vec::new();
-            let (mut logits, mut statistics) = (Vec::new(), Vec::new());
-            // A process without a chunk joins what the others have, too.
-            let starts = std::iter::once(pictures.start);
-            let starts = starts.chain(pictures.clone().step_by(round).skip(1));
-            for first in starts {
-                let portion = first..(first + round).min(pictures.end);
-                let mut chunks = self.chunks(portion, size);
-                for chunk in &mut chunks {
-                    chunk.index += done.len();
-                }
-                let share = Share {
-                    team,
-                    desk: &desk,
-                    totals: &mut totals,
-                };
-                let run = self.run(graph, plan, params, step, &mut chunks, Some(share));
-                statistics.extend(run?);
-                for chunk in chunks {
-                    logits.extend(chunk.logits);
-                    done.push(chunk.sums);
-                }
-            }
-            let logits = team.gather(logits)?;
-            team::take_totals(team, blocks, &mut totals)?;
-            pledge.kept = true;
-            let talked = talk.join();
-            let talked = talked.unwrap_or_else(|_| candle_core::bail!("the exchange panicked"))?;
-            for (block, parts) in talked {
-                for (sums, part) in done.iter_mut().zip(parts) {
-                    sums.blocks[block] = part;
-                }
-            }
-            Ok::<_, candle_core::Error>((logits, statistics, done))
-        })?;
-        lock(&self.sums).extend(memory);
-        Ok((logits, statistics, vec![totals]))
+    pub(super) fn keep_sums(&self, sums: Vec<Sums>) {
+        lock(&self.sums).extend(sums);
     }
 
-    fn memory_of_sums(&self) -> Sums {
+    pub(super) fn memory_of_sums(&self) -> Sums {
         let mut sums = lock(&self.sums).pop().unwrap_or_default();
         sums.resize(&self.program.blocks);
         sums
     }
 
     /// Pictures of the batch in chunks of a size, with memory for what they sum up.
-    fn chunks(&self, pictures: Range<usize>, size: usize) -> Vec<Chunk> {
+    pub(super) fn chunks(&self, pictures: Range<usize>, size: usize) -> Vec<Chunk> {
         let end = pictures.end;
         let chunk = |(index, first)| Chunk {
             index,
@@ -311,7 +184,7 @@ impl Compiled {
     }
 
     /// Runs all stages for these chunks; new values of running statistics.
-    fn run(
+    pub(super) fn run(
         &self,
         graph: &Graph,
         plan: &Plan,
@@ -374,7 +247,7 @@ impl Compiled {
     }
 
     /// Pictures a chunk, and pictures that are computed at a time.
-    fn portions(&self, batch: usize) -> (usize, usize) {
+    pub(super) fn portions(&self, batch: usize) -> (usize, usize) {
         let most = SUM_BYTES / (self.program.sums * size_of::<f32>()).max(1);
         let most = most.max(LEAST_CHUNKS);
         match self.at_once {
@@ -385,12 +258,6 @@ impl Compiled {
             }
             None => (CHUNK.max(batch.div_ceil(most)), batch.max(1)),
         }
-    }
-
-    pub(super) fn exchanged(&self) -> usize {
-        let blocks = self.program.blocks.iter();
-        let exchanged = blocks.filter(|block| block.stage.is_some());
-        exchanged.map(|block| block.values).sum()
     }
 
     /// Bytes that steps of a batch hold and take on so many threads, inputs and gradients apart.
@@ -778,23 +645,6 @@ impl Compiled {
         Ok(())
     }
 
-    /// What the chunks of all processes have for a norm, one after the other.
-    fn parts(
-        &self,
-        norm: usize,
-        spot: Spot,
-        chunks: &[Chunk],
-        share: Option<&Share<'_>>,
-    ) -> Result<Vec<f32>> {
-        let length = 2 * self.program.norms[norm].channels;
-        let own = chunks.iter().flat_map(|chunk| chunk.sums.at(spot, length));
-        let own: Vec<f32> = own.copied().collect();
-        match share {
-            Some(share) => share.team.gather(own),
-            None => Ok(own),
-        }
-    }
-
     fn join_moments(
         &self,
         graph: &Graph,
@@ -882,77 +732,6 @@ impl Compiled {
         Ok(names
             .filter_map(|name| found.swap_remove_entry(name))
             .collect())
-    }
-}
-
-/// The part of a chunk that passes run for.
-#[derive(Debug)]
-struct Span {
-    /// The chunk's first picture.
-    first: usize,
-    /// Pictures of the chunk, or rows of pixels of all of them.
-    range: Range<usize>,
-    by_rows: bool,
-}
-
-impl Span {
-    /// Maps of a kernel's input: pictures, or as many rows of pixels.
-    fn maps(&self, input: MapDims) -> (usize, MapDims) {
-        match self.by_rows {
-            true => {
-                let (height, width) = (1, self.range.len());
-                let rows = MapDims {
-                    height,
-                    width,
-                    ..input
-                };
-                (1, rows)
-            }
-            false => (self.range.len(), input),
-        }
-    }
-}
-
-/// What passes read and write.
-struct Memory<'a> {
-    program: &'a Program,
-    step: &'a Values<'a>,
-    span: &'a Span,
-    slots: &'a mut [Vec<f32>],
-}
-
-impl Memory<'_> {
-    fn read(&self, buffer: Buffer) -> &[f32] {
-        match self.program.places[buffer] {
-            Place::Input(index) => {
-                let first = self.span.first - self.step.offset;
-                let first = first * self.program.rooms[buffer].elements;
-                &self.step.inputs[index][first..][self.range(buffer, true)]
-            }
-            Place::Slot { index, whole } => &self.slots[index][self.range(buffer, whole)],
-        }
-    }
-
-    /// Takes the memory that a pass writes out of the rest, which it reads.
-    fn write(&mut self, buffer: Buffer, pass: impl FnOnce(&Self, &mut [f32])) {
-        if let Place::Slot { index, whole } = self.program.places[buffer] {
-            let mut slot = std::mem::take(&mut self.slots[index]);
-            pass(self, &mut slot[self.range(buffer, whole)]);
-            self.slots[index] = slot;
-        }
-    }
-
-    /// Where the span's values lie in memory of the whole chunk, or of the span alone.
-    fn range(&self, buffer: Buffer, whole: bool) -> Range<usize> {
-        let Span { range, by_rows, .. } = self.span;
-        let room = self.program.rooms[buffer];
-        let each = if *by_rows {
-            room.channels
-        } else {
-            room.elements
-        };
-        let first = if whole { range.start } else { 0 };
-        first * each..(first + range.len()) * each
     }
 }
 
