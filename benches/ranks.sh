@@ -48,7 +48,11 @@ once() {
     python3 -c 'import csv, sys
 rows = list(csv.DictReader(open(sys.argv[1])))
 print(rows[-1]["images_per_second"])' "$work/$1/metrics.csv" >>"$work/$1.rates"
-    sha256sum <"$work/$1/model.safetensors" >>"$work/sums"
+    # Without the header, which names the number of threads.
+    python3 -c 'import hashlib, sys
+data = open(sys.argv[1], "rb").read()
+print(hashlib.sha256(data[8 + int.from_bytes(data[:8], "little"):]).hexdigest())' \
+        "$work/$1/model.safetensors" >>"$work/sums"
     rm -rf "${work:?}/$1"
 }
 for ((round = 0; round < rounds; round++)); do
@@ -68,5 +72,5 @@ for name in ["1x2", "2x1", "1x1", "4x1"]:
     print(f"{name} (ranks x threads): {middle:6.1f} pictures/s ({min(rates):.1f} to {max(rates):.1f}), {middle / whole:.3f} of 1x2")
 pairs = [two / one for two, one in zip(rate("2x1"), rate("1x2"))]
 print(f"2x1 / 1x2, round by round: median {statistics.median(pairs):.3f} ({min(pairs):.3f} to {max(pairs):.3f})")
-print(f"{len(set(open(sys.argv[1] + '/sums')))} different model")
+print(f"different weights: {len(set(open(sys.argv[1] + '/sums')))}")
 END

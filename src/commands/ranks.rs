@@ -138,7 +138,11 @@ pub fn conclude<T>(result: Result<T, Failure>, ranks: &Ranks) -> Result<T, Failu
         && failure.exit != Exit::Interrupted
     {
         let message = match &failure.report {
-            Some(report) => report.render(false).trim_end().to_owned(),
+            Some(report) => {
+                let text = report.render(false);
+                let text = text.strip_prefix("error: ").unwrap_or(&text);
+                text.trim_end().to_owned()
+            }
             None => failure.message.clone(),
         };
         ranks.fail(failure.exit as u8, &message, failure.help.as_deref());

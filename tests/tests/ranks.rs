@@ -243,7 +243,7 @@ fn ranks_that_have_not_the_same_are_named() {
             2,
             "has another configuration than rank 0",
         ),
-        ("data.root=/nowhere", 3, "there is no folder"),
+        ("data.root=/nowhere", 3, "does not exist"),
         ("train.batch_sise=7", 2, "batch_sise"),
     ] {
         let each = |rank| match rank {
