@@ -94,7 +94,11 @@ impl Link {
         self.shared.has(side)
     }
 
+    /// Sends a message, unless something has failed: nobody goes on from there.
     pub(super) fn send(&self, to: Side, kind: Kind, bytes: &[u8]) -> Result<(), RankError> {
+        if let Some(failure) = self.failure() {
+            return Err(failure);
+        }
         let sent = self.shared.transport.send(to, kind, bytes);
         sent.map_err(|error| self.shared.lost(to, &error))
     }

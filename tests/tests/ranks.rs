@@ -107,14 +107,13 @@ fn run(folder: &Path, name: &str, count: usize, sets: &[&str]) -> PathBuf {
     run
 }
 
-/// What decides: everything but times.
+/// What decides: everything but times, and settings such as where features are cached.
 fn results(run: &Path) -> (Vec<String>, Vec<u8>, Vec<u8>) {
     let read = |name: &str| fs::read(run.join(name)).unwrap();
-    (
-        timeless_metrics(run),
-        read("model.safetensors"),
-        read("predictions.csv"),
-    )
+    let mut weights = read("model.safetensors");
+    let header = u64::from_le_bytes(weights[..8].try_into().unwrap()) as usize;
+    weights.drain(..8 + header);
+    (timeless_metrics(run), weights, read("predictions.csv"))
 }
 
 #[test]
