@@ -13,7 +13,7 @@ default:
 
 # Everything that must pass
 [group('check')]
-ci: fmt lint cuda-lint test docs release quickstart fuzz sweep-kills slurm browser
+ci: fmt lint cuda-lint test docs release quickstart fuzz sweep-kills slurm mpi browser
 
 # Formatting
 [group('check')]
@@ -140,6 +140,31 @@ hostile requests="10000": release
 [group('measure')]
 kills kills="60": release
     tests/kills.sh {{ kills }}
+
+# 50 jobs of 2 to 4 ranks that lose one at a random moment, killed or hung; every one must end within 30 s and go on with another number of ranks to the same bytes
+[group('measure')]
+rank-kills kills="50": release
+    tests/rank_kills.sh {{ kills }}
+
+# Everything with a state on 1 to 4 ranks: the same bytes
+[group('measure')]
+rank-bytes: release
+    tests/rank_bytes.sh
+
+# Pictures a second of 1, 2 and 4 ranks beside one process of two threads (needs ../shared)
+[group('measure')]
+bench-ranks rounds="5": release
+    benches/ranks.sh {{ rounds }}
+
+# What ranks exchange and compute in a step, for each backbone and cutoff, and how far that scales: docs/ranks.md
+[group('measure')]
+rank-costs:
+    cargo bench --bench ranks
+
+# The same over Open MPI's library, built apart and run with mpirun (skipped where Open MPI is absent)
+[group('check')]
+mpi:
+    tests/mpi.sh
 
 # 100 power cuts of tiny runs on a disk that forgets what was not synced; every one must resume to the same bytes (as root)
 [group('measure')]

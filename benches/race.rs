@@ -239,6 +239,7 @@ fn load(folder: &str, side: u32, changes: Option<AugmentConfig>) -> Outcome<Work
         config.resize = Some(ImageSize::Square(side * 115 / 100));
     }
     let mut plan = Plan {
+        parts: None,
         shots: (0..dataset.items.len()).map(Shot::plain).collect(),
         preprocess: Preprocess::from_config(&config, [side; 2], IMAGENET)?,
         augment: changes.map(|config| Augment { config, seed: 0 }),

@@ -13,7 +13,7 @@
 //! | [`data`], [`engine`], [`run`], [`report`], [`tracking`] | pictures to batches; graph and parameters to tensors; the run directory; rows to PNG, HTML and Markdown; rows to TensorBoard and MLflow |
 //! | [`graph`] (with [`zoo`]), [`ops`], [`gpu`], [`weights`] | architectures as data; operations with gradients; devices and operations there; files to named tensors |
 //! | [`fetch`] | files from elsewhere: downloads, the hub, archives unpacked |
-//! | [`config`], [`records`], [`geometry`], [`rng`], [`fsx`], [`allocator`], [`program`] | no Candle here |
+//! | [`config`], [`records`], [`geometry`], [`rng`], [`fsx`], [`allocator`], [`program`], [`ranks`] | no Candle here; of the last, several processes as one |
 //! | [`activation`], [`precision`] | words that configurations, graphs and kernels share |
 //!
 //! Invariants: only [`run`] writes under a run directory; only the printer of [`commands`] writes
@@ -36,6 +36,7 @@ pub mod graph;
 pub mod ops;
 pub mod precision;
 pub mod program;
+pub mod ranks;
 pub mod records;
 pub mod report;
 pub mod rng;

@@ -2,7 +2,7 @@
 # Sweeps on a real Slurm of this machine alone, which the script starts and stops (as root, with
 # Debian's slurm-wlm and munge). Of 20 trials one is requeued while it runs and the node is drained in
 # between, and the process that submitted them is killed; every trial must be complete once, and the
-# table be that of a sweep without Slurm.
+# table be that of a sweep without Slurm, and so it must with two ranks a trial.
 #
 #     tests/slurm.sh [SEEDS=10]
 set -euo pipefail
@@ -137,3 +137,21 @@ for log in runs/wild/trials/*.log; do
 done
 resumed=$({ grep -l 'going on after step\|from the beginning' runs/wild/trials/*.log || true; } | wc -l)
 echo "$trials trials, each done once, $resumed resumed; the table is that of a sweep without Slurm"
+
+echo "== trials of two ranks each, a step of srun, and a batch script of several tasks that runs one process"
+(sweep --name pairs --seeds 1 --launcher slurm --set launcher.slurm.ranks=2) >pairs.out 2>&1 || {
+    cat pairs.out runs/pairs/trials/*.log
+    exit 1
+}
+(sweep --name alone --seeds 1) >alone.out 2>&1
+diff <(timeless alone) <(timeless pairs)
+for run in runs/pairs/*/manifest.json; do
+    grep -q '"ranks": 2' "$run" || { echo "$run: not of two ranks"; exit 1; }
+done
+tiny=("$root/configs/quickstart.toml" --quiet --set data.generate.per_class=20 --set cache.disk=false)
+srun --ntasks=2 "$xp" run "${tiny[@]}" --run-dir step
+sbatch --quiet --wait --ntasks=2 --output=batch.out --wrap "'$xp' run ${tiny[*]} --run-dir batch"
+cmp step/model.safetensors batch/model.safetensors
+grep -q '"ranks": 2' step/manifest.json
+! grep -q '"ranks"' batch/manifest.json
+echo "two ranks in a sweep and in a step give the bytes of one process"

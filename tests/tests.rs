@@ -52,6 +52,8 @@ mod page;
 mod parity;
 #[path = "tests/plot.rs"]
 mod plot;
+#[path = "tests/ranks.rs"]
+mod ranks;
 #[path = "tests/readme.rs"]
 mod readme;
 #[path = "tests/resume.rs"]

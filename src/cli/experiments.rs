@@ -55,7 +55,14 @@ pub struct RunArgs {
     /// Stop after this epoch as if interrupted
     #[arg(long, value_name = "EPOCH", hide = true)]
     pub until_epoch: Option<usize>,
+    /// Of several processes (mpirun, srun, torchrun): take one that is silent for so long for lost
+    #[arg(long, value_name = "SECONDS", default_value_t = PEER_TIMEOUT,
+          value_parser = RangedU64ValueParser::<u64>::new().range(2..=3600))]
+    pub peer_timeout: u64,
 }
+
+/// Seconds without a sign of life after which another process is taken for lost.
+pub const PEER_TIMEOUT: u64 = 10;
 
 /// Arguments of `xp sweep`.
 #[derive(Debug, Args)]
@@ -142,6 +149,10 @@ fn shard(text: &str) -> Result<Shard, String> {
 pub struct ResumeArgs {
     /// A run directory
     pub run: PathBuf,
+    /// Of several processes (mpirun, srun, torchrun): take one that is silent for so long for lost
+    #[arg(long, value_name = "SECONDS", default_value_t = PEER_TIMEOUT,
+          value_parser = RangedU64ValueParser::<u64>::new().range(2..=3600))]
+    pub peer_timeout: u64,
 }
 
 /// Arguments of `xp verify-resume`.

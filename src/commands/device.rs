@@ -7,13 +7,14 @@ use crate::config::{Experiment, Problem};
 use crate::engine::params::Params;
 use crate::gpu::Gpu;
 use crate::precision::Precision;
+use crate::ranks::Ranks;
 
-/// Where tensors lie: in main memory, but for Apple's GPUs. An error if this build of xp cannot
+/// Where tensors lie: in main memory, but for Apple's GPUs, which must be asked for. An error if this build of xp cannot
 /// compute there.
 pub(super) fn of_tensors(name: &str) -> Result<Device, Problem> {
     match name {
-        "cpu" => Ok(Device::Cpu),
-        "auto" => Ok(apple().unwrap_or(Device::Cpu)),
+        // What has never run on an Apple GPU is not what anybody gets who did not ask for it.
+        "cpu" | "auto" => Ok(Device::Cpu),
         "metal" => apple().map_err(|error| {
             Problem::new("device", format!("`metal` cannot be used: {error}"))
                 .help("use `device = \"cpu\"` or `\"auto\"`")
@@ -40,11 +41,23 @@ fn apple() -> Result<Device, String> {
 }
 
 /// Opens the NVIDIA GPU that the configuration asks for; `None` if it computes elsewhere. `auto`
-/// takes the first that there is, and says why it takes none where it could have been.
-pub(super) fn open(experiment: &Experiment, printer: &Printer) -> Result<Option<Gpu>, Problem> {
+/// takes the first that there is, and says why it takes none where it could have been. Several
+/// processes share steps on the CPU alone.
+pub(super) fn open(
+    experiment: &Experiment,
+    ranks: &Ranks,
+    printer: &Printer,
+) -> Result<Option<Gpu>, Problem> {
     let name = experiment.device.as_str();
     let opened = match name {
-        "cpu" | "metal" => return Ok(None),
+        "cpu" => return Ok(None),
+        "auto" if !ranks.is_alone() => return Ok(None),
+        _ if !ranks.is_alone() => {
+            let message = format!("`{name}` computes for one process, and these are several");
+            let help = "use `device = \"cpu\"` with several processes, or one process";
+            return Err(Problem::new("device", message).help(help));
+        }
+        "metal" => return Ok(None),
         _ => nvidia(experiment),
     };
     match opened {

@@ -12,19 +12,20 @@ use super::recorder::{Recorder, Target};
 use super::state::Restored;
 use super::testing::{self, Tester};
 use super::tracker::Tracker;
-use super::{Failure, Printer, device, memory, network, pictures};
+use super::{Failure, Printer, device, memory, network, pictures, ranks};
 use crate::config::CacheConfig;
 use crate::data::{Dataset, Keep, ScanOptions};
 use crate::engine::params::Params;
 use crate::engine::store::FeatureStore;
 use crate::gpu::Gpu;
+use crate::ranks::Ranks;
 use crate::records::Split;
 use crate::run::{ManifestWriter, RunDir};
 use crate::train::features::{Disk, FeatureBank};
 use crate::train::feed::Feed;
-use crate::train::fit::{self, FitError};
+use crate::train::fit::{self, FitError, Fitted};
 use crate::train::memory::Allowance;
-use crate::train::phase::{LossPlan, Plan, check_batches};
+use crate::train::phase::{LossPlan, PhasePlan, Plan, check_batches};
 use crate::train::sampler;
 
 /// An experiment before its run directory is touched.
@@ -46,11 +47,11 @@ pub struct Prepared {
 
 impl Prepared {
     /// Brings and scans the pictures and plans the phases.
-    pub fn new(blueprint: Blueprint, printer: &Printer) -> Result<Self, Failure> {
+    pub fn new(blueprint: Blueprint, ranks: &Ranks, printer: &Printer) -> Result<Self, Failure> {
         let experiment = &blueprint.loaded.experiment;
-        let threads = blueprint::set_threads(experiment.threads)?;
-        let gpu =
-            device::open(experiment, printer).map_err(|problem| blueprint.problem(problem))?;
+        let threads = blueprint::set_threads(ranks::threads(experiment.threads, ranks))?;
+        let gpu = device::open(experiment, ranks, printer)
+            .map_err(|problem| blueprint.problem(problem))?;
         let options = ScanOptions {
             keep: Some(Keep {
                 preprocess: blueprint.preprocess,
@@ -58,7 +59,7 @@ impl Prepared {
             }),
             notes: cache_root(&experiment.cache).map(|root| root.join("pictures")),
         };
-        pictures::bring(&experiment.data, printer)?;
+        in_turn(ranks, || pictures::bring(&experiment.data, printer))?;
         let dataset = Dataset::open_with(&experiment.data, experiment.seed, &options)?;
         let plan = plan(&blueprint, &dataset)?;
         Ok(Self {
@@ -81,23 +82,42 @@ impl Prepared {
         memory::within_limit(blueprint, given, printer)
     }
 
+    /// The plan within what memory allows.
+    pub(super) fn plan_within(&self, allowance: Allowance) -> Plan {
+        Plan {
+            micro_batch: Some(allowance.micro_batch),
+            ..self.plan.clone()
+        }
+    }
+
+    /// The phases behind the best weights, from whose features they are tested, and whether the last
+    /// weights are tested, too.
+    pub(super) fn tested<'a>(&self, plan: &'a Plan, fitted: &Fitted) -> (&'a [PhasePlan], bool) {
+        let train = &self.blueprint.loaded.experiment.train;
+        let also_last = train.test_last && !fitted.best_is_last;
+        let mut phases = plan.phases.iter();
+        let phases = match phases.position(|phase| phase.name == fitted.best.1.phase) {
+            Some(index) if !also_last => &plan.phases[..=index],
+            // Features from which both weights can be tested.
+            _ => &plan.phases,
+        };
+        (phases, also_last)
+    }
+
     /// Trains from where `restored` stands, tests, and leaves a complete run directory; `tracker` gets
     /// who else is told.
     pub fn complete(
         &self,
         restored: Restored,
         allowance: Allowance,
-        run: &RunDir,
-        manifest: &ManifestWriter,
+        (run, manifest): (&RunDir, &ManifestWriter),
         tracker: &mut Option<Tracker>,
+        ranks: &Ranks,
         printer: &Printer,
     ) -> Result<Outcome, Failure> {
         let started = Instant::now();
         let (blueprint, dataset) = (&self.blueprint, &self.dataset);
-        let plan = &Plan {
-            micro_batch: Some(allowance.micro_batch),
-            ..self.plan.clone()
-        };
+        let plan = &self.plan_within(allowance);
         manifest.update(|manifest| manifest.micro_batch = Some(allowance.micro_batch))?;
         let experiment = &blueprint.loaded.experiment;
         *tracker = Tracker::new(run, &experiment.tracking)?;
@@ -122,7 +142,7 @@ impl Prepared {
             restored.rows,
             restored.best,
         )?;
-        let mut bank = bank(blueprint, allowance.features.memory, printer);
+        let mut bank = bank(blueprint, allowance.features.memory, ranks, printer);
         let fitted = fit::fit(
             &blueprint.graph,
             restored.start.on(self.gpu.as_ref()),
@@ -147,13 +167,7 @@ impl Prepared {
             bank: &mut bank,
             observer: &mut recorder,
         };
-        let also_last = experiment.train.test_last && !fitted.best_is_last;
-        let phase = plan.phases.iter().position(|phase| phase.name == row.phase);
-        let phases = match phase {
-            Some(index) if !also_last => &plan.phases[..=index],
-            // Features from which both weights can be tested.
-            _ => &plan.phases,
-        };
+        let (phases, also_last) = self.tested(plan, &fitted);
         let test = match tester.test(best, phases)? {
             Some(evaluation) => Some(testing::write_best(blueprint, dataset, &evaluation, run)?),
             None => None,
@@ -213,10 +227,18 @@ pub(super) fn cache_root(cache: &CacheConfig) -> Option<PathBuf> {
 }
 
 /// Cached features as the configuration wants them.
-pub(super) fn bank(blueprint: &Blueprint, memory: usize, printer: &Printer) -> FeatureBank {
+pub(super) fn bank(
+    blueprint: &Blueprint,
+    memory: usize,
+    ranks: &Ranks,
+    printer: &Printer,
+) -> FeatureBank {
     let cache = &blueprint.loaded.experiment.cache;
     if !cache.features {
-        return FeatureBank::new(0, None);
+        return FeatureBank::new(0, None).of_ranks(ranks);
+    }
+    if !ranks.is_first() {
+        return FeatureBank::new(memory, None).of_ranks(ranks);
     }
     let root = cache_root(cache);
     if cache.disk && root.is_none() {
@@ -227,7 +249,21 @@ pub(super) fn bank(blueprint: &Blueprint, memory: usize, printer: &Printer) -> F
         store: FeatureStore::new(root, cache.max_bytes()),
         backbone: blueprint.family.name.into(),
     });
-    FeatureBank::new(memory, disk)
+    FeatureBank::new(memory, disk).of_ranks(ranks)
+}
+
+/// What fetches files is done by the first rank first, so that others on its machine find them there.
+pub(super) fn in_turn<T>(
+    ranks: &Ranks,
+    fetch: impl FnOnce() -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    if ranks.is_first() {
+        let fetched = fetch()?;
+        ranks.gather(Vec::new())?;
+        return Ok(fetched);
+    }
+    ranks.gather(Vec::new())?;
+    fetch()
 }
 
 /// The pictures as training sees them.

@@ -60,6 +60,8 @@ pub struct Failure {
     pub help: Option<String>,
     /// The problems of a configuration, each with its own head; printed instead of the message.
     pub report: Option<config::Report>,
+    /// Whether another process tells of it.
+    pub untold: bool,
 }
 
 impl Failure {
@@ -70,6 +72,7 @@ impl Failure {
             message: message.to_string(),
             help: None,
             report: None,
+            untold: false,
         }
     }
 
@@ -277,6 +280,7 @@ impl From<FeedError> for Failure {
         match error {
             FeedError::Data(error) => error.into(),
             FeedError::Tensor(error) => error.into(),
+            FeedError::Ranks(error) => error.into(),
             FeedError::Interrupted => Self::new(
                 Exit::Interrupted,
                 "interrupted; everything up to the last step is kept",

@@ -14,6 +14,7 @@ use crate::cli::LrFindArgs;
 use crate::engine::params::Params;
 use crate::fsx;
 use crate::graph::nearest::did_you_mean;
+use crate::ranks::Ranks;
 use crate::report::{self, RateMark};
 use crate::train::observer::{
     Evaluated, FeatureProgress, FeaturesReady, Observer, ObserverError, PhaseStarted, StepTaken,
@@ -28,7 +29,7 @@ pub fn run(args: &LrFindArgs, printer: &Printer) -> Result<(), Failure> {
     let sweep = sweep(args)?;
     let blueprint = Blueprint::load(&args.config.config, &args.config.sets, printer)?;
     let phase = phase(&blueprint, &args.phase)?;
-    let prepared = Prepared::new(blueprint, printer)?;
+    let prepared = Prepared::new(blueprint, &Ranks::alone(), printer)?;
     let params = weights(&prepared, phase, args.from_run.as_deref(), printer)?;
     run::say_data(&prepared.dataset, printer);
     let test = test(&prepared, phase, params, sweep, printer)?;
@@ -152,7 +153,12 @@ fn test(
     };
     let feed = experiment::feed(blueprint, &prepared.dataset, allowance.pictures);
     let feed = feed.with_waiting(allowance.waiting);
-    let mut bank = experiment::bank(blueprint, allowance.features.memory, printer);
+    let mut bank = experiment::bank(
+        blueprint,
+        allowance.features.memory,
+        &Ranks::alone(),
+        printer,
+    );
     let mut shown = Shown(Progress::new(*printer, None));
     let (network, plan) = ((&blueprint.graph, params), (&plan, phase));
     let test = range_test(network, plan, sweep, &feed, &mut bank, &mut shown);

@@ -21,6 +21,8 @@ pub mod export;
 pub mod failure;
 pub mod feature_file;
 pub mod features;
+pub mod follow;
+pub mod handed;
 pub mod interrupt;
 pub mod logging;
 pub mod lr_find;
@@ -38,6 +40,7 @@ pub mod predict;
 pub mod pretrained;
 pub mod printer;
 pub mod progress;
+pub mod ranks;
 pub mod recorder;
 pub mod restored;
 pub mod results;
@@ -68,36 +71,52 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use self::ranks::Role;
 use crate::cli::{Cli, Command};
+use crate::ranks::Ranks;
 
 /// Parses the command line, runs the command, prints a failure once, gives the exit code.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let printer = Printer {
+    let mut printer = Printer {
         quiet: cli.global.quiet,
         json: cli.global.json,
+        mute: false,
     };
     logging::init(printer.coloured());
-    match dispatch(&cli.command, &printer) {
+    let done = match ranks::role(&cli.command) {
+        Ok(Role::Takes(ranks)) => {
+            if !ranks.is_first() {
+                printer.quiet = true;
+                printer.mute = true;
+            }
+            ranks::conclude(dispatch(&cli.command, &ranks, &printer), &ranks)
+        }
+        Ok(Role::Leaves) => Ok(ExitCode::SUCCESS),
+        Err(failure) => Err(failure),
+    };
+    match done {
         Ok(code) => code,
         Err(failure) => {
-            printer.failure(&failure);
+            if !failure.untold {
+                printer.failure(&failure);
+            }
             ExitCode::from(failure.exit as u8)
         }
     }
 }
 
-fn dispatch(command: &Command, printer: &Printer) -> Result<ExitCode, Failure> {
+fn dispatch(command: &Command, ranks: &Ranks, printer: &Printer) -> Result<ExitCode, Failure> {
     match command {
         Command::New(args) => new::run(args, printer),
         Command::Run(args) if args.dry_run => dry_run::run(&args.config, printer),
-        Command::Run(args) => run::run(args, printer),
+        Command::Run(args) => run::run(args, ranks, printer),
         Command::Sweep(args) => sweep::run(args, printer),
         Command::Compare(args) => compare::run(args, printer),
         Command::Runs(args) => runs::run(args, printer),
         Command::Watch(args) => watch::run(args, printer),
         Command::Diff(args) => return diff::run(args, printer),
-        Command::Resume(args) => resume::run(args, printer),
+        Command::Resume(args) => resume::run(args, ranks, printer),
         Command::VerifyResume(args) => verify_resume::run(args, printer),
         Command::Check(args) => check::run(args, printer),
         Command::LrFind(args) => lr_find::run(args, printer),

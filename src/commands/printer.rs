@@ -12,11 +12,16 @@ pub struct Printer {
     pub quiet: bool,
     /// Answer in JSON on stdout.
     pub json: bool,
+    /// Say nothing at all: another rank does.
+    pub mute: bool,
 }
 
 impl Printer {
     /// Writes a line of data to stdout. A closed pipe is no error.
     pub fn data(&self, text: impl AsRef<str>) {
+        if self.mute {
+            return;
+        }
         // A reader that went away (`xp predict ... | head`) wants no more; there is nothing to report.
         let _ = writeln!(std::io::stdout(), "{}", text.as_ref());
     }
@@ -37,7 +42,9 @@ impl Printer {
 
     /// Writes a warning to stderr.
     pub fn warning(&self, text: impl AsRef<str>) {
-        let _ = writeln!(std::io::stderr(), "warning: {}", text.as_ref());
+        if !self.mute {
+            let _ = writeln!(std::io::stderr(), "warning: {}", text.as_ref());
+        }
     }
 
     /// Asks on the terminal; `None` where nobody is there to answer.
@@ -55,7 +62,7 @@ impl Printer {
 
     /// Writes the warnings of a configuration to stderr, each with its place.
     pub fn config_warnings(&self, warnings: &[Diagnostic]) {
-        for warning in warnings {
+        for warning in warnings.iter().filter(|_| !self.mute) {
             let _ = writeln!(std::io::stderr(), "{}", warning.render(self.coloured()));
         }
     }

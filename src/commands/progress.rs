@@ -434,6 +434,7 @@ mod tests {
         let printer = Printer {
             quiet: true,
             json: false,
+            mute: false,
         };
         let at = |epochs, length, every| {
             let pace = Pace::new(length, every, 25);

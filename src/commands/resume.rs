@@ -7,15 +7,18 @@ use super::experiment::Prepared;
 use super::outcome::{self, Outcome};
 use super::state::Restored;
 use super::tracker::Tracker;
-use super::{Exit, Failure, Printer, changes, interrupt, logging, network, run};
+use super::{
+    Exit, Failure, Printer, changes, follow, handed, interrupt, logging, network, ranks, run,
+};
 use crate::cli::ResumeArgs;
 use crate::config;
 use crate::ops::kernel::instructions;
+use crate::ranks::Ranks;
 use crate::run::{Manifest, ManifestWriter, RunDir, Slot, Status};
 
 /// Runs the command.
-pub fn run(args: &ResumeArgs, printer: &Printer) -> Result<(), Failure> {
-    go_on(&args.run, &[], None, true, printer)
+pub fn run(args: &ResumeArgs, ranks: &Ranks, printer: &Printer) -> Result<(), Failure> {
+    go_on(&args.run, &[], None, true, ranks, printer)
 }
 
 /// Goes on with the run of a directory, to its end or until an epoch is over. Of `sets` those count
@@ -25,21 +28,28 @@ pub fn go_on(
     sets: &[String],
     until_epoch: Option<usize>,
     pictures: bool,
+    ranks: &Ranks,
     printer: &Printer,
 ) -> Result<(), Failure> {
+    if !ranks.is_first() {
+        return follow(sets, ranks, printer);
+    }
     let run = RunDir::open_to_write(path)?;
     let before = begun(&run)?;
     if before.status == Status::Done {
+        ranks.from_first(Vec::new)?;
         outcome::make_good(&run, pictures, printer);
         tell_of_end(&run, printer);
         return say_done(&run, &before, printer);
     }
-    let decides = |set: &String| set.split('=').next().is_none_or(config::decides);
-    let sets: Vec<String> = sets.iter().filter(|set| !decides(set)).cloned().collect();
-    let loaded = config::load_with(&run.resolved_toml(), &sets, [])?;
+    let resolved = run.resolved_toml();
+    let loaded = config::load_with(&resolved, &idle(sets), [])?;
     check_config(&run, &before, &loaded.hash(), printer)?;
-    let mut prepared = Prepared::new(Blueprint::from_loaded(loaded)?, printer)?;
+    let text = std::fs::read(&resolved)?;
+    ranks.from_first(|| text)?;
+    let mut prepared = Prepared::new(Blueprint::from_loaded(loaded)?, ranks, printer)?;
     prepared.until_epoch = until_epoch;
+    ranks::compare(&prepared, "", ranks, printer)?;
     check_data(&run, &before, &prepared)?;
     // What was decided stays so, on whatever machine: sums are rounded by it.
     prepared.plan.micro_batch = before.micro_batch.or(prepared.plan.micro_batch);
@@ -58,7 +68,9 @@ pub fn go_on(
     printer.note(format!("run directory: {}", run.path().display()));
     run::say_data(&prepared.dataset, printer);
     let mut tracker = None;
-    let outcome = work(&prepared, from, &run, &manifest, &mut tracker, printer);
+    let kept = (&run, &manifest);
+    let outcome = work(&prepared, from, kept, &mut tracker, ranks, printer);
+    let outcome = ranks::judged(outcome, ranks);
     let shown = pictures.then_some(&*prepared.dataset);
     outcome::conclude(outcome, &run, manifest, shown, tracker, printer)
 }
@@ -86,11 +98,12 @@ enum Begin {
 fn work(
     prepared: &Prepared,
     from: Begin,
-    run: &RunDir,
-    manifest: &ManifestWriter,
+    (run, manifest): (&RunDir, &ManifestWriter),
     tracker: &mut Option<Tracker>,
+    ranks: &Ranks,
     printer: &Printer,
 ) -> Result<Outcome, Failure> {
+    manifest.update(|manifest| manifest.ranks = ranks.hosts().len())?;
     logging::log_to(run.open_log()?);
     // A kill may have come before these were written.
     if !run.split_csv().exists() || !run.data_issues_csv().exists() {
@@ -119,8 +132,46 @@ fn work(
         let best = restored.start.position.best.as_ref();
         manifest.best = best.map(|best| (&best.row).into());
     })?;
+    let graph = &prepared.blueprint.graph;
+    let restored = Restored {
+        start: handed::start(Some(restored.start), graph, ranks)?,
+        ..restored
+    };
     let allowance = prepared.allowance(&restored.start.params, printer)?;
-    prepared.complete(restored, allowance, run, manifest, tracker, printer)
+    let allowance = ranks::agreed(allowance, ranks)?;
+    prepared.complete(
+        restored,
+        allowance,
+        (run, manifest),
+        tracker,
+        ranks,
+        printer,
+    )
+}
+
+/// What ranks other than the first do: with its configuration and from its state, as they may not see
+/// its run directory.
+fn follow(sets: &[String], ranks: &Ranks, printer: &Printer) -> Result<(), Failure> {
+    let text = ranks.from_first(Vec::new)?;
+    if text.is_empty() {
+        return Ok(());
+    }
+    let file = tempfile::Builder::new().suffix(".toml").tempfile()?;
+    std::fs::write(file.path(), text)?;
+    let loaded = config::load_with(file.path(), &idle(sets), [])?;
+    let prepared = Prepared::new(Blueprint::from_loaded(loaded)?, ranks, printer)?;
+    ranks::compare(&prepared, "", ranks, printer)?;
+    interrupt::watch()?;
+    let start = handed::start(None, &prepared.blueprint.graph, ranks)?;
+    let allowance = prepared.allowance(&start.params, printer)?;
+    let allowance = ranks::agreed(allowance, ranks)?;
+    follow::follow(&prepared, start, allowance, ranks, printer)
+}
+
+/// Of what the command line sets, that which decides nothing, such as threads.
+fn idle(sets: &[String]) -> Vec<String> {
+    let decides = |set: &&String| set.split('=').next().is_none_or(config::decides);
+    sets.iter().filter(|set| !decides(set)).cloned().collect()
 }
 
 fn said(step: u64, rows: usize) -> String {

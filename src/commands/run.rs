@@ -7,18 +7,22 @@ use super::experiment::Prepared;
 use super::outcome::{self, Outcome};
 use super::state::Restored;
 use super::tracker::Tracker;
-use super::{Exit, Failure, Printer, device, interrupt, logging, network, resume};
+use super::{
+    Exit, Failure, Printer, device, experiment, follow, interrupt, logging, network, ranks, resume,
+};
 use crate::cli::RunArgs;
 use crate::config;
 use crate::data::Dataset;
 use crate::engine::params::Params;
 use crate::ops::kernel::instructions;
+use crate::ranks::Ranks;
 use crate::records::Split;
 use crate::run::{Fingerprints, Manifest, ManifestWriter, RunDir};
 use crate::train::memory::Allowance;
+use crate::train::position::Start;
 
 /// Runs the command.
-pub fn run(args: &RunArgs, printer: &Printer) -> Result<(), Failure> {
+pub fn run(args: &RunArgs, ranks: &Ranks, printer: &Printer) -> Result<(), Failure> {
     let source = &args.config;
     // First: what axes set may be missing without them.
     if config::load_sweep(&source.config, &source.sets)?
@@ -31,17 +35,28 @@ pub fn run(args: &RunArgs, printer: &Printer) -> Result<(), Failure> {
         return Err(Failure::new(Exit::Config, message).help(help));
     }
     let blueprint = Blueprint::load(&source.config, &source.sets, printer)?;
-    if let Some(dir) = args.run_dir.as_deref().filter(|dir| has_begun(dir)) {
-        check_same(dir, &blueprint)?;
-        return resume::go_on(dir, &source.sets, args.until_epoch, false, printer);
+    if let Some(dir) = args.run_dir.as_deref().filter(|dir| has_begun(dir, ranks)) {
+        if ranks.is_first() {
+            check_same(dir, &blueprint)?;
+        }
+        let set = &source.sets;
+        return resume::go_on(dir, set, args.until_epoch, false, ranks, printer);
     }
     let prepared = Prepared {
         until_epoch: args.until_epoch,
-        ..Prepared::new(blueprint, printer)?
+        ..Prepared::new(blueprint, ranks, printer)?
     };
-    let initial = network::initial(&prepared.blueprint, &prepared.blueprint.device, printer)?;
+    let blueprint = &prepared.blueprint;
+    let initial = || network::initial(blueprint, &blueprint.device, printer);
+    let initial = experiment::in_turn(ranks, initial)?;
+    ranks::compare(&prepared, &initial.fingerprint, ranks, printer)?;
     let allowance = prepared.allowance(&initial.params, printer)?;
+    let allowance = ranks::agreed(allowance, ranks)?;
     interrupt::watch()?;
+    if !ranks.is_first() {
+        let start = Start::fresh(initial.params, prepared.plan.seed);
+        return follow::follow(&prepared, start, allowance, ranks, printer);
+    }
     let device = device::describe(&initial.params, prepared.gpu.as_ref());
     let begun = (device, initial.fingerprint);
     let (run, manifest) = create_run(&prepared, args.run_dir.as_deref(), begun)?;
@@ -57,8 +72,10 @@ pub fn run(args: &RunArgs, printer: &Printer) -> Result<(), Failure> {
         &run,
         &manifest,
         &mut tracker,
+        ranks,
         printer,
     );
+    let outcome = ranks::judged(outcome, ranks);
     // Who names the directory has many runs to make: their pages get pictures with `xp report`.
     let shown = args.run_dir.is_none().then_some(&*prepared.dataset);
     outcome::conclude(outcome, &run, manifest, shown, tracker, printer)
@@ -70,11 +87,13 @@ fn work(
     run: &RunDir,
     manifest: &ManifestWriter,
     tracker: &mut Option<Tracker>,
+    ranks: &Ranks,
     printer: &Printer,
 ) -> Result<Outcome, Failure> {
+    manifest.update(|manifest| manifest.ranks = ranks.hosts().len())?;
     write_inputs(&prepared.blueprint, &prepared.dataset, run)?;
     let start = Restored::fresh(params, prepared.plan.seed);
-    prepared.complete(start, allowance, run, manifest, tracker, printer)
+    prepared.complete(start, allowance, (run, manifest), tracker, ranks, printer)
 }
 
 pub(super) fn say_data(dataset: &Dataset, printer: &Printer) {
@@ -101,9 +120,12 @@ pub(super) fn say_data(dataset: &Dataset, printer: &Printer) {
     }
 }
 
-/// Whether there is a run in a folder that can go on.
-fn has_begun(dir: &Path) -> bool {
-    RunDir::open(dir).is_ok_and(|run| run.resolved_toml().exists())
+/// Whether there is a run in a folder that can go on, as the first rank sees it.
+fn has_begun(dir: &Path, ranks: &Ranks) -> bool {
+    let look = || RunDir::open(dir).is_ok_and(|run| run.resolved_toml().exists());
+    let seen = ranks.from_first(|| vec![u8::from(look())]);
+    // Ranks that are lost are missed at the next step.
+    seen.is_ok_and(|seen| seen == [1])
 }
 
 /// A run directory holds one experiment.

@@ -180,7 +180,8 @@ fn best_params(run: &RunDir, graph: &Graph, row: &MetricsRow) -> Result<Params, 
     }
 }
 
-fn params(graph: &Graph, tensors: &Tensors) -> Result<Params, Failure> {
+/// Parameters of a network with these values.
+pub(super) fn params(graph: &Graph, tensors: &Tensors) -> Result<Params, Failure> {
     let mut params = Params::initialise(graph, 0, &candle_core::Device::Cpu)?;
     let names: Vec<String> = params.iter().map(|(name, _)| name.to_owned()).collect();
     for name in names {

@@ -8,9 +8,9 @@ use crate::engine::prefix::Prefix;
 use crate::records::{PredictionRow, Split, TestReport};
 use crate::report::{self, Format, Kind};
 use crate::run::RunDir;
-use crate::train::evaluate::{self, Evaluation};
+use crate::train::evaluate::{Evaluation, Judged};
 use crate::train::features::{FeatureBank, Network};
-use crate::train::feed::{Feed, FeedError, Pass};
+use crate::train::feed::Feed;
 use crate::train::fit::FitError;
 use crate::train::inputs::Inputs;
 use crate::train::observer::Observer;
@@ -50,18 +50,16 @@ impl Tester<'_> {
             .map_err(FitError::from)?;
         let inputs = Inputs::open(self.bank, feed, graph, params, &stored, &[split])?;
         let network = Prefix::compile(graph, params, &stored, &[graph.output()])?;
-        let order = feed.in_order(split);
-        let batches = inputs
-            .batches(split, &order, Pass::Once)
-            .map_err(FitError::from)?;
-        let batches = batches.map(|batch| match self.observer.interrupted() {
-            true => Err(FeedError::Interrupted),
-            false => batch,
-        });
-        let loss = &self.plan.plain_loss;
-        Ok(Some(evaluate::evaluate_batches(
-            &network, loss, split, batches,
-        )?))
+        let judged = Judged {
+            network: &network,
+            loss: &self.plan.plain_loss,
+            inputs: &inputs,
+            feed,
+            split,
+            ranks: self.bank.ranks(),
+        };
+        let stop = || self.observer.interrupted();
+        Ok(Some(judged.evaluate(stop)?))
     }
 }
 

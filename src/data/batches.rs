@@ -1,6 +1,7 @@
 //! Batches in the background: threads decode ahead into bounded queues, in an order that does not
 //! depend on how many there are.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
@@ -19,7 +20,7 @@ pub const WAITING: usize = 4;
 /// Pictures ready for the network.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Batch {
-    /// `[n, height, width, 3]`, scaled.
+    /// `[n, height, width, 3]`, scaled; of the batch's part alone where one is wanted.
     pub pixels: Vec<f32>,
     /// Class indices, `[n]`.
     pub labels: Vec<u32>,
@@ -112,6 +113,7 @@ struct Work {
     augment: Option<Augment>,
     mix: Option<Mixer>,
     batch_size: usize,
+    parts: Option<Vec<Range<usize>>>,
     cache: Option<Arc<PictureCache>>,
     stop: AtomicBool,
 }
@@ -130,12 +132,18 @@ impl Work {
         let start = batch * self.batch_size;
         let shots = &self.shots[start..self.shots.len().min(start + self.batch_size)];
         let values = self.preprocess.values();
-        let mut pixels = vec![0.0; shots.len() * values];
-        for (&shot, output) in shots.iter().zip(pixels.chunks_exact_mut(values)) {
+        let whole = 0..shots.len();
+        let part = self.parts.as_ref().map_or(&whole, |parts| &parts[batch]);
+        let made = match self.mix {
+            Some(_) => with_partners(part, shots.len()),
+            None => part.clone().collect(),
+        };
+        let mut pixels = vec![0.0; made.len() * values];
+        for (&at, output) in made.iter().zip(pixels.chunks_exact_mut(values)) {
             if self.stop.load(Ordering::Relaxed) {
                 return None;
             }
-            if let Err(error) = self.picture(shot, worker, output) {
+            if let Err(error) = self.picture(shots[at], worker, output) {
                 return Some(Err(error));
             }
         }
@@ -147,6 +155,11 @@ impl Work {
             mix.apply(&mut pixels, size);
             mix.own
         });
+        if made.len() > part.len() {
+            let before = made.iter().position(|at| *at == part.start);
+            pixels.drain(..before.unwrap_or(0) * values);
+            pixels.truncate(part.len() * values);
+        }
         Some(Ok(Batch {
             pixels,
             mixed,
@@ -234,6 +247,13 @@ impl Work {
     }
 }
 
+/// Positions in a part of a batch, and of those that they are mixed with: the same from the end.
+/// Ascending, so that mixing these with themselves in reverse order mixes the same pairs.
+fn with_partners(part: &Range<usize>, batch: usize) -> Vec<usize> {
+    let is_wanted = |at: &usize| part.contains(at) || part.contains(&(batch - 1 - at));
+    (0..batch).filter(is_wanted).collect()
+}
+
 /// How to load one pass over some items.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -247,6 +267,8 @@ pub struct Plan {
     pub mix: Option<Mixer>,
     /// Pictures in a batch; the last one may have fewer.
     pub batch_size: usize,
+    /// Which pictures of each batch to make; all of them if `None`.
+    pub parts: Option<Vec<Range<usize>>>,
     /// Decoding threads; 0 means one a core.
     pub threads: usize,
     /// Batches that wait to be used, over all threads, which get equal parts of it rounded up; one
@@ -287,6 +309,7 @@ impl Loader {
             augment: plan.augment.filter(|augment| augment.config.is_random()),
             mix: plan.mix.filter(|mixer| mixer.mixing.is_on()),
             batch_size: plan.batch_size.max(1),
+            parts: plan.parts,
             cache: plan.cache,
             stop: AtomicBool::new(false),
         });
@@ -368,6 +391,7 @@ impl Drop for Loader {
 mod tests {
     use super::*;
     use crate::config::DataConfig;
+    use crate::data::mix::Mixing;
     use crate::data::preprocess::IMAGENET;
     use crate::data::{Keep, ScanOptions, Source};
 
@@ -398,6 +422,7 @@ mod tests {
             }),
             mix: None,
             batch_size: 5,
+            parts: None,
             threads,
             waiting: WAITING,
             cache: None,
@@ -432,6 +457,51 @@ mod tests {
             .filter(|&item| cache.get(item, Form::Resized).is_some())
             .count();
         assert_eq!(kept, 10);
+    }
+
+    #[test]
+    fn a_part_of_a_batch_has_the_pixels_of_the_whole() {
+        let (dataset, preprocess) = generated();
+        let mixing = Mixing {
+            mixup: 0.4,
+            cutmix: 1.0,
+        };
+        let mixer = Mixer {
+            mixing,
+            seed: 3,
+            epoch: 1,
+        };
+        for mix in [None, Some(mixer)] {
+            let plan = Plan {
+                mix,
+                ..plan(&dataset, preprocess, 2)
+            };
+            let whole = all(&dataset, plan.clone());
+            for bounds in [[0, 0], [0, 2], [2, 3], [1, 5], [4, 5]] {
+                let part = |batch: &Batch| {
+                    let [start, end] = bounds.map(|at: usize| at.min(batch.items.len()));
+                    start..end
+                };
+                let parts = Some(whole.iter().map(part).collect());
+                let found = all(
+                    &dataset,
+                    Plan {
+                        parts,
+                        ..plan.clone()
+                    },
+                );
+                for (found, whole) in found.into_iter().zip(&whole) {
+                    let values = preprocess.values();
+                    let Range { start, end } = part(whole);
+                    let pixels = whole.pixels[start * values..end * values].to_vec();
+                    let expected = Batch {
+                        pixels,
+                        ..whole.clone()
+                    };
+                    assert_eq!(found, expected);
+                }
+            }
+        }
     }
 
     #[test]

@@ -77,6 +77,7 @@ pub fn write(
     let loader = Loader::start(
         dataset,
         Plan {
+            parts: None,
             shots: rows.flatten().copied().collect(),
             preprocess: *preprocess,
             augment: Some(augment),

@@ -178,6 +178,15 @@ impl FeatureCache {
             .collect()
     }
 
+    /// Pictures whose features are there, each content once, in order.
+    pub fn present(&self) -> Vec<usize> {
+        let mut seen: Vec<bool> = self.filled.iter().map(|filled| !filled).collect();
+        let rows = self.row_of.iter().enumerate();
+        rows.filter(|&(_, &row)| !std::mem::replace(&mut seen[row], true))
+            .map(|(picture, _)| picture)
+            .collect()
+    }
+
     /// Whether this build of xp is known to compute the rows that are on disk.
     pub fn is_agreed(&self) -> bool {
         self.agreed

@@ -9,10 +9,14 @@ mod device;
 mod fuse;
 mod kernels;
 mod lower;
+mod memory;
 mod plan;
 mod portable;
 mod program;
 mod run;
+mod sums;
+mod team;
+mod together;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -24,10 +28,12 @@ use super::params::Params;
 use crate::config::BatchNormMode;
 use crate::graph::Graph;
 use crate::graph::cutoff::{Frontier, Trainable};
+use crate::ranks::Ranks;
 pub use above::Above;
 pub use device::{OptimizerNumbers, Rule, RuleKind, Session};
 use plan::Plan;
 use run::Compiled;
+pub use team::Team;
 
 /// Gradients by parameter name, in graph order.
 pub type Gradients = IndexMap<String, Tensor>;
@@ -42,6 +48,15 @@ pub struct Suffix {
     graph: Arc<Graph>,
     plan: Plan,
     compiled: Option<Compiled>,
+}
+
+/// What a process has of a batch.
+#[derive(Debug, Clone, Copy)]
+pub struct Part<'a> {
+    /// The frontier's stored tensors of its pictures.
+    pub inputs: &'a [Tensor],
+    /// Pictures of the whole batch.
+    pub batch: usize,
 }
 
 /// What a training step leaves.
@@ -101,6 +116,18 @@ impl Suffix {
         self.plan.statistics.values().flatten().cloned().collect()
     }
 
+    /// Multiply-adds of the forward pass of a picture.
+    pub fn multiply_adds(&self, graph: &Graph) -> u64 {
+        let nodes = self.plan.order.iter();
+        nodes.map(|&id| graph.node_multiply_adds(id)).sum()
+    }
+
+    /// Values that a process of a team sends on, and gets back, in a step, norms that join the batch
+    /// apart.
+    pub fn exchanged(&self) -> usize {
+        self.compiled.as_ref().map_or(0, Compiled::exchanged)
+    }
+
     /// Bytes that steps of a batch hold and take on so many threads, inputs and gradients apart.
     pub fn memory(&self, params: &Params, batch: usize, threads: usize) -> Result<usize> {
         match &self.compiled {
@@ -119,7 +146,35 @@ impl Suffix {
         dropout: u64,
         loss: &LossGradient<'_>,
     ) -> Result<Stepped> {
-        self.check(inputs)?;
+        let batch = inputs.first().map_or(Ok(0), |input| input.dim(0))?;
+        let part = Part { inputs, batch };
+        self.step_of(params, part, dropout, loss, &Ranks::alone())
+    }
+
+    /// Which pictures of a batch a process of a team computes in [`Self::step_of`]: it needs the inputs
+    /// of these alone. There may be none.
+    pub fn pictures(&self, batch: usize, team: &dyn Team) -> Range<usize> {
+        match &self.compiled {
+            Some(compiled) if !team.is_alone() => compiled.pictures(batch, team),
+            _ => 0..batch,
+        }
+    }
+
+    /// A step that a team takes together, each on its [part](Self::pictures) of the batch. All get the
+    /// whole batch's logits, statistics and gradients, which are, bit by bit, those of [`Self::step`].
+    pub fn step_of(
+        &self,
+        params: &Params,
+        part: Part<'_>,
+        dropout: u64,
+        loss: &LossGradient<'_>,
+        team: &dyn Team,
+    ) -> Result<Stepped> {
+        let inputs = part.inputs;
+        let pictures = self.pictures(part.batch, team).len();
+        if pictures > 0 || team.is_alone() {
+            self.check(inputs, pictures)?;
+        }
         let loss = |logits: &Tensor, pictures| {
             let gradient = loss(logits, pictures)?;
             if gradient.dims() != logits.dims() {
@@ -141,8 +196,10 @@ impl Suffix {
         }
         match (&self.compiled, params.device()) {
             (Some(compiled), Device::Cpu) => {
-                compiled.step(&self.graph, &self.plan, params, inputs, dropout, &loss)
+                let how = (dropout, &loss as &LossGradient<'_>);
+                compiled.step(&self.graph, &self.plan, params, part, how, team)
             }
+            _ if !team.is_alone() => bail!("only the CPU shares a step among processes"),
             _ => portable::step(&self.graph, &self.plan, params, inputs, dropout, &loss),
         }
     }
@@ -157,7 +214,7 @@ impl Suffix {
         params.gpu().map(session).transpose()
     }
 
-    fn check(&self, inputs: &[Tensor]) -> Result<()> {
+    fn check(&self, inputs: &[Tensor], pictures: usize) -> Result<()> {
         let stored = &self.plan.stored;
         if inputs.len() != stored.len() {
             bail!(
@@ -168,7 +225,7 @@ impl Suffix {
         }
         for (&id, input) in stored.iter().zip(inputs) {
             let node = &self.graph.nodes()[id];
-            if input.dims() != node.shape.batched(inputs[0].dim(0)?) {
+            if input.dims() != node.shape.batched(pictures) {
                 bail!(
                     "output of `{}` has dimensions {:?} without the batch, not {:?}",
                     node.name,

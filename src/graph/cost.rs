@@ -12,8 +12,8 @@ impl Graph {
             .sum()
     }
 
-    /// Each value of a kernel is used once at every place of the output.
-    fn node_multiply_adds(&self, id: NodeId) -> u64 {
+    /// The same of one node. Each value of a kernel is used once at every place of the output.
+    pub fn node_multiply_adds(&self, id: NodeId) -> u64 {
         let shape = self.nodes()[id].shape;
         self.params(id)
             .iter()

@@ -106,8 +106,11 @@ pub struct Manifest {
     /// Instruction set of the kernels: `avx512`, `avx2` or `portable`. Their bits differ.
     #[serde(default)]
     pub instructions: Option<String>,
-    /// Threads used.
+    /// Threads used, by each process.
     pub threads: usize,
+    /// Processes that train together; 0 for one alone.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub ranks: usize,
     /// The experiment's seed.
     pub seed: u64,
     /// Sums of what decides the result.
@@ -135,6 +138,10 @@ pub struct Manifest {
     pub error: Option<String>,
 }
 
+fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
 /// Far more than any manifest has.
 const MOST_BYTES: u64 = 16 << 20;
 
@@ -158,6 +165,7 @@ impl Manifest {
             device: device.into(),
             instructions: None,
             threads,
+            ranks: 0,
             seed,
             fingerprints: Fingerprints::default(),
             micro_batch: None,

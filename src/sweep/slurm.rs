@@ -243,6 +243,7 @@ impl Slurm<'_> {
             time,
             memory,
             cpus,
+            ranks,
             gpus,
             flags,
         } = &self.settings;
@@ -262,6 +263,7 @@ impl Slurm<'_> {
             ("time", time.clone()),
             ("mem", memory.clone()),
             ("cpus-per-task", cpus.map(|cpus| cpus.to_string())),
+            ("ntasks", ranks.map(|ranks| ranks.to_string())),
             ("gpus", gpus.map(|gpus| gpus.to_string())),
         ];
         for (flag, value) in wanted {
@@ -306,7 +308,7 @@ run=../${{line#* }}
 : >"$id.exit"
 for name in $(env | sed -n 's/^\(XP_[A-Za-z0-9_]*\)=.*/\1/p'); do unset "$name"; done
 threads=${{SLURM_CPUS_PER_TASK:+--set threads=$SLURM_CPUS_PER_TASK}}
-{program} run "$id.toml" --run-dir "$run"{until} $threads >>"$id.log" 2>&1 &
+{srun}{program} run "$id.toml" --run-dir "$run"{until} $threads >>"$id.log" 2>&1 &
 xp=$!
 asked=
 trap 'asked=yes; kill -USR1 $xp' USR1
@@ -335,12 +337,25 @@ exit "$code"
 "#,
             folder = quoted(&folder),
             list = quoted(&list),
+            srun = srun(self.settings.ranks),
             program = quoted(&self.program),
         );
         let path = folder.join(format!("slurm-{}.sh", &hash[..8]));
         fsx::write_atomic(&path, script.as_bytes())?;
         Ok(path)
     }
+}
+
+/// What starts a trial of several ranks, as words of a shell: a step that ends with its first rank that
+/// fails, and that takes as many processors as the job.
+fn srun(ranks: Option<usize>) -> String {
+    let Some(ranks) = ranks.filter(|&ranks| ranks > 1) else {
+        return String::new();
+    };
+    format!(
+        "srun --quiet --kill-on-bad-exit=1 --ntasks={ranks} \
+         ${{SLURM_CPUS_PER_TASK:+--cpus-per-task=$SLURM_CPUS_PER_TASK}} "
+    )
 }
 
 /// A path as one word of a shell.
@@ -377,6 +392,15 @@ fn said(command: &mut Command) -> Result<String, LaunchError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_several_ranks_want_a_step_of_their_own() {
+        assert_eq!(srun(None), "");
+        assert_eq!(srun(Some(1)), "");
+        let words = "srun --quiet --kill-on-bad-exit=1 --ntasks=4 \
+                     ${SLURM_CPUS_PER_TASK:+--cpus-per-task=$SLURM_CPUS_PER_TASK} ";
+        assert_eq!(srun(Some(4)), words);
+    }
 
     #[test]
     fn paths_are_one_word() {

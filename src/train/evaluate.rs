@@ -2,16 +2,18 @@
 
 use std::ops::Range;
 
-use candle_core::{Result, Tensor};
+use candle_core::{Device, Result, Tensor};
 
-use super::feed::{Feed, FeedError, Pass};
+use super::deal::Deal;
+use super::feed::{Feed, Pass, TensorBatch};
 use super::fit::FitError;
-use super::inputs::SuffixBatch;
+use super::inputs::Inputs;
 use super::labels::Labels;
 use super::metrics::{Accumulator, Scores};
 use super::phase::LossPlan;
 use crate::engine::prefix::Prefix;
 use crate::ops::loss::{self, LossOutput, Target};
+use crate::ranks::Ranks;
 use crate::records::Split;
 
 /// Scores and the probabilities behind them.
@@ -113,42 +115,111 @@ pub fn evaluate(
     split: Split,
 ) -> std::result::Result<Evaluation, FitError> {
     let order = feed.in_order(split);
-    let batches = feed.batches(split, &order, Pass::Once)?;
-    let batches = batches.map(|batch| batch.map(|batch| (vec![batch.images], batch.labels)));
-    evaluate_batches(network, plan, split, batches)
+    let mut totals = Totals::default();
+    for batch in feed.batches(split, &order, Pass::Once)? {
+        let TensorBatch { images, labels } = batch?;
+        totals.add(plan, &network.run(&[images])?.swap_remove(0), &labels)?;
+    }
+    totals.evaluation(split)
 }
 
-/// Runs a compiled network over the batches of a split, in order.
-///
-/// # Errors
-/// If a batch cannot be made, or if the loss is not finite.
-pub fn evaluate_batches(
-    network: &Prefix,
-    plan: &LossPlan,
-    split: Split,
-    batches: impl Iterator<Item = std::result::Result<SuffixBatch, FeedError>>,
-) -> std::result::Result<Evaluation, FitError> {
-    let mut totals = Accumulator::default();
-    let mut probabilities = Vec::new();
-    for batch in batches {
-        let (inputs, labels) = batch?;
-        let logits = network.run(&inputs)?.swap_remove(0);
-        totals.add(&loss(plan, &logits, &labels)?, labels.len());
-        probabilities.extend(loss::probabilities(&logits)?);
+/// What is evaluated: a network from stored layers to logits, and where these layers come from. The
+/// ranks divide the batches among them.
+#[derive(Debug, Clone, Copy)]
+pub struct Judged<'a> {
+    /// Stored layers to logits.
+    pub network: &'a Prefix,
+    /// From logits to the loss.
+    pub loss: &'a LossPlan,
+    /// The stored layers.
+    pub inputs: &'a Inputs<'a>,
+    /// The pictures.
+    pub feed: &'a Feed,
+    /// Which of them.
+    pub split: Split,
+    /// Who evaluates.
+    pub ranks: &'a Ranks,
+}
+
+impl Judged<'_> {
+    /// Calls `each` with logits and labels of every batch of `order`, which must not be mixed. Ends
+    /// early, everywhere, if `stop` says so on any rank.
+    pub(super) fn each(
+        &self,
+        order: &[Vec<usize>],
+        pass: Pass,
+        stop: impl Fn() -> bool,
+        mut each: impl FnMut(&Tensor, &Labels) -> std::result::Result<(), FitError>,
+    ) -> std::result::Result<(), FitError> {
+        let deal = Deal::new(self.ranks, order);
+        let own = deal.own();
+        let mut batches = self.inputs.batches(self.split, &own, pass)?;
+        let outputs = self.loss.outputs;
+        deal.run(
+            outputs,
+            |_| {
+                let Some(batch) = batches.next() else {
+                    return Ok(Vec::new());
+                };
+                let logits = self.network.run(&batch?.0)?.swap_remove(0);
+                Ok(logits.flatten_all()?.to_vec1()?)
+            },
+            |positions, values| {
+                let dims = (positions.len(), outputs);
+                let logits = Tensor::from_slice(values, dims, &Device::Cpu)?;
+                each(&logits, &self.feed.labels(self.split, positions))
+            },
+            stop,
+        )
     }
-    let scores = totals.scores();
-    if let Some(Scores { loss, .. }) = scores
-        && !loss.is_finite()
-    {
-        return Err(FitError::NonFinite {
-            what: format!("the loss is {loss}"),
-            place: format!("the evaluation of the {} split", split.name()),
-        });
+
+    /// Evaluates the whole split.
+    ///
+    /// # Errors
+    /// If a batch cannot be made, or if the loss is not finite.
+    pub fn evaluate(&self, stop: impl Fn() -> bool) -> std::result::Result<Evaluation, FitError> {
+        let mut totals = Totals::default();
+        let order = self.feed.in_order(self.split);
+        self.each(&order, Pass::Once, stop, |logits, labels| {
+            totals.add(self.loss, logits, labels)
+        })?;
+        totals.evaluation(self.split)
     }
-    Ok(Evaluation {
-        scores,
-        probabilities,
-    })
+}
+
+#[derive(Default)]
+struct Totals {
+    scores: Accumulator,
+    probabilities: Vec<Vec<f32>>,
+}
+
+impl Totals {
+    fn add(
+        &mut self,
+        plan: &LossPlan,
+        logits: &Tensor,
+        labels: &Labels,
+    ) -> std::result::Result<(), FitError> {
+        self.scores.add(&loss(plan, logits, labels)?, labels.len());
+        self.probabilities.extend(loss::probabilities(logits)?);
+        Ok(())
+    }
+
+    fn evaluation(self, split: Split) -> std::result::Result<Evaluation, FitError> {
+        let scores = self.scores.scores();
+        if let Some(Scores { loss, .. }) = scores
+            && !loss.is_finite()
+        {
+            return Err(FitError::NonFinite {
+                what: format!("the loss is {loss}"),
+                place: format!("the evaluation of the {} split", split.name()),
+            });
+        }
+        Ok(Evaluation {
+            scores,
+            probabilities: self.probabilities,
+        })
+    }
 }
 
 #[cfg(test)]

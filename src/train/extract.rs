@@ -1,16 +1,19 @@
 //! One pass of pictures through the frozen prefix, into caches.
 
+use std::cell::RefCell;
 use std::ops::ControlFlow;
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 
+use super::deal::Deal;
 use super::features::Network;
 use super::feed::{Feed, FeedError, Pass};
 use super::observer::{FeatureProgress, Observer};
 use crate::engine::cache::{FeatureCache, Place};
 use crate::engine::prefix::Prefix;
 use crate::engine::store::{Entry, PictureHash};
-use crate::graph::NodeId;
+use crate::graph::{Graph, NodeId};
+use crate::ranks::Ranks;
 use crate::records::Split;
 
 /// What features are computed from.
@@ -82,13 +85,18 @@ impl<'a> Extraction<'a> {
         Ok(agree)
     }
 
-    /// Computes what the caches of these units miss.
+    /// Computes what the caches of these units miss. Of several ranks, each computes a part, and all get
+    /// everything, with what the first has from disk.
     pub(super) fn run(
         &mut self,
         units: &[Unit],
         caches: &mut [FeatureCache],
+        ranks: &Ranks,
         observer: &mut dyn Observer,
     ) -> Result<(), FeedError> {
+        if !ranks.is_alone() {
+            return self.run_together(units, caches, ranks, observer);
+        }
         let mut missing: Vec<usize> = caches.iter().flat_map(FeatureCache::missing).collect();
         missing.sort_unstable();
         missing.dedup();
@@ -119,6 +127,88 @@ impl<'a> Extraction<'a> {
         }
     }
 
+    fn run_together(
+        &mut self,
+        units: &[Unit],
+        caches: &mut [FeatureCache],
+        ranks: &Ranks,
+        observer: &mut dyn Observer,
+    ) -> Result<(), FeedError> {
+        for (unit, cache) in units.iter().zip(caches.iter_mut()) {
+            self.spread(unit, cache, ranks)?;
+        }
+        let mut missing: Vec<usize> = caches.iter().flat_map(FeatureCache::missing).collect();
+        missing.sort_unstable();
+        missing.dedup();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let (total, split) = (missing.len(), self.source.split);
+        let Network { graph, params } = self.source.network;
+        let order = self.source.feed.cut(missing);
+        let deal = Deal::new(ranks, &order);
+        let own = deal.own();
+        let prefix = Prefix::compile(graph, params, &[0], &self.nodes)?;
+        let mut batches = self.source.feed.batches(split, &own, Pass::Once)?;
+        let values = |node: &NodeId| graph.nodes()[*node].shape.elements();
+        let all = self.nodes.iter().map(values).sum();
+        let nodes = &self.nodes;
+        let mut done = 0;
+        // Both the closures that follow look at it.
+        let observer = RefCell::new(observer);
+        deal.run(
+            all,
+            |_| {
+                let Some(batch) = batches.next() else {
+                    return Ok(Vec::new());
+                };
+                Ok(values_of(&prefix.run(&[batch?.images])?)?)
+            },
+            |positions, values| {
+                let tensors = tensors(graph, nodes, positions.len(), values)?;
+                let computed = Computed { nodes, tensors };
+                for (unit, cache) in units.iter().zip(caches.iter_mut()) {
+                    cache.store(positions, &computed.of(unit))?;
+                }
+                done += positions.len();
+                let progress = FeatureProgress { split, done, total };
+                observer.borrow_mut().features(progress);
+                Ok::<_, FeedError>(())
+            },
+            || observer.borrow().interrupted(),
+        )
+    }
+
+    /// Gives all ranks what the first has of a unit.
+    fn spread(
+        &self,
+        unit: &Unit,
+        cache: &mut FeatureCache,
+        ranks: &Ranks,
+    ) -> Result<(), FeedError> {
+        let encode = |at: usize| (at as u64).to_le_bytes();
+        let present = ranks.from_first(|| {
+            let present = cache.present().into_iter();
+            present.flat_map(encode).collect()
+        })?;
+        let decode = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_le_bytes) as usize;
+        let present: Vec<usize> = present.chunks(size_of::<u64>()).map(decode).collect();
+        let graph = self.source.network.graph;
+        for positions in self.source.feed.cut(present) {
+            let own = match ranks.is_first() {
+                true => values_of(&cache.gather(&positions)?)?,
+                false => Vec::new(),
+            };
+            let values = ranks.gather_values(own)?;
+            if ranks.is_first() {
+                continue;
+            }
+            let tensors = tensors(graph, &unit.nodes, positions.len(), &values)?;
+            cache.store(&positions, &tensors)?;
+        }
+        Ok(())
+    }
+
     fn pass(
         &mut self,
         order: &[Vec<usize>],
@@ -147,6 +237,34 @@ impl<'a> Extraction<'a> {
         }
         Ok(())
     }
+}
+
+/// The values of tensors, one after the other.
+fn values_of(tensors: &[Tensor]) -> candle_core::Result<Vec<f32>> {
+    let mut values = Vec::new();
+    for tensor in tensors {
+        values.extend(tensor.flatten_all()?.to_vec1::<f32>()?);
+    }
+    Ok(values)
+}
+
+/// The way back: outputs of these layers for so many pictures.
+fn tensors(
+    graph: &Graph,
+    nodes: &[NodeId],
+    pictures: usize,
+    mut values: &[f32],
+) -> candle_core::Result<Vec<Tensor>> {
+    let mut tensors = Vec::with_capacity(nodes.len());
+    for &node in nodes {
+        let dims = graph.nodes()[node].shape.batched(pictures);
+        let Some((own, rest)) = values.split_at_checked(dims.iter().product()) else {
+            candle_core::bail!("ranks do not agree on how many values a picture has");
+        };
+        tensors.push(Tensor::from_slice(own, dims, &Device::Cpu)?);
+        values = rest;
+    }
+    Ok(tensors)
 }
 
 /// Outputs of layers for a batch.

@@ -3,6 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
+
 use super::extract::{Extraction, Source, Unit};
 use super::feed::{Feed, FeedError, Variety};
 use super::observer::{FeaturesReady, Observer};
@@ -13,6 +15,7 @@ use crate::engine::seam::is_seam;
 use crate::engine::store::{About, Entry, FeatureStore, key};
 use crate::graph::cutoff::Frontier;
 use crate::graph::{Graph, NodeId};
+use crate::ranks::Ranks;
 use crate::records::Split;
 
 /// Features on disk and what to call them there.
@@ -37,6 +40,8 @@ pub struct FeatureBank {
     used: BTreeSet<String>,
     /// Those of them that it has compared with what it computes itself.
     compared: BTreeSet<String>,
+    /// Who computes features together.
+    ranks: Ranks,
 }
 
 /// A network whose features are wanted.
@@ -58,7 +63,23 @@ impl FeatureBank {
             disk,
             used: BTreeSet::new(),
             compared: BTreeSet::new(),
+            ranks: Ranks::alone(),
         }
+    }
+
+    /// The same for several ranks that compute features together, and hold them all: only the first may
+    /// have files, from which the others get what is there.
+    #[must_use]
+    pub fn of_ranks(self, ranks: &Ranks) -> Self {
+        Self {
+            ranks: ranks.clone(),
+            ..self
+        }
+    }
+
+    /// Who computes features together.
+    pub fn ranks(&self) -> &Ranks {
+        &self.ranks
     }
 
     /// Whether these layers are cached for the split as the feed treats it.
@@ -144,7 +165,10 @@ impl FeatureBank {
         let best = stored
             .filter(usable)
             .max_by_key(|nodes| nodes.last().copied());
-        if let (Some(nodes), Some(_)) = (best, &self.disk) {
+        let keeps = self
+            .ranks
+            .from_first(|| vec![u8::from(self.disk.is_some())])?;
+        if let (Some(nodes), [1]) = (best, keeps.as_slice()) {
             if self.holds(feed, split, nodes) {
                 return Ok(nodes.clone());
             }
@@ -183,7 +207,11 @@ impl FeatureBank {
     fn room(&self) -> Room {
         Room {
             memory: self.memory,
-            disk: self.disk.as_ref().map_or(0, |disk| disk.store.max_bytes()),
+            disk: match &self.disk {
+                // Files of the first are out of the others' reach.
+                Some(disk) if self.ranks.is_alone() => disk.store.max_bytes(),
+                _ => 0,
+            },
         }
     }
 
@@ -225,7 +253,7 @@ impl FeatureBank {
             opened.push(self.open(&mut extraction, unit, observer)?);
         }
         let reused: Vec<usize> = opened.iter().map(FeatureCache::ready).collect();
-        extraction.run(&units, &mut opened, observer)?;
+        extraction.run(&units, &mut opened, &self.ranks, observer)?;
 
         let mut wrote = false;
         for ((unit, mut cache), reused) in units.into_iter().zip(opened).zip(reused) {
@@ -326,7 +354,7 @@ impl FeatureBank {
 }
 
 /// Bytes that features may take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Room {
     /// Of main memory.
     pub memory: usize,

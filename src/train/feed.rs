@@ -1,5 +1,6 @@
 //! Pictures of a dataset as batches of tensors.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
@@ -10,6 +11,7 @@ use crate::config::AugmentConfig;
 use crate::data::batches::{self, Loader, PictureCache, Plan, Shot};
 use crate::data::mix::{Mixer, Mixing};
 use crate::data::{Augment, DataError, Dataset, Draw, Preprocess};
+use crate::ranks::RankError;
 use crate::records::Split;
 
 /// A batch that could not be made.
@@ -24,12 +26,15 @@ pub enum FeedError {
     /// The observer wants to end.
     #[error("interrupted")]
     Interrupted,
+    /// Another process of the experiment is lost or has failed.
+    #[error(transparent)]
+    Ranks(#[from] RankError),
 }
 
 /// A batch.
 #[derive(Debug)]
 pub struct TensorBatch {
-    /// `[batch, height, width, 3]`, normalised.
+    /// `[batch, height, width, 3]`, normalised; of the batch's part alone where one is wanted.
     pub images: Tensor,
     /// What they show.
     pub labels: Labels,
@@ -276,7 +281,18 @@ impl Feed {
         split: Split,
         order: &[Vec<usize>],
         pass: Pass,
-    ) -> Result<impl Iterator<Item = Result<TensorBatch, FeedError>>, FeedError> {
+    ) -> Result<impl Iterator<Item = Result<TensorBatch, FeedError>> + use<>, FeedError> {
+        self.batches_of(split, order, pass, None)
+    }
+
+    /// The same with the pixels of a part of each batch, and the labels of all.
+    pub fn batches_of(
+        &self,
+        split: Split,
+        order: &[Vec<usize>],
+        pass: Pass,
+        parts: Option<Vec<Range<usize>>>,
+    ) -> Result<impl Iterator<Item = Result<TensorBatch, FeedError>> + use<>, FeedError> {
         let mix = match pass {
             Pass::Epoch(epoch) if split == Split::Train => Some(Mixer {
                 mixing: self.treatment.mixing,
@@ -295,14 +311,16 @@ impl Feed {
             augment: Some(self.augment),
             mix,
             batch_size: self.batch_size,
+            parts,
             threads: rayon::current_num_threads(),
             waiting: self.waiting,
             cache: matches!(pass, Pass::Epoch(_)).then(|| self.decoded.clone()),
         };
         let [height, width] = self.preprocess.image_size.map(|side| side as usize);
+        let values = self.preprocess.values();
         Ok(Loader::start(&self.dataset, plan)?.map(move |batch| {
             let batch = batch?;
-            let dims = (batch.labels.len(), height, width, 3);
+            let dims = (batch.pixels.len() / values.max(1), height, width, 3);
             let images = Tensor::from_vec(batch.pixels, dims, &Device::Cpu)?;
             let labels = match batch.mixed {
                 None => batch.labels.into(),

@@ -25,6 +25,7 @@ use super::selfcheck::SelfCheckError;
 use super::step::{StepError, Stride, Trainer};
 use crate::engine::params::Params;
 use crate::graph::Graph;
+use crate::ranks::{RankError, Ranks};
 use crate::records::{MetricsRow, Split};
 
 /// Seconds that an interval takes at least, so that rates are numbers.
@@ -55,6 +56,12 @@ pub enum FitError {
     Observer(#[from] ObserverError),
 }
 
+impl From<RankError> for FitError {
+    fn from(error: RankError) -> Self {
+        FeedError::from(error).into()
+    }
+}
+
 /// What training leaves.
 #[derive(Debug)]
 pub struct Fitted {
@@ -66,7 +73,8 @@ pub struct Fitted {
     pub best_is_last: bool,
 }
 
-/// Trains all phases of the plan from where `start` stands. `bank` caches features.
+/// Trains all phases of the plan from where `start` stands. `bank` caches features, and knows the ranks
+/// that train together: each must begin with the same, and gets the same.
 pub fn fit(
     graph: &Arc<Graph>,
     start: Start,
@@ -76,6 +84,7 @@ pub fn fit(
     observer: &mut dyn Observer,
 ) -> Result<Fitted, FitError> {
     let mut fit = Fit::new(graph, start, plan, feed, observer);
+    fit.ranks = bank.ranks().clone();
     while fit.position.phase < plan.phases.len() {
         let network = Network {
             graph,
@@ -102,6 +111,7 @@ struct Fit<'a> {
     best: Option<Params>,
     /// Since when the steps of this interval have been running; the rest is in the position.
     running_since: Instant,
+    ranks: Ranks,
 }
 
 /// A phase at work.
@@ -133,6 +143,7 @@ impl<'a> Fit<'a> {
             saved: Some((start.averaged, start.optimizer)),
             best: start.best,
             running_since: Instant::now(),
+            ranks: Ranks::alone(),
         }
     }
 
@@ -161,6 +172,10 @@ impl<'a> Fit<'a> {
         let feed = self.feed.in_phase(phase.pictures);
         let inputs = Inputs::open(bank, &feed, graph, &self.params, stored, &splits)?;
         let mut trainer = Trainer::new(graph, plan, phase);
+        // Where features are there, a small step costs less than to share it.
+        if !inputs.cached(Split::Train) || trainer.is_worth_sharing(graph, plan.batch_size) {
+            trainer.ranks = self.ranks.clone();
+        }
         let pace = self.pace(phase, &trainer)?;
         self.restore(&mut trainer)?;
         trainer.open(&self.params, self.ema.as_ref())?;
@@ -245,7 +260,8 @@ impl<'a> Fit<'a> {
         let done = pace.in_epoch(self.position.phase_step) as usize;
         let rest = &order[done * self.plan.accumulate..];
         let pass = Pass::Epoch(epoch as u64);
-        let mut batches = stage.inputs.batches(Split::Train, rest, pass)?;
+        let parts = stage.trainer.parts(rest);
+        let mut batches = stage.inputs.parts(Split::Train, rest, pass, parts)?;
         loop {
             let stepped = self.step(&mut stage.trainer, pace, &mut *batches);
             self.save_if_interrupted(stepped, stage)?;
@@ -262,7 +278,8 @@ impl<'a> Fit<'a> {
 
     /// After a step: keeps the state if it is wanted, ends if that is.
     fn pause(&mut self, stage: &Stage<'_>) -> Result<(), FitError> {
-        let end = self.observer.interrupted();
+        let end = self.ranks.agree(self.observer.interrupted());
+        let end = self.save_if_interrupted(end.map_err(FitError::from), stage)?;
         // The state before an evaluation is kept with its row.
         let wanted = self.observer.wants_state() && self.position.next == Next::Step;
         if end || wanted {
@@ -274,13 +291,13 @@ impl<'a> Fit<'a> {
         }
     }
 
-    /// Hands over the state before what was interrupted.
+    /// Hands over the state before what was interrupted, by a signal or the loss of another process.
     fn save_if_interrupted<T>(
         &mut self,
         done: Result<T, FitError>,
         stage: &Stage<'_>,
     ) -> Result<T, FitError> {
-        if let Err(FitError::Feed(FeedError::Interrupted)) = done {
+        if let Err(FitError::Feed(FeedError::Interrupted | FeedError::Ranks(_))) = done {
             self.save(stage)?;
         }
         done
@@ -331,7 +348,8 @@ impl<'a> Fit<'a> {
         let batches = batches.take(self.plan.accumulate);
         let totals = &mut self.position.interval;
         let observer = &*self.observer;
-        let interrupted = || observer.interrupted();
+        let ranks = &self.ranks;
+        let interrupted = || ranks.agree(observer.interrupted());
         let moved = match trainer.step(&mut self.params, stride, batches, totals, interrupted) {
             Ok(moved) => moved,
             Err(StepError::Other(error)) => return Err(error),

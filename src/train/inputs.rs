@@ -1,6 +1,8 @@
 //! What the trainable suffix reads: cached features where there are any, else pictures through the
 //! frozen prefix.
 
+use std::ops::Range;
+
 use candle_core::Tensor;
 
 use super::features::FeatureBank;
@@ -11,7 +13,7 @@ use crate::engine::prefix::Prefix;
 use crate::graph::{Graph, NodeId};
 use crate::records::Split;
 
-/// The stored layers' tensors of a batch, and its labels.
+/// The stored layers' tensors of a batch or of a part of it, and all its labels.
 pub type SuffixBatch = (Vec<Tensor>, Labels);
 
 /// Inputs of one phase's suffix. Frozen parameters stay as they are for the whole phase.
@@ -64,17 +66,36 @@ impl<'a> Inputs<'a> {
         order: &'b [Vec<usize>],
         pass: Pass,
     ) -> Result<Box<dyn Iterator<Item = Result<SuffixBatch, FeedError>> + 'b>, FeedError> {
+        self.parts(split, order, pass, None)
+    }
+
+    /// The same for some of the pictures of each batch: no tensors where there are none.
+    pub fn parts<'b>(
+        &'b self,
+        split: Split,
+        order: &'b [Vec<usize>],
+        pass: Pass,
+        parts: Option<Vec<Range<usize>>>,
+    ) -> Result<Box<dyn Iterator<Item = Result<SuffixBatch, FeedError>> + 'b>, FeedError> {
         if self.cached(split) {
-            return Ok(Box::new(order.iter().map(move |positions| {
-                let versions = self.feed.versions(split, positions, pass);
-                let features = self.bank.gather(self.feed, split, self.stored, &versions)?;
-                Ok((features, self.feed.labels(split, positions)))
-            })));
+            return Ok(Box::new(order.iter().enumerate().map(
+                move |(index, positions)| {
+                    let part = parts.as_ref().map(|parts| parts[index].clone());
+                    let own = &positions[part.unwrap_or(0..positions.len())];
+                    let versions = self.feed.versions(split, own, pass);
+                    let features = match versions.is_empty() {
+                        true => Vec::new(),
+                        false => self.bank.gather(self.feed, split, self.stored, &versions)?,
+                    };
+                    Ok((features, self.feed.labels(split, positions)))
+                },
+            )));
         }
-        let batches = self.feed.batches(split, order, pass)?;
+        let batches = self.feed.batches_of(split, order, pass, parts)?;
         Ok(Box::new(batches.map(move |batch| {
             let batch = batch?;
             let features = match &self.prefix {
+                _ if batch.images.dim(0)? == 0 => Vec::new(),
                 None => vec![batch.images],
                 Some(prefix) => prefix.run(&[batch.images])?,
             };

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use candle_core::Result;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::features::{self, Room};
 use super::feed::Variety;
@@ -53,7 +53,7 @@ pub struct Given<'a> {
 }
 
 /// What a run may take of what it could do with less of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Allowance {
     /// Bytes for features.
     pub features: Room,

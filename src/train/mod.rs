@@ -1,5 +1,6 @@
 //! Phases, loop, optimizers, schedules and metrics: never prints, opens no file.
 
+mod deal;
 pub mod early_stopping;
 pub mod ema;
 pub mod evaluate;

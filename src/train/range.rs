@@ -137,7 +137,7 @@ pub fn range_test(
             };
             let mut totals = Accumulator::default();
             let batches = batches.by_ref().take(plan.accumulate);
-            let interrupted = || observer.interrupted();
+            let interrupted = || Ok(observer.interrupted());
             match trainer.step(&mut params, stride, batches, &mut totals, interrupted) {
                 Ok(_) => {}
                 Err(StepError::NonFinite(_)) => return Ok(curve.end(End::NonFinite)),

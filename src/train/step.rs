@@ -1,5 +1,6 @@
 //! One step: the batches that make it up, their mean gradient, the optimizer.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::evaluate;
@@ -13,8 +14,9 @@ use super::phase::{LossPlan, PhasePlan, Plan};
 use super::sampler::Sampler;
 use super::selfcheck::SelfCheck;
 use crate::engine::params::Params;
-use crate::engine::suffix::{Gradients, Session, Stepped, Suffix};
+use crate::engine::suffix::{Gradients, Part, Session, Stepped, Suffix};
 use crate::graph::Graph;
+use crate::ranks::{RankError, Ranks};
 use crate::rng;
 
 /// What moves the parameters in a phase.
@@ -29,6 +31,8 @@ pub(super) struct Trainer<'a> {
     pub(super) seed: u64,
     /// The same on a GPU, where parameters and moments then are.
     pub(super) there: Option<Session>,
+    /// Who takes its steps together.
+    pub(super) ranks: Ranks,
 }
 
 /// A step before it is taken.
@@ -45,6 +49,14 @@ pub(super) struct Stride {
 pub(super) enum StepError {
     NonFinite(String),
     Other(FitError),
+}
+
+impl StepError {
+    /// Whether the step counts as not begun, so that what was before it can be kept.
+    fn is_undone(&self) -> bool {
+        use FeedError::{Interrupted, Ranks};
+        matches!(self, Self::Other(FitError::Feed(Interrupted | Ranks(_))))
+    }
 }
 
 impl<E: Into<FitError>> From<E> for StepError {
@@ -68,7 +80,28 @@ impl<'a> Trainer<'a> {
             suffix,
             seed: plan.seed,
             there: None,
+            ranks: Ranks::alone(),
         }
+    }
+
+    /// Which pictures of each batch this process has to have in a step.
+    pub(super) fn parts(&self, batches: &[Vec<usize>]) -> Option<Vec<Range<usize>>> {
+        let part = |batch: &Vec<usize>| self.suffix.pictures(batch.len(), &self.ranks);
+        (!self.ranks.is_alone()).then(|| batches.iter().map(part).collect())
+    }
+
+    /// Whether several processes take a step on so many pictures, whose inputs are there, sooner
+    /// together than each by itself: an estimate from the network alone, so that all come to the same.
+    pub(super) fn is_worth_sharing(&self, graph: &Graph, batch: usize) -> bool {
+        /// Multiply-adds a second of a core, and values a second over a link, both ways.
+        const SPEED: f64 = 2e10;
+        const LINK: f64 = 1e8;
+        /// Seconds until an exchange gets going, and for a batch norm that joins the batch.
+        const BEGIN: f64 = 2e-4;
+        // Forward, to inputs and to parameters.
+        let work = 3.0 * self.suffix.multiply_adds(graph) as f64 * batch as f64 / SPEED;
+        let joins = self.updated_statistics.len() as f64;
+        work / 2.0 > self.suffix.exchanged() as f64 / LINK + (1.0 + joins) * BEGIN
     }
 
     /// The training pictures of an epoch, cut into batches; an error if there is none.
@@ -93,14 +126,14 @@ impl<'a> Trainer<'a> {
 
     /// Takes a step on these batches and counts it in; whether it moved anything: classes of
     /// weight 0 teach nothing, and a step on them alone moves nothing. `interrupted` between two
-    /// batches, all is left as if the step had not begun.
+    /// batches, or with another process lost, all is left as if the step had not begun.
     pub(super) fn step(
         &mut self,
         params: &mut Params,
         stride: Stride,
         batches: impl Iterator<Item = Result<SuffixBatch, FeedError>>,
         totals: &mut Accumulator,
-        interrupted: impl Fn() -> bool,
+        interrupted: impl Fn() -> Result<bool, RankError>,
     ) -> Result<bool, StepError> {
         if let Some(session) = self.there.take() {
             let mut session = session;
@@ -118,15 +151,28 @@ impl<'a> Trainer<'a> {
             .transpose()?;
         let mut mean = Mean::default();
         for (index, batch) in batches.enumerate() {
-            if index > 0 && interrupted() {
+            let stops = if index > 0 { interrupted() } else { Ok(false) };
+            let done = match stops {
+                Ok(false) => self.batch(params, stride, index, batch?, totals),
+                Ok(true) => Err(FeedError::Interrupted.into()),
+                Err(error) => Err(error.into()),
+            };
+            // Others may be lost in the middle of a step, which shows in many ways.
+            let lost = self.ranks.failure().map(StepError::from);
+            let error = match done {
+                Ok((gradients, weight)) => {
+                    mean.add(gradients, weight)?;
+                    continue;
+                }
+                Err(error) => lost.unwrap_or(error),
+            };
+            if error.is_undone() {
                 *totals = before.0;
                 for (name, value) in before.1 {
                     params.set(name, value)?;
                 }
-                return Err(FeedError::Interrupted.into());
             }
-            let (gradients, weight) = self.batch(params, stride, index, batch?, totals)?;
-            mean.add(gradients, weight)?;
+            return Err(error);
         }
         let Some(mut gradients) = mean.finish()? else {
             return Ok(false);
@@ -156,7 +202,14 @@ impl<'a> Trainer<'a> {
             logits,
             statistics,
             gradients,
-        } = self.suffix.step(params, &features, dropout, &gradient)?;
+        } = {
+            let part = Part {
+                inputs: &features,
+                batch: labels.len(),
+            };
+            let (suffix, ranks) = (&self.suffix, &self.ranks);
+            suffix.step_of(params, part, dropout, &gradient, ranks)?
+        };
         let loss = evaluate::loss(self.loss, &logits, &labels)?;
         if !loss.sum.is_finite() {
             return Err(StepError::NonFinite(format!("the loss is {}", loss.sum)));

@@ -11,6 +11,7 @@ use super::selfcheck::SelfCheck;
 use super::step::{StepError, Stride, Trainer};
 use crate::engine::params::Params;
 use crate::engine::suffix::Session;
+use crate::ranks::RankError;
 
 impl Trainer<'_> {
     /// Moves to the GPU that the parameters are meant for, if they are meant for one: parameters,
@@ -92,7 +93,7 @@ impl Trainer<'_> {
         stride: Stride,
         batches: impl Iterator<Item = Result<SuffixBatch, FeedError>>,
         totals: &mut Accumulator,
-        interrupted: impl Fn() -> bool,
+        interrupted: impl Fn() -> Result<bool, RankError>,
     ) -> Result<bool, StepError> {
         let before = *totals;
         session.remember()?;
@@ -111,10 +112,16 @@ impl Trainer<'_> {
         // Weights of the batches so far, and whether their gradients are in the mean yet.
         let (mut weight, mut gathered) = (0.0, false);
         for (index, batch) in batches.enumerate() {
-            if index > 0 && interrupted() {
+            let stops = if index > 0 { interrupted() } else { Ok(false) };
+            let stopped: Option<StepError> = match stops {
+                Ok(false) => None,
+                Ok(true) => Some(FeedError::Interrupted.into()),
+                Err(error) => Some(error.into()),
+            };
+            if let Some(stopped) = stopped {
                 *totals = before;
                 session.forget()?;
-                return Err(FeedError::Interrupted.into());
+                return Err(stopped);
             }
             if weight > 0.0 && !gathered {
                 session.accumulate(weight, true)?;

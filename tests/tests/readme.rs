@@ -62,6 +62,12 @@ fn the_command_lines_are_understood() {
     let lines: Vec<&str> = readme
         .lines()
         .filter_map(|line| line.strip_prefix("    "))
+        .filter_map(|line| {
+            let launchers = ["mpirun ", "srun ", "torchrun "];
+            let is_launched = launchers.iter().any(|it| line.starts_with(it));
+            let start = line.find(" xp ").filter(|_| is_launched);
+            start.map_or(Some(line), |start| line.get(start + 1..))
+        })
         .filter(|line| line.starts_with("xp "))
         .collect();
     assert!(lines.len() >= 5, "{lines:?}");

@@ -30,6 +30,10 @@ pub struct SlurmConfig {
     #[serde(default)]
     #[schemars(range(min = 1))]
     pub cpus: Option<usize>,
+    /// `--ntasks`: processes that train a trial together, started with `srun`. Default: one.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    pub ranks: Option<usize>,
     /// `--gpus`.
     #[serde(default)]
     pub gpus: Option<usize>,

@@ -13,6 +13,7 @@ use candle_core::{Device, Result, Tensor};
 
 use super::fuse::Layer;
 use super::lower::map;
+use super::sums::{Spot, Sums, total};
 use crate::engine::forward;
 use crate::engine::memory::{Slice, values};
 use crate::engine::params::Params;
@@ -39,8 +40,8 @@ pub(super) struct KernelSpec {
     /// Whether kernel and bias train, and gamma and beta.
     pub(super) trains: [bool; 2],
     /// Where a chunk's gradients to the scaled kernel, by tap, and to the output's sum lie.
-    pub(super) kernel_sum: usize,
-    pub(super) bias_sum: usize,
+    pub(super) kernel_sum: Spot,
+    pub(super) bias_sum: Spot,
 }
 
 impl KernelSpec {
@@ -63,8 +64,8 @@ impl KernelSpec {
             filters: nodes[layer.root].shape.channels(),
             needs,
             trains: [false; 2],
-            kernel_sum: 0,
-            bias_sum: 0,
+            kernel_sum: Spot::default(),
+            bias_sum: Spot::default(),
         }
         .flattened(layer.window.is_none())
     }
@@ -278,7 +279,7 @@ impl KernelValues {
         graph: &Graph,
         params: &Params,
         spec: &KernelSpec,
-        chunks: &[Vec<f32>],
+        chunks: &[Sums],
     ) -> Result<Vec<(String, Tensor)>> {
         let sum = match spec.needs.bias {
             true => total(chunks, spec.bias_sum, spec.filters),
@@ -354,10 +355,10 @@ pub(super) fn kernel_grad(
     x: &[f32],
     dy: &[f32],
     add: bool,
-    sums: &mut [f32],
+    sums: &mut Sums,
     scratch: &mut [Vec<f32>; 2],
 ) {
-    let dw = &mut sums[spec.kernel_sum..][..spec.kernel_elements()];
+    let dw = sums.at_mut(spec.kernel_sum, spec.kernel_elements());
     let (input, window) = (spec.input, &spec.window);
     if spec.depthwise {
         if !add {
@@ -381,9 +382,9 @@ pub(super) fn kernel_grad_of(
     x: Banded<'_, impl Fn(&[f32], &mut [f32])>,
     dy: &[f32],
     add: bool,
-    sums: &mut [f32],
+    sums: &mut Sums,
 ) {
-    let dw = &mut sums[spec.kernel_sum..][..spec.kernel_elements()];
+    let dw = sums.at_mut(spec.kernel_sum, spec.kernel_elements());
     if !add {
         dw.fill(0.0);
     }
@@ -435,18 +436,6 @@ impl<N: Fn(&[f32], &mut [f32])> Banded<'_, N> {
 }
 
 /// Sum of the gradient to the output of a kernel, set or added to a chunk's sums.
-pub(super) fn bias_grad(spec: &KernelSpec, dy: &[f32], add: bool, sums: &mut [f32]) {
-    sum_of_rows(dy, add, &mut sums[spec.bias_sum..][..spec.filters]);
-}
-
-/// Sum over the chunks, in their order, of values `start..start + length`.
-pub(super) fn total(chunks: &[Vec<f32>], start: usize, length: usize) -> Vec<f32> {
-    let mut parts = chunks.iter().map(|sums| &sums[start..start + length]);
-    let mut total = parts
-        .next()
-        .map_or_else(|| vec![0.0; length], <[f32]>::to_vec);
-    for part in parts {
-        kernel::add_into(part, &mut total);
-    }
-    total
+pub(super) fn bias_grad(spec: &KernelSpec, dy: &[f32], add: bool, sums: &mut Sums) {
+    sum_of_rows(dy, add, sums.at_mut(spec.bias_sum, spec.filters));
 }

@@ -7,6 +7,7 @@ use super::program::{
     Buffer, Channels, Join, NormSpec, Pass, Place, Pool, Room, Slot, Stage, TokenSpec, place,
     stages,
 };
+use super::sums::{Block, Spot};
 use crate::activation::Activation;
 use crate::engine::tokens::TokenLayer;
 use crate::graph::{Graph, NodeId, Op, ParamKind, Shape};
@@ -26,8 +27,10 @@ pub(super) struct Program {
     pub(super) tokens: Vec<TokenSpec>,
     /// Dropout nodes.
     pub(super) masks: Vec<NodeId>,
-    /// Values of all that a chunk sums over its pictures.
+    /// Values of all that chunks were to sum if all of it were wanted: what their size goes by.
     pub(super) sums: usize,
+    /// What a chunk sums over its pictures.
+    pub(super) blocks: Vec<Block>,
 }
 
 impl Program {
@@ -72,7 +75,7 @@ impl Program {
         let (passes, joins) = (&lowering.passes, &lowering.joins);
         let stages = stages(passes, joins, &lowering.rooms, by_pixel, most);
         let (places, slots) = place(&lowering.passes, &stages, &lowering.rooms, most);
-        Some(Self {
+        let mut program = Self {
             passes: lowering.passes,
             stages,
             rooms: lowering.rooms,
@@ -83,7 +86,10 @@ impl Program {
             tokens: lowering.tokens,
             masks: lowering.masks,
             sums: lowering.sums,
-        })
+            blocks: Vec::new(),
+        };
+        program.lay_out_sums();
+        Some(program)
     }
 }
 
@@ -240,9 +246,10 @@ impl Lowering<'_> {
         self.joins.push((self.passes.len(), join));
     }
 
-    fn sums(&mut self, length: usize) -> usize {
+    /// A place for sums, which they get when all passes are known.
+    fn sums(&mut self, length: usize) -> Spot {
         self.sums += length;
-        self.sums - length
+        Spot::default()
     }
 
     fn forward(&mut self, layer: &Layer) -> Part {

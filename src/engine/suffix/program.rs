@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::sums::Spot;
 use crate::activation::Activation;
 use crate::engine::tokens::TokenLayer;
 use crate::geometry::{Padding, Window};
@@ -293,8 +294,8 @@ pub(super) struct NormSpec {
     pub(super) trains: bool,
     /// Where a chunk's moments, and its sums for the gradients, lie among its sums: `2 * channels`
     /// each.
-    pub(super) moments: usize,
-    pub(super) sums: usize,
+    pub(super) moments: Spot,
+    pub(super) sums: Spot,
 }
 
 /// A layer of tokens.
@@ -304,7 +305,7 @@ pub(super) struct TokenSpec {
     pub(super) layer: TokenLayer,
     pub(super) trains: bool,
     /// Where a chunk's sums for its gradients lie among the chunk's sums.
-    pub(super) sums: usize,
+    pub(super) sums: Spot,
 }
 
 /// Memory of one buffer.

@@ -9,17 +9,21 @@ use std::sync::{Mutex, PoisonError};
 use candle_core::{Device, Result, Tensor};
 use rayon::prelude::*;
 
-use super::kernels::{Banded, KernelValues, bias_grad, kernel_grad, kernel_grad_of, total};
+use super::kernels::{Banded, KernelValues, bias_grad, kernel_grad, kernel_grad_of};
 use super::lower::Program;
+use super::memory::{Memory, NormValues, Span};
 use super::plan::Plan;
-use super::program::{Buffer, Channels, Join, NormSpec, Pass, Place, Pool, Stage, Step, TokenSpec};
-use super::{Gradients, LossGradient, Stepped};
+use super::program::{Channels, Join, Pass, Pool, Stage, Step, TokenSpec};
+use super::sums::{Sums, total};
+use super::team::Team;
+use super::together::Share;
+use super::{Gradients, LossGradient, Part, Stepped};
 use crate::activation::Activation;
 use crate::engine::forward;
-use crate::engine::memory::{self, Slice, values};
+use crate::engine::memory::{self, Slice};
 use crate::engine::params::Params;
 use crate::graph::{Graph, Op, ParamKind};
-use crate::ops::kernel::{self, Clamped, Epilogue, MapDims};
+use crate::ops::kernel::{self, Epilogue};
 use crate::ops::{dropout, norm};
 use crate::rng;
 
@@ -33,11 +37,11 @@ const LEAST_CHUNKS: usize = 2;
 /// A training step compiled for the CPU.
 #[derive(Debug)]
 pub(super) struct Compiled {
-    program: Program,
+    pub(super) program: Program,
     /// Most pictures of a batch that are computed at a time; all of them if `None`.
     at_once: Option<usize>,
     arenas: Mutex<Vec<Arena>>,
-    sums: Mutex<Vec<Vec<f32>>>,
+    sums: Mutex<Vec<Sums>>,
 }
 
 /// The memory of one chunk, kept from step to step.
@@ -48,82 +52,30 @@ struct Arena {
     growing: [Vec<f32>; 2],
 }
 
-/// The values of a batch norm in one step.
-struct NormValues {
-    gamma: Vec<f32>,
-    beta: Vec<f32>,
-    mean: Vec<f32>,
-    variance: Vec<f32>,
-    inverse: Vec<f64>,
-    scale: Vec<f32>,
-    /// Of the gradient to the input.
-    coefficients: [Vec<f32>; 3],
-}
-
-impl NormValues {
-    fn stored(graph: &Graph, params: &Params, spec: &NormSpec) -> Result<Self> {
-        let norm = forward::batch_norm(graph, params, spec.node, spec.epsilon)?;
-        let mut found = Self {
-            gamma: values(norm.gamma)?,
-            beta: values(norm.beta)?,
-            mean: Vec::new(),
-            variance: Vec::new(),
-            inverse: Vec::new(),
-            scale: Vec::new(),
-            coefficients: Default::default(),
-        };
-        found.moments([values(norm.mean)?, values(norm.variance)?], spec.epsilon);
-        found.coefficients = norm::input_coefficients(&found.gamma, &found.inverse, None);
-        Ok(found)
-    }
-
-    fn moments(&mut self, [mean, variance]: [Vec<f32>; 2], epsilon: f64) {
-        self.inverse = norm::inverse_deviation(&variance, epsilon);
-        let scale = self.gamma.iter().zip(&self.inverse);
-        self.scale = scale
-            .map(|(gamma, inverse)| (f64::from(*gamma) * inverse) as f32)
-            .collect();
-        self.mean = mean;
-        self.variance = variance;
-    }
-
-    fn forward(&self, x: &[f32], residual: Option<&[f32]>, activation: Activation, y: &mut [f32]) {
-        let (mean, scale, beta) = (Some(self.mean.as_slice()), &self.scale, &self.beta);
-        kernel::normalise(x, mean, scale, beta, residual, activation, y);
-    }
-
-    /// A clamp behind the norm, as its gradient wants it.
-    fn clamped(&self, activation: Activation) -> Option<Clamped<'_>> {
-        let clamped = |bounds| Clamped {
-            scale: &self.scale,
-            offset: &self.beta,
-            bounds,
-        };
-        match activation {
-            Activation::Linear => None,
-            _ => activation.bounds().map(clamped),
-        }
-    }
-}
-
 /// Some pictures of a batch, and what they sum up.
-struct Chunk {
-    pictures: Range<usize>,
+pub(super) struct Chunk {
+    /// Its number among those of this process.
+    pub(super) index: usize,
+    pub(super) pictures: Range<usize>,
     arena: Option<Arena>,
-    sums: Vec<f32>,
-    logits: Vec<f32>,
+    pub(super) sums: Sums,
+    pub(super) logits: Vec<f32>,
 }
 
 /// What the passes of a step read.
-struct Values<'a> {
-    inputs: Vec<Slice<'a>>,
-    batch: usize,
-    kernels: Vec<KernelValues>,
-    norms: Vec<NormValues>,
-    tokens: Vec<Vec<f32>>,
-    masks: Vec<Vec<f32>>,
-    scratch: usize,
-    loss: &'a LossGradient<'a>,
+pub(super) struct Values<'a> {
+    pub(super) inputs: Vec<Slice<'a>>,
+    /// Pictures of the whole batch, and the first of those that the inputs are of.
+    pub(super) batch: usize,
+    pub(super) offset: usize,
+    /// Pictures of a chunk.
+    pub(super) size: usize,
+    pub(super) kernels: Vec<KernelValues>,
+    pub(super) norms: Vec<NormValues>,
+    pub(super) tokens: Vec<Vec<f32>>,
+    pub(super) masks: Vec<Vec<f32>>,
+    pub(super) scratch: usize,
+    pub(super) loss: &'a LossGradient<'a>,
 }
 
 impl Values<'_> {
@@ -155,35 +107,21 @@ impl Compiled {
         graph: &Graph,
         plan: &Plan,
         params: &Params,
-        inputs: &[Tensor],
-        seed: u64,
-        loss: &LossGradient<'_>,
+        part: Part<'_>,
+        (seed, loss): (u64, &LossGradient<'_>),
+        team: &dyn Team,
     ) -> Result<Stepped> {
-        let batch = inputs[0].dim(0)?;
-        let host: Vec<Tensor> = inputs.iter().map(memory::to_host).collect::<Result<_>>()?;
+        let batch = part.batch;
+        let host = part.inputs.iter().map(memory::to_host);
+        let host: Vec<Tensor> = host.collect::<Result<_>>()?;
         let mut step = self.values(graph, params, &host, batch, seed, loss)?;
-        let (size, round) = self.portions(batch);
-        let mut statistics = Vec::new();
-        let classes = graph.nodes()[graph.training_output()].shape.elements();
-        let mut logits = Vec::with_capacity(batch * classes);
-        let mut sums: Vec<Vec<f32>> = Vec::new();
-        for first in (0..batch).step_by(round) {
-            let mut chunks = self.chunks(first..(first + round).min(batch), size);
-            statistics.extend(self.run(graph, plan, params, &mut step, &mut chunks)?);
-            for chunk in chunks {
-                logits.extend(chunk.logits);
-                match sums.first_mut() {
-                    // Later rounds go into the first sums, in the order that they would have anyway.
-                    Some(total) if round < batch => {
-                        kernel::add_into(&chunk.sums, total);
-                        lock(&self.sums).push(chunk.sums);
-                    }
-                    _ => sums.push(chunk.sums),
-                }
-            }
-        }
+        let (logits, statistics, sums) = match team.is_alone() {
+            true => self.alone(graph, plan, params, &mut step)?,
+            false => self.together(graph, plan, params, &mut step, team)?,
+        };
         let gradients = self.gradients(graph, plan, params, &step, &sums)?;
-        lock(&self.sums).extend(sums);
+        self.keep_sums(sums);
+        let classes = graph.nodes()[graph.training_output()].shape.elements();
         Ok(Stepped {
             logits: Tensor::from_vec(logits, (batch, classes), &Device::Cpu)?,
             statistics,
@@ -191,31 +129,69 @@ impl Compiled {
         })
     }
 
-    /// Pictures of the batch in chunks of a size, with memory for what they sum up.
-    fn chunks(&self, pictures: Range<usize>, size: usize) -> Vec<Chunk> {
-        let mut kept = lock(&self.sums);
-        let end = pictures.end;
-        let chunk = |first| {
-            let mut sums = kept.pop().unwrap_or_default();
-            sums.resize(self.program.sums, 0.0);
-            Chunk {
-                pictures: first..(first + size).min(end),
-                arena: None,
-                sums,
-                logits: Vec::new(),
+    /// Logits, new statistics, and sums of all chunks, or of some.
+    #[expect(clippy::type_complexity, reason = "three parts of one result")]
+    fn alone(
+        &self,
+        graph: &Graph,
+        plan: &Plan,
+        params: &Params,
+        step: &mut Values<'_>,
+    ) -> Result<(Vec<f32>, Vec<(String, Tensor)>, Vec<Sums>)> {
+        let batch = step.batch;
+        let (size, round) = self.portions(batch);
+        let (mut logits, mut statistics) = (Vec::new(), Vec::new());
+        let mut sums: Vec<Sums> = Vec::new();
+        for first in (0..batch).step_by(round) {
+            let mut chunks = self.chunks(first..(first + round).min(batch), size);
+            statistics.extend(self.run(graph, plan, params, step, &mut chunks, None)?);
+            for chunk in chunks {
+                logits.extend(chunk.logits);
+                match sums.first_mut() {
+                    // Later rounds go into the first sums, in the order that they would have anyway.
+                    Some(total) if round < batch => {
+                        total.add(&chunk.sums);
+                        lock(&self.sums).push(chunk.sums);
+                    }
+                    _ => sums.push(chunk.sums),
+                }
             }
+        }
+        Ok((logits, statistics, sums))
+    }
+
+    pub(super) fn keep_sums(&self, sums: Vec<Sums>) {
+        lock(&self.sums).extend(sums);
+    }
+
+    pub(super) fn memory_of_sums(&self) -> Sums {
+        let mut sums = lock(&self.sums).pop().unwrap_or_default();
+        sums.resize(&self.program.blocks);
+        sums
+    }
+
+    /// Pictures of the batch in chunks of a size, with memory for what they sum up.
+    pub(super) fn chunks(&self, pictures: Range<usize>, size: usize) -> Vec<Chunk> {
+        let end = pictures.end;
+        let chunk = |(index, first)| Chunk {
+            index,
+            pictures: first..(first + size).min(end),
+            arena: None,
+            sums: self.memory_of_sums(),
+            logits: Vec::new(),
         };
-        pictures.step_by(size).map(chunk).collect()
+        pictures.step_by(size).enumerate().map(chunk).collect()
     }
 
     /// Runs all stages for these chunks; new values of running statistics.
-    fn run(
+    pub(super) fn run(
         &self,
         graph: &Graph,
         plan: &Plan,
         params: &Params,
         step: &mut Values<'_>,
         chunks: &mut [Chunk],
+        mut share: Option<Share<'_>>,
     ) -> Result<Vec<(String, Tensor)>> {
         let mut statistics = Vec::new();
         let mut left = self.program.stages.len();
@@ -223,10 +199,16 @@ impl Compiled {
         // own way, and those that have not begun take no memory.
         let joined = self.program.stages.split_inclusive(|it| it.join.is_some());
         for (index, stages) in joined.enumerate() {
+            let first = self.program.stages.len() - left;
             left -= stages.len();
+            let desk = share.as_ref().map(|share| share.desk);
             let run = |chunk: &mut Chunk| {
-                let mut stages = stages.iter();
-                stages.try_for_each(|stage| self.run_stage(stage, step, chunk))?;
+                for (number, stage) in stages.iter().enumerate() {
+                    self.run_stage(stage, step, chunk)?;
+                    if let Some(desk) = desk {
+                        desk.leave(first + number, chunk.index, &mut chunk.sums);
+                    }
+                }
                 if left == 0 {
                     lock(&self.arenas).extend(chunk.arena.take());
                 }
@@ -240,9 +222,24 @@ impl Compiled {
             }
             match stages.last().and_then(|stage| stage.join) {
                 Some(Join::Moments(norm)) => {
-                    statistics.extend(self.join_moments(graph, plan, params, norm, chunks, step)?);
+                    let spot = self.program.norms[norm].moments;
+                    let parts = self.parts(norm, spot, chunks, share.as_ref())?;
+                    statistics.extend(self.join_moments(graph, plan, params, norm, &parts, step)?);
                 }
-                Some(Join::Sums(norm)) => self.join_sums(norm, chunks, step),
+                Some(Join::Sums(norm)) => {
+                    let spot = self.program.norms[norm].sums;
+                    let parts = self.parts(norm, spot, chunks, share.as_ref())?;
+                    self.join_sums(norm, &parts, step);
+                    if let Some(share) = &mut share {
+                        let total = share
+                            .totals
+                            .at_mut(spot, 2 * self.program.norms[norm].channels);
+                        total.fill(0.0);
+                        let mut parts = parts.chunks(total.len().max(1));
+                        total.copy_from_slice(parts.next().unwrap_or_default());
+                        parts.for_each(|part| kernel::add_into(part, total));
+                    }
+                }
                 None => {}
             }
         }
@@ -250,7 +247,7 @@ impl Compiled {
     }
 
     /// Pictures a chunk, and pictures that are computed at a time.
-    fn portions(&self, batch: usize) -> (usize, usize) {
+    pub(super) fn portions(&self, batch: usize) -> (usize, usize) {
         let most = SUM_BYTES / (self.program.sums * size_of::<f32>()).max(1);
         let most = most.max(LEAST_CHUNKS);
         match self.at_once {
@@ -333,6 +330,8 @@ impl Compiled {
         Ok(Values {
             inputs: inputs.iter().map(Slice::of).collect::<Result<_>>()?,
             batch,
+            offset: 0,
+            size: self.portions(batch).0,
             scratch: self.scratch(&kernels),
             kernels,
             norms: norms
@@ -480,7 +479,7 @@ impl Compiled {
             }),
             Pass::Moments { norm: index, x } => {
                 let spec = &norms[index];
-                let moments = &mut sums[spec.moments..][..2 * spec.channels];
+                let moments = sums.at_mut(spec.moments, 2 * spec.channels);
                 let (mean, squares) = moments.split_at_mut(spec.channels);
                 let before = match span.by_rows {
                     true => span.range.start,
@@ -505,7 +504,7 @@ impl Compiled {
                 dy,
             } => {
                 let (spec, values) = (&norms[index], &step.norms[index]);
-                let sums = &mut sums[spec.sums..][..2 * spec.channels];
+                let sums = sums.at_mut(spec.sums, 2 * spec.channels);
                 let (x, dy) = (memory.read(x), memory.read(dy));
                 let clamped = values.clamped(activation);
                 norm::gradient_sums(x, dy, &values.mean, clamped, add_up, sums);
@@ -617,7 +616,7 @@ impl Compiled {
                 let TokenSpec {
                     layer, sums: first, ..
                 } = tokens[token];
-                let sums = &mut sums[first..][..layer.sums()];
+                let sums = sums.at_mut(first, layer.sums());
                 layer.param_sums(memory.read(x), memory.read(dy), add_up, sums);
             }
             Pass::TokenGrad { token, x, dy, dx } => memory.write(dx, |memory, dx| {
@@ -652,14 +651,15 @@ impl Compiled {
         plan: &Plan,
         params: &Params,
         index: usize,
-        chunks: &[Chunk],
+        parts: &[f32],
         step: &mut Values<'_>,
     ) -> Result<Vec<(String, Tensor)>> {
         let spec = &self.program.norms[index];
         let channels = spec.channels;
-        let parts = chunks.iter().map(|chunk| {
-            let part = &chunk.sums[spec.moments..][..2 * channels];
-            (part, chunk.pictures.len() * spec.rows)
+        let parts = parts.chunks(2 * channels.max(1)).enumerate();
+        let parts = parts.map(|(chunk, part)| {
+            let pictures = step.size.min(step.batch - chunk * step.size);
+            (part, pictures * spec.rows)
         });
         let moments = norm::join_moments(parts, channels);
         if step.batch == 0 {
@@ -676,12 +676,11 @@ impl Compiled {
         Ok(names.cloned().zip(running).collect())
     }
 
-    fn join_sums(&self, index: usize, chunks: &[Chunk], step: &mut Values<'_>) {
+    fn join_sums(&self, index: usize, parts: &[f32], step: &mut Values<'_>) {
         let spec = &self.program.norms[index];
         let channels = spec.channels;
         let mut sums = vec![0f64; 2 * channels];
-        for chunk in chunks {
-            let part = &chunk.sums[spec.sums..][..2 * channels];
+        for part in parts.chunks(2 * channels.max(1)) {
             for (sum, value) in sums.iter_mut().zip(part) {
                 *sum += f64::from(*value);
             }
@@ -702,7 +701,7 @@ impl Compiled {
         plan: &Plan,
         params: &Params,
         step: &Values<'_>,
-        sums: &[Vec<f32>],
+        sums: &[Sums],
     ) -> Result<Gradients> {
         let specs = self.program.kernels.par_iter().zip(&step.kernels);
         let of_kernels: Vec<_> = specs
@@ -713,8 +712,8 @@ impl Compiled {
         let mut found: Gradients = of_kernels.into_iter().flatten().collect();
         let norms = self.program.norms.iter().zip(&step.norms);
         for (spec, values) in norms.filter(|(spec, _)| spec.trains) {
-            let beta = total(sums, spec.sums, spec.channels);
-            let product = total(sums, spec.sums + spec.channels, spec.channels);
+            let mut beta = total(sums, spec.sums, 2 * spec.channels);
+            let product = beta.split_off(spec.channels);
             let gamma = product.iter().zip(&values.inverse);
             let gamma = gamma.map(|(sum, inverse)| (f64::from(*sum) * inverse) as f32);
             for (kind, gradient) in [(ParamKind::Gamma, gamma.collect()), (ParamKind::Beta, beta)] {
@@ -733,76 +732,6 @@ impl Compiled {
         Ok(names
             .filter_map(|name| found.swap_remove_entry(name))
             .collect())
-    }
-}
-
-/// The part of a chunk that passes run for.
-#[derive(Debug)]
-struct Span {
-    /// The chunk's first picture.
-    first: usize,
-    /// Pictures of the chunk, or rows of pixels of all of them.
-    range: Range<usize>,
-    by_rows: bool,
-}
-
-impl Span {
-    /// Maps of a kernel's input: pictures, or as many rows of pixels.
-    fn maps(&self, input: MapDims) -> (usize, MapDims) {
-        match self.by_rows {
-            true => {
-                let (height, width) = (1, self.range.len());
-                let rows = MapDims {
-                    height,
-                    width,
-                    ..input
-                };
-                (1, rows)
-            }
-            false => (self.range.len(), input),
-        }
-    }
-}
-
-/// What passes read and write.
-struct Memory<'a> {
-    program: &'a Program,
-    step: &'a Values<'a>,
-    span: &'a Span,
-    slots: &'a mut [Vec<f32>],
-}
-
-impl Memory<'_> {
-    fn read(&self, buffer: Buffer) -> &[f32] {
-        match self.program.places[buffer] {
-            Place::Input(index) => {
-                let first = self.span.first * self.program.rooms[buffer].elements;
-                &self.step.inputs[index][first..][self.range(buffer, true)]
-            }
-            Place::Slot { index, whole } => &self.slots[index][self.range(buffer, whole)],
-        }
-    }
-
-    /// Takes the memory that a pass writes out of the rest, which it reads.
-    fn write(&mut self, buffer: Buffer, pass: impl FnOnce(&Self, &mut [f32])) {
-        if let Place::Slot { index, whole } = self.program.places[buffer] {
-            let mut slot = std::mem::take(&mut self.slots[index]);
-            pass(self, &mut slot[self.range(buffer, whole)]);
-            self.slots[index] = slot;
-        }
-    }
-
-    /// Where the span's values lie in memory of the whole chunk, or of the span alone.
-    fn range(&self, buffer: Buffer, whole: bool) -> Range<usize> {
-        let Span { range, by_rows, .. } = self.span;
-        let room = self.program.rooms[buffer];
-        let each = if *by_rows {
-            room.channels
-        } else {
-            room.elements
-        };
-        let first = if whole { range.start } else { 0 };
-        first * each..(first + range.len()) * each
     }
 }
 

@@ -579,3 +579,68 @@ fn a_part_of_the_batch_at_a_time_gives_the_same_sums_in_less_memory() {
         assert!(same_bytes(gradient, &whole[name]).unwrap(), "{name}");
     }
 }
+
+/// One is not a whole number of chunks; there are more processes than chunks.
+#[test]
+fn processes_that_share_a_step_get_the_bits_of_one() {
+    let small = mobilenet(0.35, 32, "[{ dropout = 0.3 }, { dense = 5 }]");
+    let frozen = "freeze_before = \"block_11_expand_BN\"";
+    for (graph, how, bn, pictures, at_once) in [
+        (&small, "freeze = \"none\"", BatchNormMode::Eval, 18, None),
+        (&small, "freeze = \"none\"", BatchNormMode::Train, 18, None),
+        (
+            &small,
+            "freeze = \"none\"",
+            BatchNormMode::Eval,
+            18,
+            Some(6),
+        ),
+        (&small, frozen, BatchNormMode::Train, 7, None),
+        (&graph(), "freeze = \"none\"", BatchNormMode::Train, 9, None),
+    ] {
+        let params = formula(graph);
+        let suffix = || suffix(graph, how, bn).at_once(at_once);
+        let stored = suffix().plan.stored;
+        let dims = |id: NodeId| graph.nodes()[id].shape.batched(pictures);
+        let inputs = stored.iter().map(|&id| noise("input", &dims(id)));
+        let inputs: Vec<Tensor> = inputs.collect();
+        let outputs = graph.nodes()[graph.training_output()].shape.elements();
+        let weights = noise("weights", &[pictures, outputs]);
+        let expected = step(&suffix(), &params, &inputs, SEED, &weights);
+        for count in 2..5 {
+            let found = crate::ranks::together(count, |ranks| {
+                let suffix = suffix();
+                let own = suffix.pictures(pictures, &ranks);
+                let part = inputs.iter();
+                let part = part.map(|all| all.narrow(0, own.start, own.len()).unwrap());
+                let part: Vec<Tensor> = part.map(|part| part.contiguous().unwrap()).collect();
+                let loss =
+                    |_: &Tensor, part: Range<usize>| weights.narrow(0, part.start, part.len());
+                let part = Part {
+                    inputs: &part,
+                    batch: pictures,
+                };
+                // The second step meets the memory of the first.
+                suffix.step_of(&params, part, 0, &loss, &ranks).unwrap();
+                suffix.step_of(&params, part, SEED, &loss, &ranks).unwrap()
+            });
+            for found in found {
+                assert!(same_bytes(&found.logits, &expected.logits).unwrap());
+                assert_eq!(found.statistics.len(), expected.statistics.len());
+                for ((name, found), (_, expected)) in
+                    found.statistics.iter().zip(&expected.statistics)
+                {
+                    assert!(same_bytes(found, expected).unwrap(), "{name}");
+                }
+                assert!(found.gradients.keys().eq(expected.gradients.keys()));
+                for (name, gradient) in &found.gradients {
+                    let expected = &expected.gradients[name];
+                    assert!(
+                        same_bytes(gradient, expected).unwrap(),
+                        "{name}, {how}, {count}"
+                    );
+                }
+            }
+        }
+    }
+}

@@ -9,8 +9,8 @@ use crate::engine::prefix::Prefix;
 use crate::records::{MetricsRow, Split};
 use crate::train::early_stopping::{Best, Decision};
 use crate::train::ema::Ema;
-use crate::train::evaluate;
-use crate::train::feed::{FeedError, Pass};
+use crate::train::evaluate::{self, Judged};
+use crate::train::feed::Pass;
 use crate::train::metrics::{Accumulator, Scores};
 use crate::train::observer::Evaluated;
 use crate::train::position::{BestSoFar, Next, Position, Snapshot};
@@ -164,17 +164,20 @@ impl Fit<'_> {
         )?;
         let mut totals = Accumulator::default();
         let pass = Pass::Epoch(self.position.epoch(&stage.pace) as u64);
-        for batch in stage.inputs.batches(Split::Val, &order, pass)? {
-            if self.observer.interrupted() {
-                return Err(FeedError::Interrupted.into());
-            }
-            let (features, labels) = batch?;
-            let logits = network.run(&features)?.swap_remove(0);
-            totals.add(
-                &evaluate::loss(&self.plan.plain_loss, &logits, &labels)?,
-                labels.len(),
-            );
-        }
+        let judged = Judged {
+            network: &network,
+            loss: &self.plan.plain_loss,
+            inputs: &stage.inputs,
+            feed: self.feed,
+            split: Split::Val,
+            ranks: &self.ranks,
+        };
+        let stop = || self.observer.interrupted();
+        judged.each(&order, pass, stop, |logits, labels| {
+            let loss = evaluate::loss(judged.loss, logits, labels)?;
+            totals.add(&loss, labels.len());
+            Ok(())
+        })?;
         let scores = totals.scores();
         match scores {
             Some(Scores { loss, .. }) if !loss.is_finite() => {
