@@ -136,7 +136,7 @@ fn unknown_keys() {
       |
     2 | colour = "red"
       | ^^^^^^
-      = help: known keys: `name`, `seed`, `device`, `threads`, `memory_limit`, `runs_dir`, `data`, `model`, `train`, `phase`, `cache`, `checkpoint`, `tracking`, `sweep`, `launcher` and `extends`
+      = help: known keys: `name`, `seed`, `device`, `precision`, `deterministic`, `threads`, `memory_limit`, `runs_dir`, `data`, `model`, `train`, `phase`, `cache`, `checkpoint`, `tracking`, `sweep`, `launcher` and `extends`
     "#);
     check!(replace("{ dense = 5 }", "{ dens = 5 }"), @r#"
     error: unknown key `dens` in `model.head[0]`
@@ -1397,7 +1397,7 @@ fn variables_are_checked_where_they_stand() {
       |
       | XP_=16
       |    ^
-      = help: known keys: `name`, `seed`, `device`, `threads`, `memory_limit`, `runs_dir`, `data`, `model`, `train`, `phase`, `cache`, `checkpoint`, `tracking`, `sweep`, `launcher` and `extends`
+      = help: known keys: `name`, `seed`, `device`, `precision`, `deterministic`, `threads`, `memory_limit`, `runs_dir`, `data`, `model`, `train`, `phase`, `cache`, `checkpoint`, `tracking`, `sweep`, `launcher` and `extends`
     "#);
 }
 
