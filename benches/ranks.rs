@@ -84,9 +84,8 @@ impl Step {
 
     /// The most ranks that lose no more than that share.
     fn ranks(&self, least: f64) -> usize {
-        let all = 1..=BATCH.div_ceil(CHUNK);
-        all.filter(|&ranks| self.efficiency(ranks) >= least)
-            .last()
+        let mut all = (1..=BATCH.div_ceil(CHUNK)).rev();
+        all.find(|&ranks| self.efficiency(ranks) >= least)
             .unwrap_or(1)
     }
 }

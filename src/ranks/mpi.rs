@@ -122,8 +122,8 @@ impl Mpi {
             }
             let world = self.world()?;
             let neighbour = world.process_at_rank(self.neighbour(from));
-            if let Some((message, status)) = neighbour.immediate_matched_probe() {
-                let (bytes, _) = message.matched_receive_vec::<u8>();
+            if let Some(message) = neighbour.immediate_matched_probe() {
+                let (bytes, status) = message.matched_receive_vec::<u8>();
                 return Ok((bytes, status.tag()));
             }
             match began.elapsed() {
