@@ -1,6 +1,7 @@
 //! Arguments of what makes and runs experiments.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, ValueEnum};
@@ -55,14 +56,29 @@ pub struct RunArgs {
     /// Stop after this epoch as if interrupted
     #[arg(long, value_name = "EPOCH", hide = true)]
     pub until_epoch: Option<usize>,
-    /// Of several processes (mpirun, srun, torchrun): take one that is silent for so long for lost
-    #[arg(long, value_name = "SECONDS", default_value_t = PEER_TIMEOUT,
+    /// The other processes of the run.
+    #[command(flatten)]
+    pub peers: PeerArgs,
+}
+
+/// What is asked of a run of several processes.
+#[derive(Debug, Clone, Args)]
+pub struct PeerArgs {
+    /// Run without others, even where mpirun, srun or torchrun has started several processes
+    #[arg(long)]
+    pub alone: bool,
+    /// Of several processes: take one that is silent for so long for lost
+    #[arg(long, value_name = "SECONDS", default_value_t = 10,
           value_parser = RangedU64ValueParser::<u64>::new().range(2..=3600))]
     pub peer_timeout: u64,
 }
 
-/// Seconds without a sign of life after which another process is taken for lost.
-pub const PEER_TIMEOUT: u64 = 10;
+impl PeerArgs {
+    /// Time without a sign of life after which another process is taken for lost.
+    pub fn timeout(&self) -> Duration {
+        Duration::from_secs(self.peer_timeout)
+    }
+}
 
 /// Arguments of `xp sweep`.
 #[derive(Debug, Args)]
@@ -149,10 +165,9 @@ fn shard(text: &str) -> Result<Shard, String> {
 pub struct ResumeArgs {
     /// A run directory
     pub run: PathBuf,
-    /// Of several processes (mpirun, srun, torchrun): take one that is silent for so long for lost
-    #[arg(long, value_name = "SECONDS", default_value_t = PEER_TIMEOUT,
-          value_parser = RangedU64ValueParser::<u64>::new().range(2..=3600))]
-    pub peer_timeout: u64,
+    /// The other processes of the run.
+    #[command(flatten)]
+    pub peers: PeerArgs,
 }
 
 /// Arguments of `xp verify-resume`.

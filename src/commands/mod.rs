@@ -71,7 +71,6 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use self::ranks::Role;
 use crate::cli::{Cli, Command};
 use crate::ranks::Ranks;
 
@@ -84,17 +83,13 @@ pub fn main() -> ExitCode {
         mute: false,
     };
     logging::init(printer.coloured());
-    let done = match ranks::role(&cli.command) {
-        Ok(Role::Takes(ranks)) => {
-            if !ranks.is_first() {
-                printer.quiet = true;
-                printer.mute = true;
-            }
-            ranks::conclude(dispatch(&cli.command, &ranks, &printer), &ranks)
+    let done = ranks::of(&cli.command, &printer).and_then(|ranks| {
+        if !ranks.is_first() {
+            printer.quiet = true;
+            printer.mute = true;
         }
-        Ok(Role::Leaves) => Ok(ExitCode::SUCCESS),
-        Err(failure) => Err(failure),
-    };
+        ranks::conclude(dispatch(&cli.command, &ranks, &printer), &ranks)
+    });
     match done {
         Ok(code) => code,
         Err(failure) => {

@@ -1,13 +1,14 @@
 //! Several processes of one command, started by mpirun, srun or torchrun: who takes part, what they must
 //! have in common, and how they end together.
 
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::experiment::Prepared;
 use super::{Exit, Failure, Printer};
-use crate::cli::Command;
+use crate::cli::{Command, ResumeArgs, RunArgs};
 use crate::ops::kernel::instructions;
 use crate::program;
 use crate::ranks::{Identity, RankError, Ranks, identity};
@@ -16,43 +17,35 @@ use crate::train::memory::Allowance;
 /// After the loss of another, a process that does not come to its end by itself is ended.
 const GRACE: Duration = Duration::from_secs(12);
 
-/// What a process does of a command.
-pub enum Role {
-    /// All of it, alone or with others.
-    Takes(Ranks),
-    /// Nothing: the first rank does it.
-    Leaves,
+/// Who waits for others for so long says so.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The processes that share a command: this one alone, unless a launcher has started several of a run.
+/// Other commands are done by each process for itself, as `srun` starts them on files of its own.
+pub fn of(command: &Command, printer: &Printer) -> Result<Ranks, Failure> {
+    let env = |name: &str| std::env::var(name).ok();
+    match command {
+        Command::Run(RunArgs { dry_run: true, .. }) => Ok(Ranks::alone()),
+        Command::Run(RunArgs { peers, .. }) | Command::Resume(ResumeArgs { peers, .. }) => {
+            match peers.alone {
+                true => Ok(Ranks::alone()),
+                false => match identity(&env)? {
+                    None => Ok(Ranks::alone()),
+                    Some(identity) => together(&identity, peers.timeout(), printer),
+                },
+            }
+        }
+        Command::Sweep(_) => starts_others("sweep", &env),
+        Command::VerifyResume(_) => starts_others("verify-resume", &env),
+        _ => Ok(Ranks::alone()),
+    }
 }
 
-/// Finds out which rank this process is, and the others if the command is for several.
-pub fn role(command: &Command) -> Result<Role, Failure> {
-    let env = |name: &str| std::env::var(name).ok();
-    let (timeout, shared) = match command {
-        Command::Run(args) if !args.dry_run => (args.peer_timeout, true),
-        Command::Resume(args) => (args.peer_timeout, true),
-        _ => (0, false),
-    };
-    let found = match identity(&env) {
-        Ok(found) => found,
-        // What has nothing to do with others need not know.
-        Err(_) if !shared => None,
-        Err(error) => return Err(error.into()),
-    };
-    let Some(identity) = found else {
-        return Ok(Role::Takes(Ranks::alone()));
-    };
-    if shared {
-        return together(&identity, Duration::from_secs(timeout)).map(Role::Takes);
-    }
-    if !matches!(command, Command::Sweep(_) | Command::VerifyResume(_)) {
-        return Ok(match identity.rank {
-            0 => Role::Takes(Ranks::alone()),
-            _ => Role::Leaves,
-        });
-    }
-    let name = match command {
-        Command::Sweep(_) => "sweep",
-        _ => "verify-resume",
+/// What starts processes of its own is started once.
+fn starts_others(name: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Ranks, Failure> {
+    // What has nothing to do with others need not know that variables contradict each other.
+    let Ok(Some(identity)) = identity(env) else {
+        return Ok(Ranks::alone());
     };
     let message = format!(
         "`xp {name}` starts processes of its own, and was started {} times",
@@ -65,17 +58,58 @@ pub fn role(command: &Command) -> Result<Role, Failure> {
     Err(muted(failure, identity.rank))
 }
 
-fn together(identity: &Identity, timeout: Duration) -> Result<Ranks, Failure> {
-    let joined = Ranks::join(identity, timeout);
-    let ranks = joined.map_err(|error| muted(error.into(), identity.rank))?;
+fn together(identity: &Identity, timeout: Duration, printer: &Printer) -> Result<Ranks, Failure> {
+    let (joined, waiting) = std::sync::mpsc::channel::<()>();
+    let (own, copy) = (identity.clone(), *printer);
+    let watch = std::thread::spawn(move || {
+        if waiting.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+            copy.note(waits(&own));
+        }
+    });
+    let ranks = Ranks::join(identity, timeout);
+    drop(joined);
+    // It has nothing left to wait for.
+    let _ = watch.join();
+    let ranks = ranks.map_err(|error| {
+        // Of what all hear of the first, the first tells.
+        let untold = identity.rank > 0 && matches!(error, RankError::Apart { .. });
+        let failure = match &error {
+            RankError::Lost { .. } => Failure::new(Exit::Other, &error)
+                .help("nothing has begun; see whether it has started, and its output"),
+            _ => Failure::from(error),
+        };
+        Failure { untold, ..failure }
+    })?;
     let watched = ranks.clone();
     std::thread::spawn(move || {
         if let Some(error) = watched.wait_for_failure() {
-            std::thread::sleep(GRACE);
+            // The first may be at work on a checkpoint.
+            let extra = if watched.is_first() {
+                GRACE / 2
+            } else {
+                Duration::ZERO
+            };
+            std::thread::sleep(GRACE + extra);
             give_up(&error, watched.rank());
         }
     });
     Ok(ranks)
+}
+
+fn waits(identity: &Identity) -> String {
+    let Identity {
+        rank,
+        count,
+        address,
+        ports,
+        ..
+    } = identity;
+    let whom = if *rank == 0 { "the others" } else { "rank 0" };
+    format!(
+        "rank {rank} of {count} waits for {whom} at `{address}`, port {}; `--alone` runs without \
+         others, whatever the launcher says",
+        ports[0]
+    )
 }
 
 #[expect(
@@ -168,13 +202,17 @@ pub fn compare(
     prepared: &Prepared,
     weights: &str,
     ranks: &Ranks,
-    printer: &Printer,
 ) -> Result<(), Failure> {
     if ranks.is_alone() {
         return Ok(());
     }
     let own = Facts {
-        config: prepared.blueprint.loaded.hash(),
+        // The cache is no part of the experiment, but decides who computes what when.
+        config: format!(
+            "{}, cache.features = {}",
+            prepared.blueprint.loaded.hash(),
+            prepared.blueprint.loaded.experiment.cache.features
+        ),
         data: prepared.dataset.data_fingerprint.clone(),
         split: prepared.dataset.split_fingerprint.clone(),
         weights: weights.into(),
@@ -195,8 +233,22 @@ pub fn compare(
         .map(|(rank, (it, host))| (it, format!("rank {rank} on `{host}`")))
     {
         let (what, exit, help) = if other.config != first.config {
-            let help = "let all ranks read the same file, in the same environment";
+            let help = "let all ranks read the same file, in the same environment; \
+                        `--alone` makes each a run of its own";
             ("another configuration", Exit::Config, help)
+        } else if other.build != first.build {
+            (
+                "another build of xp",
+                Exit::Other,
+                "give all machines the same program",
+            )
+        } else if other.instructions != first.instructions {
+            // Sums of other widths: their weights would drift apart.
+            (
+                "a processor with other instructions",
+                Exit::Other,
+                "start all ranks on machines of one kind",
+            )
         } else if other.data != first.data {
             (
                 "other pictures",
@@ -219,16 +271,6 @@ pub fn compare(
             continue;
         };
         return Err(Failure::new(exit, format!("{host} has {what} than rank 0")).help(help));
-    }
-    for other in &all {
-        if (&other.build, &other.instructions) != (&first.build, &first.instructions) {
-            printer.warning(format!(
-                "not all ranks run the same program on processors of the same kind ({}, {}): the \
-                 last bits depend on which computes what",
-                first.instructions, other.instructions
-            ));
-            break;
-        }
     }
     Ok(())
 }

@@ -49,7 +49,7 @@ pub fn go_on(
     ranks.from_first(|| text)?;
     let mut prepared = Prepared::new(Blueprint::from_loaded(loaded)?, ranks, printer)?;
     prepared.until_epoch = until_epoch;
-    ranks::compare(&prepared, "", ranks, printer)?;
+    ranks::compare(&prepared, "", ranks)?;
     check_data(&run, &before, &prepared)?;
     // What was decided stays so, on whatever machine: sums are rounded by it.
     prepared.plan.micro_batch = before.micro_batch.or(prepared.plan.micro_batch);
@@ -160,7 +160,7 @@ fn follow(sets: &[String], ranks: &Ranks, printer: &Printer) -> Result<(), Failu
     std::fs::write(file.path(), text)?;
     let loaded = config::load_with(file.path(), &idle(sets), [])?;
     let prepared = Prepared::new(Blueprint::from_loaded(loaded)?, ranks, printer)?;
-    ranks::compare(&prepared, "", ranks, printer)?;
+    ranks::compare(&prepared, "", ranks)?;
     interrupt::watch()?;
     let start = handed::start(None, &prepared.blueprint.graph, ranks)?;
     let allowance = prepared.allowance(&start.params, printer)?;

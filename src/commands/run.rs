@@ -49,7 +49,7 @@ pub fn run(args: &RunArgs, ranks: &Ranks, printer: &Printer) -> Result<(), Failu
     let blueprint = &prepared.blueprint;
     let initial = || network::initial(blueprint, &blueprint.device, printer);
     let initial = experiment::in_turn(ranks, initial)?;
-    ranks::compare(&prepared, &initial.fingerprint, ranks, printer)?;
+    ranks::compare(&prepared, &initial.fingerprint, ranks)?;
     let allowance = prepared.allowance(&initial.params, printer)?;
     let allowance = ranks::agreed(allowance, ranks)?;
     interrupt::watch()?;

@@ -3,6 +3,10 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+/// Exit codes, as commands have them.
+const INTERRUPTED: u8 = 75;
+const OTHER: u8 = 1;
+
 /// Why ranks cannot go on together. Travels from rank to rank.
 #[derive(Debug, Clone, PartialEq, Eq, Error, Serialize, Deserialize)]
 pub enum RankError {
@@ -54,6 +58,15 @@ impl RankError {
             Self::Lost { .. } => None,
             Self::Failed { help, .. } => help.as_deref(),
             Self::Apart { help, .. } => Some(help),
+        }
+    }
+
+    /// The exit code of what has failed; a rank that is gone has left something to be resumed.
+    pub fn exit(&self) -> u8 {
+        match self {
+            Self::Lost { .. } => INTERRUPTED,
+            Self::Failed { exit, .. } => *exit,
+            Self::Apart { .. } => OTHER,
         }
     }
 

@@ -47,8 +47,9 @@ const HERE: &str = "127.0.0.1";
 pub fn identity(env: &dyn Fn(&str) -> Option<String>) -> Result<Option<Identity>, RankError> {
     // The innermost first: torchrun may be started by srun, as the daemons of mpirun are.
     for read in [torchrun, open_mpi, slurm] as [Reader; 3] {
-        if let Some(identity) = read(env)? {
-            return Ok((identity.count > 1).then_some(identity));
+        // One of one is what images and daemons set; a launcher further out may say more.
+        if let Some(identity) = read(env)?.filter(|identity| identity.count > 1) {
+            return Ok(Some(identity));
         }
     }
     Ok(None)
@@ -93,6 +94,8 @@ fn torchrun(env: Env<'_>) -> Result<Option<Identity>, RankError> {
     };
     let address = env("MASTER_ADDR");
     let port = port(env)?;
+    // torchrun itself listens there; whoever sets the variables by hand leaves the port free.
+    let is_taken = env("TORCHELASTIC_USE_AGENT_STORE").as_deref() == Some("True");
     let job = env("TORCHELASTIC_RUN_ID").unwrap_or_default();
     let (address, port) = match (address, port) {
         (Some(address), Some(port)) => (address, port),
@@ -106,13 +109,14 @@ fn torchrun(env: Env<'_>) -> Result<Option<Identity>, RankError> {
             return Err(RankError::apart(message, help));
         }
     };
+    let job = format!("torchrun {job} {address} {port}");
     Ok(Some(Identity {
         rank,
         count,
         launcher: Launcher::Torchrun,
-        secret: secret(env, &format!("torchrun {job} {address} {port}")),
+        secret: secret(env, &job),
         address,
-        ports: vec![port],
+        ports: if is_taken { derived(&job) } else { vec![port] },
     }))
 }
 
@@ -232,6 +236,10 @@ mod tests {
         let it = found(&torchrun).unwrap().unwrap();
         assert_eq!((it.rank, it.count, it.launcher), (1, 3, Launcher::Torchrun));
         assert_eq!((it.address.as_str(), it.ports), ("head", vec![29_500]));
+        let agent = [("TORCHELASTIC_USE_AGENT_STORE", "True")];
+        let with_agent: Vec<_> = torchrun.into_iter().chain(agent).collect();
+        let ports = found(&with_agent).unwrap().unwrap().ports;
+        assert!(!ports.contains(&29_500) && ports.len() == usize::from(TRIES));
         let mpirun = [
             ("OMPI_COMM_WORLD_RANK", "0"),
             ("OMPI_COMM_WORLD_SIZE", "2"),
@@ -261,6 +269,9 @@ mod tests {
             .chain(srun)
             .collect();
         assert_eq!(found(&with_ports).unwrap().unwrap().ports, [12_005]);
+        let left_over = [("RANK", "0"), ("WORLD_SIZE", "1")];
+        let with_image: Vec<_> = left_over.into_iter().chain(srun).collect();
+        assert_eq!(found(&with_image).unwrap().unwrap().count, 4);
     }
 
     #[test]

@@ -20,6 +20,9 @@ const LOOK: Duration = Duration::from_millis(100);
 /// How long a rank that ends waits for its neighbours to have heard all that it said.
 const FAREWELL: Duration = Duration::from_secs(3);
 
+/// How long the first rank may write once all have stopped.
+const WRITING: Duration = Duration::from_secs(120);
+
 /// Kinds of messages that have queues.
 const QUEUES: usize = 4;
 
@@ -71,9 +74,12 @@ impl Link {
             let thread = std::thread::Builder::new().name(format!("rank-{side:?}"));
             threads.push(thread.spawn(move || own.read(side, &senders))?);
         }
-        let own = Arc::clone(&shared);
-        let thread = std::thread::Builder::new().name("rank-beat".into());
-        threads.push(thread.spawn(move || own.beat())?);
+        // A side each: a neighbour that takes nothing must not keep the other from hearing.
+        for side in Side::BOTH.into_iter().filter(|&side| shared.has(side)) {
+            let own = Arc::clone(&shared);
+            let thread = std::thread::Builder::new().name(format!("beat-{side:?}"));
+            threads.push(thread.spawn(move || own.beat(side))?);
+        }
         Ok(Self {
             shared,
             queues: pairs.map(|(_, receiver)| Mutex::new(receiver)),
@@ -166,9 +172,18 @@ impl Link {
         self.shared.asked.load(Ordering::Relaxed)
     }
 
-    /// Ends in good order: neighbours are told, and get what is under way.
+    /// Ends in good order: neighbours are told, and get what is under way. What ends early waits for
+    /// the rank below, and so for the first, which still writes: a launcher ends all when one ends with
+    /// an error.
     pub(super) fn leave(&self) {
         let shared = &self.shared;
+        if shared.has(Side::Below) && self.asked() {
+            let until = Instant::now() + WRITING;
+            let goes_on = || !shared.ended[Side::Below as usize].load(Ordering::Relaxed);
+            while Instant::now() < until && goes_on() && self.failure().is_none() {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
         {
             // Under the lock, so that nobody who is about to wait misses it.
             let _failure = lock(&shared.failure);
@@ -185,8 +200,8 @@ impl Link {
             std::thread::sleep(Duration::from_millis(2));
         }
         threads.clear();
-        let in_order = lock(&shared.failure).is_none();
-        shared.transport.finish(in_order);
+        let exit = lock(&shared.failure).as_ref().map(RankError::exit);
+        shared.transport.finish(exit);
     }
 }
 
@@ -297,11 +312,12 @@ impl Shared {
         }
     }
 
-    fn beat(&self) {
+    fn beat(&self, side: Side) {
         let mut failure = lock(&self.failure);
         while !self.leaving.load(Ordering::Relaxed) {
             drop(failure);
-            self.tell(None, Kind::Ping, &[]);
+            // Who does not hear it is found out by those who read.
+            let _ = self.transport.ping(side);
             failure = lock(&self.failure);
             if !self.leaving.load(Ordering::Relaxed) {
                 let waited = self.changed.wait_timeout(failure, BEAT);

@@ -76,5 +76,5 @@ impl Transport for Memory {
         sender.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
-    fn finish(&self, _in_order: bool) {}
+    fn finish(&self, _exit: Option<u8>) {}
 }

@@ -2,7 +2,7 @@
 
 use std::io::{self, ErrorKind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use mpi::Threading;
@@ -25,9 +25,6 @@ const SLEEP: Duration = Duration::from_micros(100);
 
 /// Bytes of a machine's name.
 const NAME: usize = 64;
-
-/// What a job ends with that has lost a rank: interrupted and resumable.
-const INTERRUPTED: i32 = 75;
 
 /// This process in the world of all ranks.
 #[derive(Debug)]
@@ -169,13 +166,20 @@ impl Transport for Mpi {
 
     fn close(&self, _side: Side) {}
 
-    fn finish(&self, in_order: bool) {
+    fn ping(&self, to: Side) -> io::Result<()> {
+        match self.senders[to as usize].try_lock() {
+            Err(TryLockError::WouldBlock) => Ok(()),
+            _ => self.send(to, Kind::Ping, &[]),
+        }
+    }
+
+    fn finish(&self, exit: Option<u8>) {
         self.stop.store(true, Ordering::Relaxed);
         // Readers see it.
         std::thread::sleep(10 * SLEEP);
-        if !in_order && let Ok(world) = self.world() {
+        if let (Some(exit), Ok(world)) = (exit, self.world()) {
             // To wait for a rank that is gone would be for ever: mpirun ends the others.
-            world.abort(INTERRUPTED);
+            world.abort(exit.into());
         }
         lock(&self.universe).take();
     }

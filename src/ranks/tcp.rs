@@ -2,8 +2,8 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::Duration;
 
 use super::transport::{Kind, Message, Side, Transport};
 
@@ -12,6 +12,9 @@ const LOOK: Duration = Duration::from_millis(500);
 
 /// Messages up to so many bytes go out in one packet with their head.
 const SMALL: usize = 4 << 10;
+
+/// Memory for a message is taken as it comes, so much at a time: its length is another's word.
+const PIECE: usize = 16 << 20;
 
 /// The links of one rank.
 #[derive(Debug)]
@@ -69,17 +72,18 @@ impl Tcp {
 
     /// Fills the buffer, however long it takes, as long as something comes.
     fn fill(&self, mut stream: &TcpStream, buffer: &mut [u8]) -> io::Result<()> {
-        let mut last = Instant::now();
-        let mut filled = 0;
+        // Counted in looks: time in which this process was stopped itself is nobody's silence.
+        let (mut silent, mut filled) = (Duration::ZERO, 0);
         while filled < buffer.len() {
             match stream.read(&mut buffer[filled..]) {
                 Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
                 Ok(count) => {
                     filled += count;
-                    last = Instant::now();
+                    silent = Duration::ZERO;
                 }
                 Err(error) if is_pause(&error) => {
-                    if last.elapsed() > self.silence {
+                    silent += LOOK;
+                    if silent > self.silence {
                         return Err(ErrorKind::TimedOut.into());
                     }
                 }
@@ -90,16 +94,31 @@ impl Tcp {
     }
 }
 
+fn head(kind: Kind, length: usize) -> Vec<u8> {
+    let mut head = Vec::with_capacity(9 + length.min(SMALL));
+    head.push(kind as u8);
+    head.extend((length as u64).to_le_bytes());
+    head
+}
+
 fn is_pause(error: &io::Error) -> bool {
     let kind = error.kind();
     kind == ErrorKind::WouldBlock || kind == ErrorKind::TimedOut || kind == ErrorKind::Interrupted
 }
 
 impl Transport for Tcp {
+    fn ping(&self, to: Side) -> io::Result<()> {
+        match self.link(to)?.writer.try_lock() {
+            Ok(mut stream) => stream.write_all(&head(Kind::Ping, 0)),
+            Err(TryLockError::Poisoned(poisoned)) => {
+                poisoned.into_inner().write_all(&head(Kind::Ping, 0))
+            }
+            Err(TryLockError::WouldBlock) => Ok(()),
+        }
+    }
+
     fn send(&self, to: Side, kind: Kind, bytes: &[u8]) -> io::Result<()> {
-        let mut head = Vec::with_capacity(9 + bytes.len().min(SMALL));
-        head.push(kind as u8);
-        head.extend((bytes.len() as u64).to_le_bytes());
+        let mut head = head(kind, bytes.len());
         let mut stream = lock(&self.link(to)?.writer);
         if bytes.len() <= SMALL {
             head.extend(bytes);
@@ -116,8 +135,13 @@ impl Transport for Tcp {
         let [kind, length @ ..] = head;
         let kind = Kind::of(kind).ok_or(ErrorKind::InvalidData)?;
         let length = usize::try_from(u64::from_le_bytes(length));
-        let mut bytes = vec![0; length.map_err(|_| ErrorKind::InvalidData)?];
-        self.fill(&stream, &mut bytes)?;
+        let length = length.map_err(|_| ErrorKind::InvalidData)?;
+        let mut bytes = Vec::new();
+        while bytes.len() < length {
+            let start = bytes.len();
+            bytes.resize(length.min(start + PIECE), 0);
+            self.fill(&stream, &mut bytes[start..])?;
+        }
         Ok(Message { kind, bytes })
     }
 
@@ -128,7 +152,7 @@ impl Transport for Tcp {
         }
     }
 
-    fn finish(&self, _in_order: bool) {
+    fn finish(&self, _exit: Option<u8>) {
         for link in [&self.below, &self.above].into_iter().flatten() {
             let _ = link.stream.shutdown(Shutdown::Both);
         }

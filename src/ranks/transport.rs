@@ -71,6 +71,11 @@ pub(super) trait Transport: Send + Sync + Debug {
     /// Sends a message; returns when its bytes are taken.
     fn send(&self, to: Side, kind: Kind, bytes: &[u8]) -> io::Result<()>;
 
+    /// Sends a sign of life, unless a message is under way, which is one.
+    fn ping(&self, to: Side) -> io::Result<()> {
+        self.send(to, Kind::Ping, &[])
+    }
+
     /// Waits for the next message.
     ///
     /// # Errors
@@ -80,7 +85,7 @@ pub(super) trait Transport: Send + Sync + Debug {
     /// Sends nothing more that way.
     fn close(&self, side: Side);
 
-    /// Ends what of the transport outlives this process; called once, last. `in_order` says that all
-    /// ranks end well.
-    fn finish(&self, in_order: bool);
+    /// Ends what of the transport outlives this process; called once, last. `exit` is the code that
+    /// all ranks end with if one has failed.
+    fn finish(&self, exit: Option<u8>);
 }

@@ -347,7 +347,8 @@ impl Drop for Running {
 /// set it once more.
 pub fn command(program: &Path, config: &Path) -> Command {
     let mut command = Command::new(program);
-    command.arg("run").arg(config);
+    // Variables of a launcher, too, are of this process.
+    command.arg("run").arg(config).arg("--alone");
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("XP_") {
             command.env_remove(name);

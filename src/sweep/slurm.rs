@@ -307,8 +307,9 @@ id=${{line%% *}}
 run=../${{line#* }}
 : >"$id.exit"
 for name in $(env | sed -n 's/^\(XP_[A-Za-z0-9_]*\)=.*/\1/p'); do unset "$name"; done
+unset RANK WORLD_SIZE MASTER_ADDR MASTER_PORT
 threads=${{SLURM_CPUS_PER_TASK:+--set threads=$SLURM_CPUS_PER_TASK}}
-{srun}{program} run "$id.toml" --run-dir "$run"{until} $threads >>"$id.log" 2>&1 &
+{srun}{program} run "$id.toml" --run-dir "$run"{until}{alone} $threads >>"$id.log" 2>&1 &
 xp=$!
 asked=
 trap 'asked=yes; kill -USR1 $xp' USR1
@@ -338,6 +339,8 @@ exit "$code"
             folder = quoted(&folder),
             list = quoted(&list),
             srun = srun(self.settings.ranks),
+            // What a shell of the submitter had belongs to another step.
+            alone = if self.settings.ranks.is_some_and(|ranks| ranks > 1) { "" } else { " --alone" },
             program = quoted(&self.program),
         );
         let path = folder.join(format!("slurm-{}.sh", &hash[..8]));

@@ -157,13 +157,16 @@ impl<'a> Trainer<'a> {
                 Ok(true) => Err(FeedError::Interrupted.into()),
                 Err(error) => Err(error.into()),
             };
-            // Others may be lost in the middle of a step, which shows in many ways.
-            let lost = self.ranks.failure().map(StepError::from);
+            // Others may be lost in the middle of a step, which shows in many ways. What went wrong
+            // here is known better here.
+            let others = |lost: &RankError| lost.rank() != Some(self.ranks.rank());
+            let lost = self.ranks.failure().filter(others).map(StepError::from);
             let error = match done {
                 Ok((gradients, weight)) => {
                     mean.add(gradients, weight)?;
                     continue;
                 }
+                Err(error @ StepError::NonFinite(_)) => error,
                 Err(error) => lost.unwrap_or(error),
             };
             if error.is_undone() {

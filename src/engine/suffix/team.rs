@@ -65,19 +65,27 @@ impl Team for Ranks {
 /// Exit code of what has none of its own.
 const OTHER: u8 = 1;
 
-/// Keeps a process that fails in the middle of a step, even by a panic, from leaving others waiting, its
-/// own second thread included.
-pub(super) struct Pledge<'a> {
-    pub(super) team: &'a dyn Team,
-    pub(super) kept: bool,
+/// Keeps a thread that panics in the middle of a step from leaving others waiting, those of its own
+/// process included.
+struct Pledge<'a> {
+    team: &'a dyn Team,
+    kept: bool,
 }
 
 impl Drop for Pledge<'_> {
     fn drop(&mut self) {
         if !self.kept {
-            self.team.give_up("a training step failed");
+            self.team.give_up("a training step panicked");
         }
     }
+}
+
+/// Does a part of a step; if it fails, all who wait for it hear why.
+pub(super) fn pledged<T>(team: &dyn Team, part: impl FnOnce() -> Result<T>) -> Result<T> {
+    let mut pledge = Pledge { team, kept: false };
+    let done = part();
+    pledge.kept = true;
+    done.inspect_err(|error| team.give_up(&error.to_string()))
 }
 
 /// Where the chunks of one process leave the blocks of their sums as these become final. What all of

@@ -7,7 +7,7 @@ use candle_core::{Result, Tensor, bail};
 use super::plan::Plan;
 use super::run::{Chunk, Compiled, Values};
 use super::sums::{Spot, Sums};
-use super::team::{self, Desk, Pledge, Team};
+use super::team::{self, Desk, Team};
 use crate::engine::params::Params;
 use crate::graph::Graph;
 
@@ -50,35 +50,37 @@ impl Compiled {
         let (desk, ready) = Desk::new(blocks, pictures.len().div_ceil(size));
         let mut totals = self.memory_of_sums();
         let (logits, statistics, memory) = std::thread::scope(|scope| {
-            let talk = scope.spawn(move || team::hand_on(team, blocks, &ready));
-            let desk = desk;
-            let mut pledge = Pledge { team, kept: false };
-            let mut done: Vec<Sums> = Vec::new();
-            let (mut logits, mut statistics) = (Vec::new(), Vec::new());
-            // A process without a chunk joins what the others have, too.
-            let starts = std::iter::once(pictures.start);
-            let starts = starts.chain(pictures.clone().step_by(round).skip(1));
-            for first in starts {
-                let portion = first..(first + round).min(pictures.end);
-                let mut chunks = self.chunks(portion, size);
-                for chunk in &mut chunks {
-                    chunk.index += done.len();
+            let hand_on = move || team::hand_on(team, blocks, &ready);
+            let talk = scope.spawn(move || team::pledged(team, hand_on));
+            let (logits, statistics, mut done) = team::pledged(team, || {
+                let desk = desk;
+                let mut done: Vec<Sums> = Vec::new();
+                let (mut logits, mut statistics) = (Vec::new(), Vec::new());
+                // A process without a chunk joins what the others have, too.
+                let starts = std::iter::once(pictures.start);
+                let starts = starts.chain(pictures.clone().step_by(round).skip(1));
+                for first in starts {
+                    let portion = first..(first + round).min(pictures.end);
+                    let mut chunks = self.chunks(portion, size);
+                    for chunk in &mut chunks {
+                        chunk.index += done.len();
+                    }
+                    let share = Share {
+                        team,
+                        desk: &desk,
+                        totals: &mut totals,
+                    };
+                    let run = self.run(graph, plan, params, step, &mut chunks, Some(share));
+                    statistics.extend(run?);
+                    for chunk in chunks {
+                        logits.extend(chunk.logits);
+                        done.push(chunk.sums);
+                    }
                 }
-                let share = Share {
-                    team,
-                    desk: &desk,
-                    totals: &mut totals,
-                };
-                let run = self.run(graph, plan, params, step, &mut chunks, Some(share));
-                statistics.extend(run?);
-                for chunk in chunks {
-                    logits.extend(chunk.logits);
-                    done.push(chunk.sums);
-                }
-            }
-            let logits = team.gather(logits)?;
-            team::take_totals(team, blocks, &mut totals)?;
-            pledge.kept = true;
+                let logits = team.gather(logits)?;
+                team::take_totals(team, blocks, &mut totals)?;
+                Ok((logits, statistics, done))
+            })?;
             let talked = talk.join();
             let talked = talked.unwrap_or_else(|_| bail!("the exchange panicked"))?;
             for (block, parts) in talked {
