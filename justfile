@@ -13,7 +13,7 @@ default:
 
 # Everything that must pass
 [group('check')]
-ci: fmt lint cuda-lint test docs release quickstart fuzz sweep-kills slurm mpi browser
+ci: fmt lint cuda-lint test docs release quickstart fuzz sweep-kills slurm browser
 
 # Formatting
 [group('check')]

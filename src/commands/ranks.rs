@@ -198,11 +198,7 @@ struct Facts {
 
 /// Refuses ranks that would not train the same: with other pictures, weights or settings than the
 /// first has.
-pub fn compare(
-    prepared: &Prepared,
-    weights: &str,
-    ranks: &Ranks,
-) -> Result<(), Failure> {
+pub fn compare(prepared: &Prepared, weights: &str, ranks: &Ranks) -> Result<(), Failure> {
     if ranks.is_alone() {
         return Ok(());
     }

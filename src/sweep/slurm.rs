@@ -340,7 +340,11 @@ exit "$code"
             list = quoted(&list),
             srun = srun(self.settings.ranks),
             // What a shell of the submitter had belongs to another step.
-            alone = if self.settings.ranks.is_some_and(|ranks| ranks > 1) { "" } else { " --alone" },
+            alone = if self.settings.ranks.is_some_and(|ranks| ranks > 1) {
+                ""
+            } else {
+                " --alone"
+            },
             program = quoted(&self.program),
         );
         let path = folder.join(format!("slurm-{}.sh", &hash[..8]));
