@@ -132,7 +132,12 @@ pub(super) fn describe(root: &Json, schema: &Json) -> String {
         match required(variant).as_slice() {
             [head] if heads.contains(head) => {}
             [head] => heads.push(*head),
-            _ => phrases.push(describe(root, variant)),
+            _ => {
+                let phrase = describe(root, variant);
+                if !phrases.contains(&phrase) {
+                    phrases.push(phrase);
+                }
+            }
         }
     }
     if !heads.is_empty() {
